@@ -1,0 +1,41 @@
+# Darkroom. A bare `make` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The stamp is renewed when what is to be installed changes.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing into $(VENV) (a few minutes the first time; torch is the largest part)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[worker,embedded,dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Install everything into .venv, start nothing
+
+.PHONY: up
+up: setup ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT=)
+	@exec $(BIN)/darkroom up $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA)) \
+		$(if $(MODELS),--models $(MODELS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(IDLE_EXIT),--idle-exit $(IDLE_EXIT))
+
+.PHONY: lint
+lint: setup ## ruff (lint and format) and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy .
+
+.PHONY: format
+format: setup ## Let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: test
+test: setup lint ## Every check and every test (ARGS= goes to pytest)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)

@@ -1,0 +1,32 @@
+"""How Alembic reaches the database: the connection of `storage.migrate`, or DATABASE_URL while developing."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from storage.migrate import is_ours, open_engine
+from storage.settings import Settings
+from storage.tables import Table
+
+
+def run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Table.metadata,
+        include_object=is_ours,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    with open_engine(Settings().direct_url).connect() as connection:  # type: ignore[call-arg]
+        run(connection)
+        connection.commit()

@@ -1,0 +1,1 @@
+"""Durable state, and everything that the API and the workers share. Imports neither of them."""

@@ -1,0 +1,59 @@
+"""Connections to Postgres: a pool for requests, single direct ones for LISTEN, leases and rescue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool
+
+from storage.settings import Settings
+
+# A dead network is noticed in about 10 s instead of the kernel's minutes or hours: a lease lasts 6 s.
+KEEPALIVES: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "connect_timeout": 5,
+}
+
+Connection = psycopg.Connection[DictRow]
+Row = DictRow
+
+
+def connect(url: str, *, application_name: str) -> Connection:
+    """One autocommit connection whose rows are dicts; transactions are `with conn.transaction()`.
+
+    Raises psycopg.OperationalError when Postgres can't be reached within 5 s.
+    """
+    return psycopg.connect(
+        url, autocommit=True, row_factory=dict_row, application_name=application_name, **KEEPALIVES
+    )
+
+
+def open_pool(
+    settings: Settings, *, application_name: str, size: int | None = None
+) -> ConnectionPool[Connection]:
+    """A pool of such connections. Each is checked when it is taken, so a Postgres restart costs no request.
+
+    `prepare_threshold=None`: prepared statements break behind transaction poolers.
+    """
+    return ConnectionPool(
+        settings.database_url,
+        connection_class=psycopg.Connection[DictRow],
+        kwargs={
+            "autocommit": True,
+            "row_factory": dict_row,
+            "application_name": application_name,
+            "prepare_threshold": None,
+            **KEEPALIVES,
+        },
+        min_size=1,
+        max_size=size or settings.database_pool_size,
+        timeout=5,
+        check=ConnectionPool.check_connection,
+        open=True,
+    )

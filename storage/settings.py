@@ -1,0 +1,89 @@
+"""Settings that the API, the worker and the courier share, read once per process from the environment."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DAY_S = 24 * 3600.0
+
+
+class Settings(BaseSettings):
+    """One frozen object, handed down; nothing else reads the environment.
+
+    Every field is the environment variable of the same name in upper case.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Postgres. LISTEN and leases need a connection of their own, which transaction poolers break.
+    database_url: str = Field(description="postgresql://user:password@host:5432/database")
+    database_direct_url: str = Field(
+        default="", description="the same database past any transaction pooler; default: DATABASE_URL"
+    )
+    database_pool_size: int = Field(default=8, ge=1, le=200)
+
+    # S3. Without keys, boto3 looks where it always looks (instance roles, ~/.aws, …).
+    s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = Field(default=None, description="used for presigning only")
+    s3_bucket: str = "darkroom"
+    s3_prefix: str = Field(default="darkroom", description="everything lies under it; one per deployment")
+    s3_region: str = "us-east-1"
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+
+    public_url: str = Field(
+        default="http://127.0.0.1:8000", description="where clients reach the API; it may have a path"
+    )
+    models: Path = Field(default=Path("models.toml"), description="the catalog")
+    image_urls: str = Field(default="api", pattern="^(api|presigned)$")
+    log_format: str = Field(default="console", pattern="^(console|json)$")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    # Life of a prediction.
+    prediction_deadline_s: float = Field(default=DAY_S, ge=5)
+    retention_s: float = Field(default=7 * DAY_S, gt=0)
+
+    # Webhooks.
+    webhook_allow: str = Field(
+        default="", description="private receivers: networks and host names, comma-separated"
+    )
+    # The schedule of the Standard Webhooks specification.
+    webhook_retry_schedule: Annotated[tuple[float, ...], NoDecode] = (
+        0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,
+    )  # fmt: skip
+    webhook_timeout_s: float = Field(default=15, gt=0, description="wall clock, for one whole attempt")
+    webhook_concurrency: int = Field(default=16, ge=1)
+
+    @field_validator("webhook_retry_schedule", mode="before")
+    @classmethod
+    def _split_schedule(cls, value: Any) -> Any:
+        return tuple(float(part) for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("webhook_retry_schedule")
+    @classmethod
+    def _schedule_has_an_attempt(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or min(value) < 0:
+            raise ValueError("needs at least one delay, in seconds, none of them negative")
+        return value
+
+    @field_validator("public_url", "s3_endpoint_url", "s3_public_endpoint_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("needs to start with http:// or https://")
+        return value.rstrip("/") if value is not None else None
+
+    @field_validator("s3_prefix")
+    @classmethod
+    def _prefix_without_slashes(cls, value: str) -> str:
+        return value.strip("/")
+
+    @cached_property
+    def direct_url(self) -> str:
+        """The database past any pooler: for LISTEN, leases and migrations."""
+        return self.database_direct_url or self.database_url

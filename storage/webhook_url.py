@@ -10,7 +10,7 @@ from dataclasses import dataclass
 MAX_URL_CHARS = 2048
 
 
-class InvalidURL(ValueError):
+class InvalidURL(ValueError):  # noqa: N818 (as HTTP libraries call it)
     """The text is not a URL that a webhook can be sent to; the message says which part is wrong."""
 
 
@@ -35,9 +35,7 @@ def parse_url(url: str) -> URLParts:
     if len(url) > MAX_URL_CHARS:
         raise InvalidURL(f"the URL has {len(url)} characters; at most {MAX_URL_CHARS} are taken")
     if not url.isascii() or any(character <= " " or character in '\\"<>\x7f' for character in url):
-        raise InvalidURL(
-            "the URL holds a character that must be percent-encoded (write a host name in its xn-- form)"
-        )
+        raise InvalidURL("the URL holds a character that must be percent-encoded (write a host name in its xn-- form)")
     if not url.lower().startswith(("http://", "https://")):
         raise InvalidURL("the URL must start with https:// or http://")
     if "@" in re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]:

@@ -25,7 +25,7 @@ MAX_HEAD_BYTES = 32_000
 BODY_TIMEOUT_S = 2.0
 
 
-class NoAnswer(OSError):
+class NoAnswer(OSError):  # noqa: N818 (a state of affairs, not an error)
     """No HTTP answer came; the message says why. Whether the receiver got the request is not known."""
 
 
@@ -55,9 +55,7 @@ def post(
     """
     deadline = time.monotonic() + timeout_s
     target = resolve(url, allow, timeout_s=timeout_s) if isinstance(url, str) else url
-    wire = DeadlineSocket(
-        deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted
-    )
+    wire = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
     try:
         with contextlib.closing(wire):
             _connect(wire, target, deadline)
@@ -114,9 +112,7 @@ def _read_response(wire: DeadlineSocket, max_response_bytes: int) -> Response:
             excerpt = error.partial
         except (OSError, http.client.HTTPException, Interrupted):
             excerpt = b""
-        return Response(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt
-        )
+        return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
 
 
 @functools.cache

@@ -1,0 +1,386 @@
+"""Which URLs a webhook may go to: the table of hostile ones, and what an allow-list changes."""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from storage.addresses import (
+    NOTHING_ALLOWED,
+    AllowList,
+    ForbiddenAddress,
+    InvalidURL,
+    Unresolvable,
+    check_url,
+    is_public,
+    resolve,
+)
+from storage.webhook_url import parse_url
+from worker.courier import safe_http
+
+# {port} is the port of a socket that listens on loopback, on every address family the machine has.
+NOT_PUBLIC_LINES = """
+http://127.0.0.1:{port}/
+https://127.0.0.1:{port}/
+http://127.0.0.1.:{port}/
+http://127.1.2.3:{port}/
+http://localhost:{port}/
+http://LOCALHOST:{port}/
+http://localhost.:{port}/
+http://[::1]:{port}/
+http://[0:0:0:0:0:0:0:1]:{port}/
+http://[::ffff:127.0.0.1]:{port}/
+http://[::ffff:7f00:1]:{port}/
+http://[0:0:0:0:0:ffff:127.0.0.1]:{port}/
+http://[::ffff:0:127.0.0.1]:{port}/
+http://[::127.0.0.1]:{port}/
+http://[::]:{port}/
+http://[64:ff9b::127.0.0.1]:{port}/
+http://[64:ff9b::8.8.8.8]/
+http://[64:ff9b:1::10.0.0.1]/
+http://[2002:7f00:1::]:{port}/
+http://[2002:0a00:0001::1]/
+http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/
+http://[2001:db8::1]/
+http://[2001:2::1]/
+http://[2001:20::1]/
+http://[100::1]/
+http://[3fff::1]/
+http://[5f00::1]/
+http://[fc00::1]/
+http://[fd00:ec2::254]/
+http://[fe80::1]/
+http://[febf::1]/
+http://[fec0::1]/
+http://[ff02::1]/
+http://[ff0e::1]/
+http://[4000::1]/
+http://0.0.0.0:{port}/
+http://0.1.2.3/
+http://10.0.0.1/
+http://10.255.255.255/
+http://100.64.0.1/
+http://100.100.100.200/latest/meta-data/
+http://168.63.129.16/
+http://169.254.169.254/latest/meta-data/iam/
+http://169.254.170.2/v2/credentials
+http://172.16.0.1/
+http://172.31.255.254/
+http://192.0.0.1/
+http://192.0.0.192/opc/v2/
+http://192.0.2.1/
+http://192.88.99.1/
+http://192.168.1.1/
+http://198.18.0.1/
+http://198.19.255.255/
+http://198.51.100.1/
+http://203.0.113.1/
+http://224.0.0.1/
+http://239.255.255.250/
+http://240.0.0.1/
+http://255.255.255.255/
+"""
+NOT_PUBLIC = NOT_PUBLIC_LINES.split()
+
+NOT_A_WEBHOOK_URL = [
+    # Other ways to write 127.0.0.1, which inet_aton takes.
+    "http://2130706433:{port}/",
+    "http://0x7f000001:{port}/",
+    "http://0x7f.0.0.1:{port}/",
+    "http://0X7F.0.0.1:{port}/",
+    "http://017700000001:{port}/",
+    "http://0177.0.0.1:{port}/",
+    "http://0177.0.0.01:{port}/",
+    "http://127.1:{port}/",
+    "http://127.0.1:{port}/",
+    "http://0:{port}/",
+    "http://0x:{port}/",
+    "http://00000000127.0.0.1:{port}/",
+    "http://256.256.256.256/",
+    "http://1.2.3.4.5/",
+    "http://127.0.0.1%00.example.com:{port}/",
+    # Other ways to write the host, which Unicode normalisation would unfold.
+    "http://①②⑦.⓪.⓪.①:{port}/",
+    "http://127。0。0。1:{port}/",
+    "http://１２７.0.0.1:{port}/",
+    "http://ⓛocalhost:{port}/",
+    "http://bücher.example/",
+    # User names, and what makes two parsers read two hosts.
+    "http://user@127.0.0.1:{port}/",
+    "http://user:password@example.com/",
+    "http://example.com@127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}@example.com/",
+    "http://example.com:80@127.0.0.1:{port}/",
+    "http://example.com\\@127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}\\@example.com/",
+    "http://example.com%40127.0.0.1:{port}/",
+    "http://example.com#@127.0.0.1:{port}/ ",
+    "http:///127.0.0.1:{port}/",
+    "http:127.0.0.1:{port}/",
+    "http:/127.0.0.1:{port}/",
+    "//127.0.0.1:{port}/",
+    "127.0.0.1:{port}/",
+    "http://",
+    "http://:{port}/",
+    "http://?",
+    # Control characters, line breaks and blanks: header injection and parsers that strip.
+    "http://127.0.0.1:{port}/\r\nX-Injected: 1",
+    "http://exa\tmple.com/",
+    " http://127.0.0.1:{port}/",
+    "http://127.0.0.1 :{port}/",
+    "http://127.0.0.1:{port}/a b",
+    "http://127.0.0.1:{port}/\x00",
+    "http://127.0.0.1:{port}/\x7f",
+    # IPv6 zones and broken brackets.
+    "http://[fe80::1%eth0]:{port}/",
+    "http://[fe80::1%25eth0]:{port}/",
+    "http://[::1%lo]:{port}/",
+    "http://[::1",
+    "http://::1:{port}/",
+    "http://[127.0.0.1]:{port}/",
+    "http://[::1]x:{port}/",
+    "http://[v1.fe80::1]:{port}/",
+    "http://[:::1]:{port}/",
+    "http://[::ffff:0177.0.0.1]:{port}/",
+    # Ports.
+    "http://example.com:0/",
+    "http://example.com:65536/",
+    "http://example.com:-1/",
+    "http://example.com:+80/",
+    "http://example.com:80:80/",
+    "http://example.com:８０/",
+    "http://example.com:0x50/",
+    "http://example.com:22/",
+    "http://example.com:25/",
+    "http://example.com:6667/",
+    # Other schemes.
+    "ftp://127.0.0.1:{port}/",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:{port}/_x",
+    "javascript:alert(1)",
+    "unix:///var/run/docker.sock",
+    "HTTP+UNIX://%2Fvar%2Frun%2Fdocker.sock/",
+    "httpss://example.com/",
+    "",
+    # Names.
+    "http://.example.com/",
+    "http://example..com/",
+    "http://-example.com/",
+    "http://*.example.com/",
+    f"http://{'a' * 64}.example.com/",
+    f"http://{'a.' * 127}example.com/",
+    f"http://example.com/{'a' * 2048}",
+]
+
+
+@pytest.fixture(scope="module")
+def watching_listener() -> Iterator[tuple[int, list[object]]]:
+    """The port of a socket that listens on loopback, and what connected to it."""
+    connections: list[object] = []
+    stop = threading.Event()
+    with socket.socket(socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET) as listener:
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::" if listener.family == socket.AF_INET6 else "127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(0.05)
+
+        def watch() -> None:
+            while not stop.is_set():
+                try:
+                    connection, peer = listener.accept()
+                except TimeoutError:
+                    continue
+                connections.append(peer)
+                connection.close()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        yield listener.getsockname()[1], connections
+        stop.set()
+        thread.join()
+
+
+def test_a_table_of_hostile_urls_is_refused_and_nothing_connects(
+    watching_listener: tuple[int, list[object]],
+) -> None:
+    port, connections = watching_listener
+    assert len(NOT_PUBLIC) + len(NOT_A_WEBHOOK_URL) >= 60
+    for expected, urls in ((ForbiddenAddress, NOT_PUBLIC), (InvalidURL, NOT_A_WEBHOOK_URL)):
+        for url in (template.replace("{port}", str(port)) for template in urls):
+            assert _refusal_of(check_url, url) is expected, url
+            assert _refusal_of(_post, url) is expected, url
+    # The listener would have seen one that came through.
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+    _wait_until(lambda: bool(connections))
+    assert len(connections) == 1
+
+
+def _post(url: str, allow: AllowList) -> object:
+    return safe_http.post(url, b"{}", {}, allow=allow, timeout_s=2)
+
+
+def _refusal_of(attempt: Callable[[str, AllowList], object], url: str) -> type[Exception] | None:
+    try:
+        attempt(url, NOTHING_ALLOWED)
+    except (ForbiddenAddress, InvalidURL) as refused:
+        return type(refused)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "request_target"),
+    [
+        ("https://example.com", "example.com", 443, "/"),
+        ("HTTPS://Example.COM./Hook?a=1&b=%20#part", "example.com", 443, "/Hook?a=1&b=%20"),
+        ("http://example.com:8080?token=x", "example.com", 8080, "/?token=x"),
+        ("http://example.com:/x", "example.com", 80, "/x"),
+        ("http://8.8.8.8/x@y", "8.8.8.8", 80, "/x@y"),
+        ("https://[2606:4700:4700:0::1111]:8443/", "2606:4700:4700::1111", 8443, "/"),
+        ("https://xn--bcher-kva.example/", "xn--bcher-kva.example", 443, "/"),
+        ("https://my_hook.example/", "my_hook.example", 443, "/"),
+        ("https://1.example/", "1.example", 443, "/"),
+    ],
+)
+def test_an_ordinary_url_is_taken_apart(url: str, host: str, port: int, request_target: str) -> None:
+    parts = parse_url(url)
+    assert (parts.host, parts.port, parts.request_target) == (host, port, request_target)
+
+
+def test_the_host_header_names_the_port_only_where_it_is_not_the_schemes_own() -> None:
+    assert parse_url("https://example.com/").host_header == "example.com"
+    assert parse_url("https://example.com:443/").host_header == "example.com"
+    assert parse_url("http://example.com:443/").host_header == "example.com:443"
+    assert parse_url("http://[2606:4700::1]:8080/").host_header == "[2606:4700::1]:8080"
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001:81b::200e"])
+def test_addresses_of_the_public_internet_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+def test_a_mapped_address_is_judged_as_its_ipv4_address() -> None:
+    assert is_public(ipaddress.ip_address("::ffff:8.8.8.8"))
+    target = resolve("http://[::ffff:8.8.8.8]/", NOTHING_ALLOWED)
+    assert target.addresses == (ipaddress.ip_address("8.8.8.8"),)
+
+
+def _answering(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
+    """A name server of ours (the real one's answers can't be had here): each look-up gets the next answer."""
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        return [(None, None, 0, "", (address, port)) for address in answers[len(asked) - 1]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, ["8.8.8.8", "2606:4700::1", "10.1.2.3"])
+    with pytest.raises(ForbiddenAddress) as refused:
+        check_url("https://rebinding.example/", NOTHING_ALLOWED)
+    assert (refused.value.host, refused.value.address) == ("rebinding.example", "10.1.2.3")
+
+
+def test_a_link_local_answer_with_a_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, ["fe80::1%eth0"])
+    with pytest.raises(ForbiddenAddress):
+        check_url("https://zone.example/", AllowList.parse("fe80::/10"))
+
+
+def test_a_name_is_looked_up_once_so_a_second_answer_is_never_used(
+    monkeypatch: pytest.MonkeyPatch, watching_listener: tuple[int, list[object]]
+) -> None:
+    port, connections = watching_listener
+    before = len(connections)
+    # 240.0.0.1 is nobody's: allowed here so that a connect is tried, and goes nowhere.
+    asked = _answering(monkeypatch, ["240.0.0.1"], ["127.0.0.1"])
+    url = f"http://public-then-private.example:{port}/"
+    with pytest.raises(safe_http.NoAnswer):
+        safe_http.post(url, b"{}", {}, allow=AllowList.parse("240.0.0.1"), timeout_s=0.5)
+    assert asked == ["public-then-private.example"]
+    assert len(connections) == before
+
+
+def test_a_name_that_does_not_resolve_is_unresolvable_not_forbidden() -> None:
+    with pytest.raises(Unresolvable):
+        check_url("https://nobody.invalid/", NOTHING_ALLOWED, timeout_s=5)
+
+
+def test_a_name_server_that_hangs_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(30) and [])
+    started = time.monotonic()
+    with pytest.raises(Unresolvable, match="didn't answer within"):
+        check_url("https://slow-dns.example/", NOTHING_ALLOWED, timeout_s=0.2)
+    assert time.monotonic() - started < 10
+    answer.set()
+    _wait_until(lambda: not any(thread.name.startswith("lookup-") for thread in threading.enumerate()))
+
+
+def test_the_refusal_names_the_setting_that_would_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=10\.0\.0\.3 would allow it"):
+        check_url("http://10.0.0.3/", NOTHING_ALLOWED)
+    _answering(monkeypatch, ["10.0.0.3"])
+    with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=hook\.internal would allow it") as refused:
+        check_url("http://hook.internal/", NOTHING_ALLOWED)
+    assert "10.0.0.3" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("allow", "url"),
+    [
+        ("127.0.0.0/8,::1", "http://localhost/"),
+        ("localhost", "http://LOCALHOST.:8123/"),
+        ("10.0.0.0/8, hook.internal ,::1", "http://10.9.8.7/"),
+        ("10.0.0.0/8", "http://[::ffff:10.9.8.7]/"),
+        ("::1", "http://[::1]/"),
+        ("fd00::/8", "http://[fd12::1]/"),
+        ("10.0.0.1", "http://10.0.0.1/"),
+    ],
+)
+def test_the_allow_list_lets_through_what_it_names(allow: str, url: str) -> None:
+    check_url(url, AllowList.parse(allow))
+
+
+@pytest.mark.parametrize(
+    ("allow", "url"),
+    [
+        ("", "http://127.0.0.1/"),
+        ("10.0.0.0/8", "http://192.168.0.1/"),
+        ("10.0.0.1", "http://10.0.0.2/"),
+        ("hook.internal", "http://localhost/"),
+        ("127.0.0.1", "http://[::1]/"),
+        ("0.0.0.0/0", "http://[::1]/"),
+    ],
+)
+def test_the_allow_list_lets_through_nothing_else(allow: str, url: str) -> None:
+    with pytest.raises(ForbiddenAddress):
+        check_url(url, AllowList.parse(allow))
+
+
+def test_an_allowed_name_may_have_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    _answering(monkeypatch, ["10.0.0.3"], ["10.0.0.3"])
+    check_url("http://hook.internal:8080/", AllowList.parse("Hook.Internal"))
+    with pytest.raises(ForbiddenAddress):
+        check_url("http://not-hook.internal/", AllowList.parse("hook.internal"))
+
+
+@pytest.mark.parametrize("item", ["*.internal", "10.0.0.0/33", "http://hook", "10.0.0", "a b", "*", "[::1]"])
+def test_an_allow_list_that_cannot_be_read_names_the_item(item: str) -> None:
+    with pytest.raises(ValueError, match="WEBHOOK_ALLOW") as error:
+        AllowList.parse(f"10.0.0.0/8,{item}")
+    assert repr(item) in str(error.value)
+
+
+def _wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

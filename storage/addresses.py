@@ -25,7 +25,7 @@ MAX_LOOKUPS_AT_ONCE = 32
 _lookups = threading.BoundedSemaphore(MAX_LOOKUPS_AT_ONCE)
 
 
-class ForbiddenAddress(ValueError):  # noqa: N818 (says what is wrong already)
+class ForbiddenAddress(ValueError):
     """The host has an address that is not public.
 
     The message names the WEBHOOK_ALLOW value that would let it through. It doesn't tell the address of a
@@ -42,7 +42,7 @@ class ForbiddenAddress(ValueError):  # noqa: N818 (says what is wrong already)
         )
 
 
-class Unresolvable(OSError):  # noqa: N818 (a state of affairs, not an error)
+class Unresolvable(OSError):
     """The host name has no address at the moment, or the name server didn't answer in time."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 MAX_URL_CHARS = 2048
 
 
-class InvalidURL(ValueError):  # noqa: N818 (as HTTP libraries call it)
+class InvalidURL(ValueError):
     """The text is not a URL that a webhook can be sent to; the message says which part is wrong."""
 
 

@@ -21,7 +21,7 @@ from storage.addresses import Address
 _SLICE_S = 0.2
 
 
-class Interrupted(Exception):  # noqa: N818 (a state of affairs, not an error)
+class Interrupted(Exception):
     """The process stops; whether the peer got the request is not known."""
 
 

@@ -25,7 +25,7 @@ MAX_HEAD_BYTES = 32_000
 BODY_TIMEOUT_S = 2.0
 
 
-class NoAnswer(OSError):  # noqa: N818 (a state of affairs, not an error)
+class NoAnswer(OSError):
     """No HTTP answer came; the message says why. Whether the receiver got the request is not known."""
 
 

@@ -62,9 +62,7 @@ def open_the_way(path: Path, account: tuple[int, int]) -> None:
             passable = bool(found.st_mode & stat.S_IXOTH)
         if not passable:
             folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
-            log.warning(
-                "let other users pass through %s (not read it): Postgres runs as its own user", folder
-            )
+            log.warning("let other users pass through %s (not read it): Postgres runs as its own user", folder)
 
 
 def open_the_programs(installation: Path, account: tuple[int, int]) -> None:

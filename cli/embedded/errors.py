@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from storage.errors import OperatorError
 
@@ -11,8 +12,14 @@ class EmbeddedServerError(OperatorError):
     """The embedded server can't run here; the message says why and what to do."""
 
 
-class StartCancelled(Exception):  # noqa: N818 - it is not an error: somebody asked for it
+class StartCancelled(Exception):
     """The start was given up because the caller's `cancelled` event was set; nothing is left running."""
+
+
+class Cancellation(Protocol):
+    """Asked again and again while something starts: a threading.Event, or `cli.interrupts.StopRequest`."""
+
+    def is_set(self) -> bool: ...
 
 
 def last_lines(log: Path, count: int = 3) -> str:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import threading
 import time
 import urllib.request
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from cli.embedded.errors import EmbeddedServerError, StartCancelled, last_lines, says_disk_full
+from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled, last_lines, says_disk_full
 from cli.embedded.ports import free_ports
 from cli.embedded.signed_call import list_buckets
 from cli.processes import end_child, end_stranger, is_alive, start_child
@@ -53,10 +52,14 @@ class EmbeddedS3:
         """Known from `launch` on."""
         return f"http://127.0.0.1:{self._ports['s3']}"
 
-    def start(self, cancelled: threading.Event | None = None) -> None:
+    def start(self, cancelled: Cancellation | None = None) -> None:
         """Start and return when it answers a signed call. Raises EmbeddedServerError, or StartCancelled."""
-        deadline = time.monotonic() + START_TIMEOUT_S
         self.launch()
+        self.wait(cancelled)
+
+    def wait(self, cancelled: Cancellation | None = None) -> None:
+        """The second half of `start`."""
+        deadline = time.monotonic() + START_TIMEOUT_S
         while not self.is_ready():
             if cancelled is not None and cancelled.is_set():
                 self.stop()
@@ -77,9 +80,7 @@ class EmbeddedS3:
             self.data.mkdir(exist_ok=True)
             self.end_leftovers()
             self._write_identity()
-            for state in self.data.glob(
-                "m[0-9]*"
-            ):  # the master's, one per port; it learns all from the volumes
+            for state in self.data.glob("m[0-9]*"):  # the master's, one per port; it learns all from the volumes
                 shutil.rmtree(state, ignore_errors=True)
             if not self._ports:
                 numbers = iter(free_ports(2 * len(PORTS)))

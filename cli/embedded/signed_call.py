@@ -18,9 +18,7 @@ def list_buckets(endpoint_url: str, access_key_id: str, secret_access_key: str) 
     payload = hashlib.sha256(b"").hexdigest()
     headers = {"host": host, "x-amz-content-sha256": payload, "x-amz-date": moment}
     names = ";".join(headers)
-    request = "\n".join(
-        ["GET", "/", "", *(f"{name}:{value}" for name, value in headers.items()), "", names, payload]
-    )
+    request = "\n".join(["GET", "/", "", *(f"{name}:{value}" for name, value in headers.items()), "", names, payload])
     scope = f"{moment[:8]}/{REGION}/s3/aws4_request"
     to_sign = "\n".join(["AWS4-HMAC-SHA256", moment, scope, hashlib.sha256(request.encode()).hexdigest()])
     key = f"AWS4{secret_access_key}".encode()

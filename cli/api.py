@@ -1,0 +1,41 @@
+"""`darkroom api`: gunicorn, in this very process, so that `ps` shows the role."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("api")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+def command(host: str, port: int) -> None:
+    """Answer HTTP: submit, read, cancel, stream."""
+    from gunicorn.app.base import Application
+
+    import api
+    from storage.catalog import load_catalog
+    from storage.migrate import check
+    from storage.settings import Settings
+
+    settings = Settings()
+    load_catalog(settings.models)
+    check(settings)
+
+    class Api(Application):  # type: ignore[misc]
+        """Gunicorn without its own command line."""
+
+        def load_config(self) -> None:
+            self.load_config_from_file(str(Path(api.__file__).parent / "gunicorn.conf.py"))
+            self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            self.cfg.set("control_socket_disable", True)
+            self.cfg.set("proc_name", "darkroom api")
+
+        def load(self) -> Any:
+            from api.app import create_app
+
+            return create_app()
+
+    Api().run()

@@ -1,0 +1,48 @@
+"""The commands and the environment of what `darkroom up` starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import cli
+from cli.processes import start_child
+
+LOOPBACK = "127.0.0.0/8,::1,localhost"  # where webhooks may go besides the public internet
+
+
+def start_role(role: str, *options: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """`darkroom ROLE …` with its output in a pipe."""
+    installed = Path(sys.executable).parent / "darkroom"
+    words = [str(installed)] if installed.exists() else ["-m", "cli.main"]
+    return start_child([sys.executable, *words, role, *options], env=env)
+
+
+def shared_environment(
+    outside: Mapping[str, str],
+    *,
+    public_url: str,
+    models: Path,
+    database_url: str | None,
+    s3: Mapping[str, str] | None,
+) -> dict[str, str]:
+    """The settings of all roles: the operator's own, completed by where the embedded servers are.
+
+    An embedded server replaces every setting about where the real one is, so that half of another never remains.
+    """
+    env = dict(outside)
+    if database_url is not None:
+        env |= {"DATABASE_URL": database_url, "DATABASE_DIRECT_URL": ""}
+    if s3 is not None:
+        env |= {"S3_PUBLIC_ENDPOINT_URL": "", **s3}
+    env.setdefault("PUBLIC_URL", public_url)
+    env["MODELS"] = str(models)
+    env["WEBHOOK_ALLOW"] = ",".join(filter(None, [env.get("WEBHOOK_ALLOW", "").strip(" ,"), LOOPBACK]))
+    env["PYTHONUNBUFFERED"] = "1"
+    if not (Path(sys.executable).parent / "darkroom").exists():
+        checkout = str(Path(cli.__file__).parents[1])
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, env.get("PYTHONPATH")]))
+    return env

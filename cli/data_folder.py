@@ -1,0 +1,99 @@
+"""The folder of one `darkroom up`: its lock, its keys, and where each part keeps its data."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import OperatorError
+
+NEEDED_SPACE_MB = 200  # a new Postgres cluster with its write-ahead log takes half of it
+
+
+@dataclass(frozen=True)
+class S3Keys:
+    access_key_id: str
+    secret_access_key: str
+
+    def __repr__(self) -> str:
+        return "S3Keys(…)"
+
+
+class DataFolder:
+    """Held by one `darkroom up` at a time, from `open` until the process ends, however it ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.run = self.path / "run"
+        self.postgres = self.path / "postgres"
+        self.s3 = self.path / "s3"
+        self._lock: int | None = None
+
+    def open(self) -> None:
+        """Create it where needed and lock it. Raises OperatorError: in use, not writable, no space."""
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def require_space(self) -> None:
+        free_mb = shutil.disk_usage(self.path).free // 1_000_000
+        if free_mb < NEEDED_SPACE_MB:
+            raise OperatorError(
+                f"The disk of {self.path} has {free_mb} MB left and Darkroom needs {NEEDED_SPACE_MB}:"
+                " free some space, or choose a folder on another disk with --data."
+            )
+
+    def s3_keys(self) -> S3Keys:
+        """The keys of the embedded S3 server: random, made once, readable for us only."""
+        path = self.path / "s3-keys.json"
+        try:
+            if not path.exists():
+                keys = {
+                    "access_key_id": "darkroom" + secrets.token_hex(6),
+                    "secret_access_key": secrets.token_urlsafe(30),
+                }
+                unfinished = path.with_suffix(".new")
+                unfinished.unlink(missing_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                with open(os.open(unfinished, flags, 0o600), "w") as file:
+                    json.dump(keys, file)
+                unfinished.rename(path)
+            return S3Keys(**json.loads(path.read_text()))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 20).decode(errors="replace").strip()
+            os.close(lock)
+            raise OperatorError(
+                f"Another darkroom up (process {holder or 'unknown'}) uses {self.path}:"
+                " stop it, or choose another folder with --data."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        self._lock = lock
+
+    def _unusable(self, error: OSError) -> OperatorError:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return OperatorError(f"The disk of {self.path} is full: free some space and start again.")
+        return OperatorError(
+            f"The data folder {self.path} can't be used ({error.strerror}: {error.filename}):"
+            " choose one that you may write with --data."
+        )

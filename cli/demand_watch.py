@@ -1,0 +1,65 @@
+"""A thread with a connection of its own that knows how much work waits, and tells of workers that died."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+from collections.abc import Mapping
+
+import psycopg
+
+from storage.database import Connection, connect
+from storage.demand import Demand, waiting_by_model
+from storage.rescue import expire_leases_of_process
+
+POLL_S = 0.5
+AT_MOST_EVERY_S = 0.05
+RECONNECT_AFTER_S = 0.5
+# Procrastinate tells on it of every job that is inserted, in any queue.
+ANY_QUEUE = "procrastinate_any_queue_v1"
+
+
+class DemandWatch:
+    """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't."""
+
+    def __init__(self, url: str) -> None:
+        self.demand: Mapping[str, Demand] = {}
+        self._url = url
+        self._dead: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="demand")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def worker_died(self, pid: int) -> None:
+        """Have the leases of this process expire now; tried until Postgres has heard it."""
+        self._dead.put(pid)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
+                conn.execute(f"LISTEN {ANY_QUEUE}")
+                while not self._stopped.is_set():
+                    self._tell_of_the_dead(conn)
+                    self.demand = waiting_by_model(conn)
+                    for _ in conn.notifies(timeout=POLL_S, stop_after=1):
+                        self._stopped.wait(AT_MOST_EVERY_S)  # one count for all that come together
+            self._stopped.wait(RECONNECT_AFTER_S)
+
+    def _tell_of_the_dead(self, conn: Connection) -> None:
+        while True:
+            try:
+                pid = self._dead.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                expire_leases_of_process(conn, socket.gethostname(), pid)
+            except psycopg.Error:
+                self._dead.put(pid)
+                raise

@@ -1,0 +1,40 @@
+"""The one line that says what the operator has to mend."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import TYPE_CHECKING
+
+from storage.errors import OperatorError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+SECRET_WORDS = ("secret", "password", "key", "token", "url")  # a DATABASE_URL holds a password
+
+
+def error_line(error: Exception) -> str | None:
+    """What went wrong and what to do, or None for a bug of ours, which deserves its traceback."""
+    if isinstance(error, OperatorError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"The disk is full ({error.filename or error.strerror}): free some space and start again."
+    # Whoever raised one has imported it; we need not, for a quick --help.
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(error, pydantic.ValidationError):
+        return _setting_line(error)
+    return None
+
+
+def _setting_line(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        name = field.upper() or "The settings"
+        if problem["type"] == "missing":
+            problems.append(f"{name} is not set")
+            continue
+        shown = "" if any(word in field.lower() for word in SECRET_WORDS) else f" (it is {problem['input']!r})"
+        problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return f"Set it right in the environment: {'; '.join(problems)}."

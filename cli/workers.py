@@ -1,0 +1,111 @@
+"""The GPU workers of `darkroom up`: started when there is work, gone when there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from cli.autoscale import decide, is_busy
+from cli.demand_watch import DemandWatch
+from cli.leftovers import ProcessRecord
+from cli.log_stream import LogStream
+from cli.supervise import BackOff, Child, describe_exit
+
+# Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
+TAKE_EVERY_S = 30.0
+
+
+@dataclass
+class Worker:
+    child: Child
+    model: str
+    leaving: bool = False
+
+
+@dataclass
+class _Model:
+    back_off: BackOff = field(default_factory=BackOff)
+    start_again_at: float = 0.0
+
+
+class Workers:
+    """At most `limit` of them. `launch(model)` starts one process, which ends by itself when it is idle."""
+
+    def __init__(
+        self,
+        limit: int,
+        models: Collection[str],
+        launch: Callable[[str], subprocess.Popen[bytes]],
+        watch: DemandWatch,
+        record: ProcessRecord,
+        log: LogStream,
+    ) -> None:
+        self.running: dict[int, Worker] = {}  # by their place, 1 … limit
+        self._limit = limit
+        self._models = {model: _Model() for model in models}
+        self._launch = launch
+        self._watch = watch
+        self._record = record
+        self._log = log
+        self._took_at = -TAKE_EVERY_S
+
+    def tick(self) -> None:
+        """Take note of who is gone, start and stop who has to be; called many times a second."""
+        now = time.monotonic()
+        self.reap()
+        demand = {model: work for model, work in self._watch.demand.items() if model in self._models}
+        staying = Counter(worker.model for worker in self.running.values() if not worker.leaving)
+        decision = decide(
+            demand,
+            staying,
+            limit=self._limit,
+            leaving=len(self.running) - staying.total(),
+            resting={name for name, model in self._models.items() if now < model.start_again_at},
+            may_take_busy=now - self._took_at >= TAKE_EVERY_S,
+        )
+        for model in decision.start:
+            self._start(model)
+        for model in decision.stop:
+            if is_busy(demand, model):
+                self._took_at = now
+            self._take_one_from(model)
+
+    def reap(self) -> None:
+        """Take note of workers that ended; what a dead one held is free within about a second."""
+        for place, worker in list(self.running.items()):
+            code = worker.child.exit_code()
+            if code is None:
+                continue
+            del self.running[place]
+            if code == 0:
+                continue
+            self._watch.worker_died(worker.child.process.pid)
+            model = self._models[worker.model]
+            delay_s = model.back_off.after_failure(worker.child.lived_s)
+            model.start_again_at = time.monotonic() + delay_s
+            self._log.from_role(
+                "up",
+                f"{worker.child.role} ({worker.model}) {describe_exit(code)};"
+                f" another is started in {delay_s:.0f} s if there is work",
+            )
+
+    def _start(self, model: str) -> None:
+        place = next(place for place in range(1, self._limit + 1) if place not in self.running)
+        try:
+            process = self._launch(model)
+        except OSError as error:
+            self._models[model].start_again_at = time.monotonic() + self._models[model].back_off.after_failure(0)
+            self._log.from_role("up", f"a worker for {model} can't be started: {error}")
+            return
+        self.running[place] = Worker(Child(f"worker-{place}", process, self._record, self._log), model)
+
+    def _take_one_from(self, model: str) -> None:
+        for worker in self.running.values():
+            if worker.model == model and not worker.leaving:
+                self._log.from_role("up", f"{worker.child.role} ({model}) makes place for another model")
+                worker.leaving = True
+                worker.child.terminate()
+                return

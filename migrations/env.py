@@ -27,6 +27,6 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with open_engine(Settings().direct_url).connect() as connection:  # type: ignore[call-arg]
+    with open_engine(Settings().direct_url).connect() as connection:
         run(connection)
         connection.commit()

@@ -29,14 +29,10 @@ def connect(url: str, *, application_name: str) -> Connection:
 
     Raises psycopg.OperationalError when Postgres can't be reached within 5 s.
     """
-    return psycopg.connect(
-        url, autocommit=True, row_factory=dict_row, application_name=application_name, **KEEPALIVES
-    )
+    return psycopg.connect(url, autocommit=True, row_factory=dict_row, application_name=application_name, **KEEPALIVES)
 
 
-def open_pool(
-    settings: Settings, *, application_name: str, size: int | None = None
-) -> ConnectionPool[Connection]:
+def open_pool(settings: Settings, *, application_name: str, size: int | None = None) -> ConnectionPool[Connection]:
     """A pool of such connections. Each is checked when it is taken, so a Postgres restart costs no request.
 
     `prepare_threshold=None`: prepared statements break behind transaction poolers.

@@ -79,7 +79,7 @@ def differences(settings: Settings) -> list[object]:
         return list(compare_metadata(context, Table.metadata))
 
 
-def is_ours(item: sa.SchemaItem, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
+def is_ours(item: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
     """Procrastinate's tables are its own business, and so is our index on one of them (revision 0001)."""
     return not str(getattr(getattr(item, "table", item), "name", "")).startswith("procrastinate_")
 

@@ -49,9 +49,7 @@ class Settings(BaseSettings):
     retention_s: float = Field(default=7 * DAY_S, gt=0)
 
     # Webhooks.
-    webhook_allow: str = Field(
-        default="", description="private receivers: networks and host names, comma-separated"
-    )
+    webhook_allow: str = Field(default="", description="private receivers: networks and host names, comma-separated")
     # The schedule of the Standard Webhooks specification.
     webhook_retry_schedule: Annotated[tuple[float, ...], NoDecode] = (
         0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,

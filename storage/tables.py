@@ -59,9 +59,7 @@ class Prediction(Table):
     source: Mapped[str] = mapped_column(server_default="api")
 
     input: Mapped[dict[str, Any]]  # as the client sent it, unknown keys left out
-    parameters: Mapped[
-        dict[str, Any]
-    ]  # what is drawn: input completed by the model's defaults, with its seed
+    parameters: Mapped[dict[str, Any]]  # what is drawn: input completed by the model's defaults, with its seed
     logs: Mapped[str] = mapped_column(server_default="")
     error: Mapped[str | None]
     metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
@@ -83,16 +81,12 @@ class Prediction(Table):
     lease_expires_at: Mapped[datetime | None]  # '-infinity': its process is known to be dead
 
     __table_args__ = (
-        CheckConstraint(
-            "status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="status"
-        ),
+        CheckConstraint("status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="status"),
         # A claim is held exactly while it is drawn.
         CheckConstraint(
             "(status = 'processing') = (claim_id IS NOT NULL AND lease_expires_at IS NOT NULL)", name="claim"
         ),
-        CheckConstraint(
-            "(status IN ('starting', 'processing')) = (completed_at IS NULL)", name="completed_at"
-        ),
+        CheckConstraint("(status IN ('starting', 'processing')) = (completed_at IS NULL)", name="completed_at"),
         # Newest first is how the list is read; ULIDs sort by time, the id breaks ties.
         Index("ix_predictions_created_at_id", "created_at", "id"),
         # What rescue looks through every second: only what is not over.
@@ -123,9 +117,7 @@ class Image(Table):
 
     __tablename__ = "images"
 
-    prediction_id: Mapped[str] = mapped_column(
-        ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True
-    )
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(Integer, primary_key=True)  # from 0, the order of `output`
     object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
     width: Mapped[int] = mapped_column(Integer)
@@ -194,9 +186,7 @@ class Worker(Table):
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
-    __table_args__ = (
-        CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),
-    )
+    __table_args__ = (CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),)
 
 
 class CompatibleRevision(Table):

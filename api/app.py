@@ -1,0 +1,96 @@
+"""`create_app()`: the only wiring."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+
+import structlog
+from flask import Flask, Response, g, request
+from psycopg import Error as PostgresError
+
+from api import errors, files, health, predictions, webhook_secret
+from api.services import KEY, Services
+from api.settings import ApiSettings
+from storage import logs
+from storage.addresses import AllowList
+from storage.bucket import Bucket
+from storage.catalog import load_catalog
+from storage.database import open_pool
+from storage.errors import OperatorError
+from storage.events import Hub
+from storage.migrate import check
+from storage.wire import open_wire
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def create_app(settings: ApiSettings | None = None) -> Flask:
+    """The API as a WSGI application. Raises OperatorError where something has to be set up first."""
+    settings = settings or ApiSettings()  # from the environment
+    logs.configure("api", log_format=settings.log_format, level=settings.log_level)
+    catalog = load_catalog(settings.models)
+    check(settings)
+    pool = open_pool(settings, application_name="darkroom api")
+    try:
+        with pool.connection() as conn:
+            wire = open_wire(settings, conn)
+    except PostgresError as error:
+        pool.close()
+        raise OperatorError(f"Postgres can't be used: {error}") from error
+    hub = Hub(settings.direct_url, name="api")
+    hub.start()
+
+    app = Flask("darkroom", static_folder=None)
+    app.json.ensure_ascii = False  # type: ignore[attr-defined] # of the default provider
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.extensions[KEY] = Services(
+        settings=settings,
+        catalog=catalog,
+        pool=pool,
+        bucket=Bucket(settings),
+        hub=hub,
+        wire=wire,
+        webhook_allow=_parse_allow_list(settings.webhook_allow),
+        may_wait=threading.BoundedSemaphore(settings.api_max_waiting),
+    )
+    errors.register(app)
+    for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
+        name = prefix.strip("/") or "root"
+        app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
+        app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
+    app.register_blueprint(files.blueprint, url_prefix="/v1")
+    app.register_blueprint(health.blueprint)
+    app.before_request(_name_request)
+    app.after_request(_name_response)
+    return app
+
+
+def close(app: Flask) -> None:
+    """Give back what `create_app` opened."""
+    found = app.extensions[KEY]
+    assert isinstance(found, Services)
+    found.hub.stop()
+    found.pool.close()
+
+
+def _parse_allow_list(text: str) -> AllowList:
+    try:
+        return AllowList.parse(text)
+    except ValueError as error:
+        raise OperatorError(f"{error}.") from None
+
+
+def _name_request() -> None:
+    """A request id on every log line: the client's own, where it has a decent one."""
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _name_response(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,81 @@
+"""Errors as clients see them: `application/problem+json` (RFC 9457), never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import structlog
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from storage.bucket import BucketUnavailable
+from storage.wire import dump
+
+log = structlog.get_logger(__name__)
+
+
+class Problem(Exception):
+    """An answer that is an error. `detail` says what to do about it."""
+
+    def __init__(self, status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any):
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.headers = headers or {}
+        self.more = more
+
+    def response(self) -> Response:
+        body = {"title": self.title, "detail": self.detail, "status": self.status, "type": "about:blank"} | self.more
+        response = Response(dump(body), self.status, content_type="application/problem+json")
+        response.headers.update(self.headers)
+        return response
+
+
+class InvalidInput(Problem):
+    """A value that the model or the API does not take: the detail names the field, the value and the limit."""
+
+    def __init__(self, field: str, detail: str):
+        super().__init__(
+            422, "Invalid input", f"{field}: {detail}", invalid_fields=[{"field": field, "description": detail}]
+        )
+
+
+class NotFound(Problem):
+    def __init__(self, detail: str):
+        super().__init__(404, "Not found", detail)
+
+
+def register(app: Flask) -> None:
+    """Make every error of the app a Problem."""
+
+    @app.errorhandler(Problem)
+    def answer(problem: Problem) -> Response:
+        return problem.response()
+
+    @app.errorhandler(HTTPException)
+    def answer_http(error: HTTPException) -> Response:
+        status = error.code or 500
+        headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
+        problem = Problem(status, error.name, error.description or error.name, headers=headers)
+        return problem.response()
+
+    @app.errorhandler(psycopg.OperationalError)
+    def answer_postgres_away(error: psycopg.OperationalError) -> Response:
+        log.warning("api.postgres_away", reason=str(error).strip().partition("\n")[0])
+        return _unavailable("The database is not reachable; nothing was accepted. Try again.")
+
+    @app.errorhandler(BucketUnavailable)
+    def answer_bucket_away(error: BucketUnavailable) -> Response:
+        log.warning("api.bucket_away", reason=str(error))
+        return _unavailable("The image store is not reachable. Try again.")
+
+    @app.errorhandler(Exception)
+    def answer_bug(error: Exception) -> Response:
+        log.exception("api.broke")
+        return Problem(500, "Internal server error", "Something broke here; the log of the API says what.").response()
+
+
+def _unavailable(detail: str) -> Response:
+    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "2"}).response()

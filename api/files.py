@@ -1,0 +1,41 @@
+"""Images by signed URL, streamed from the bucket: a browser opens them, no token is needed."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from api.errors import NotFound, Problem
+from api.services import services
+from storage.bucket import ObjectMissing
+from storage.links import EXTENSIONS
+from storage.read import read_file
+
+blueprint = Blueprint("files", __name__)
+
+# What a URL serves never changes, so it may be kept; only by whoever fetched it, since it was signed for them.
+CACHE_CONTROL = "private, max-age=86400, immutable"
+
+
+@blueprint.get("/files/<prediction_id>/<name>")
+def get(prediction_id: str, name: str) -> Response:
+    expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
+    if not services().wire.links.verify_image(f"{prediction_id}/{name}", expires, signature):
+        raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
+    with services().pool.connection() as conn:
+        file = read_file(conn, prediction_id, int(name.partition(".")[0]))
+    if file is None:
+        raise NotFound("the image was removed")
+    try:
+        stored = services().bucket.open(file.key)
+    except ObjectMissing:
+        raise NotFound("the image was removed") from None
+    shown_name = f"{prediction_id}-{name.partition('.')[0]}.{EXTENSIONS[file.content_type]}"
+    return Response(
+        stored.chunks,
+        content_type=file.content_type,
+        headers={
+            "Content-Length": str(stored.size_bytes),
+            "Cache-Control": CACHE_CONTROL,
+            "Content-Disposition": f'inline; filename="{shown_name}"',
+        },
+    )

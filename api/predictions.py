@@ -1,0 +1,211 @@
+"""Replicate's predictions API: create, get, list, cancel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+import structlog
+from flask import Blueprint, Response, request
+from pydantic import ValidationError
+from ulid import ULID
+
+from api.cursor import Cursor, decode_cursor, parse_moment
+from api.errors import InvalidInput, NotFound, Problem
+from api.limits import invalid, notes_on, parameters_for, parse_input
+from api.prefer import cancel_after_s, wait_s
+from api.schemas import ALL_EVENTS, PredictionRequest
+from api.services import Services, services
+from api.webhook_targets import require_allowed
+from storage.catalog import Model
+from storage.database import Connection, Row
+from storage.errors import UnknownModel
+from storage.finish import Canceled, finish
+from storage.read import read_images, read_prediction, read_predictions
+from storage.states import PredictionStatus
+from storage.submit import Submission, submit
+from storage.wire import dump
+
+log = structlog.get_logger(__name__)
+
+blueprint = Blueprint("predictions", __name__)
+
+PAGE = 100
+
+
+@blueprint.post("/predictions")
+def create() -> Response:
+    asked = _parse_body()
+    reference = asked.model or asked.version
+    if reference is None:
+        raise InvalidInput("model", "is required: owner/name, or `version` as owner/name:version")
+    return _create(asked, _find_model(reference, asked.version))
+
+
+@blueprint.post("/models/<owner>/<name>/predictions")
+def create_for_model(owner: str, name: str) -> Response:
+    try:
+        model = services().catalog.find(f"{owner}/{name}")
+    except UnknownModel as error:
+        raise NotFound(str(error)) from None
+    return _create(_parse_body(), model)
+
+
+@blueprint.get("/predictions/<prediction_id>")
+def get(prediction_id: str) -> Response:
+    with services().pool.connection() as conn:
+        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+
+
+@blueprint.post("/predictions/<prediction_id>/cancel")
+def cancel(prediction_id: str) -> Response:
+    with services().pool.connection() as conn:
+        _find(conn, prediction_id)
+        if finish(conn, services().wire, prediction_id, Canceled()) is not None:
+            log.info("prediction.canceled", prediction_id=prediction_id)
+        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+
+
+@blueprint.get("/predictions")
+def list_() -> Response:
+    given = request.args
+    cursor = decode_cursor(given["cursor"]) if "cursor" in given else None
+    window = {name: parse_moment(name, given[name]) for name in ("created_after", "created_before") if name in given}
+    older = cursor is None or cursor.direction == "older"
+    with services().pool.connection() as conn:
+        rows = read_predictions(
+            conn,
+            before=cursor.position if cursor and older else None,
+            after=cursor.position if cursor and not older else None,
+            limit=PAGE + 1,
+            created_after=window.get("created_after"),
+            created_before=window.get("created_before"),
+        )
+        more = len(rows) > PAGE
+        rows = rows[:PAGE] if older else rows[-PAGE:]
+        images = read_images(conn, [row["id"] for row in rows])
+    wire = services().wire
+    has_older = more if older else bool(rows)
+    has_newer = (cursor is not None) if older else more
+    return _answer(
+        dump(
+            {
+                "next": _page_url(Cursor("older", rows[-1]["created_at"], rows[-1]["id"]))
+                if rows and has_older
+                else None,
+                "previous": _page_url(Cursor("newer", rows[0]["created_at"], rows[0]["id"]))
+                if rows and has_newer
+                else None,
+                "results": [wire.prediction(row, images[row["id"]]) for row in rows],
+            }
+        )
+    )
+
+
+def _create(asked: PredictionRequest, model: Model) -> Response:
+    here = services()
+    wait = wait_s(request.headers.get("Prefer"))
+    deadline_s = cancel_after_s(request.headers.get("Cancel-After")) or here.settings.prediction_deadline_s
+    inputs = parse_input(asked.input)
+    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
+        raise InvalidInput(
+            f"input.{min(inputs.model_extra)[:60]}", "is no input of this model (X-Darkroom-Strict is 1)"
+        )
+    parameters = parameters_for(model, inputs)
+    if asked.webhook is not None:
+        require_allowed(asked.webhook, here.webhook_allow)
+    submission = Submission(
+        model=model.name,
+        version=model.version,
+        queue_name=model.queue_name,
+        input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
+        parameters=parameters.to_json(),
+        logs=notes_on(inputs, parameters),
+        deadline_s=deadline_s,
+        webhook=asked.webhook,
+        webhook_events=_events(asked),
+    )
+    with here.pool.connection() as conn:
+        row = submit(conn, submission)
+    log.info("prediction.created", prediction_id=row["id"], model=model.name)
+    # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
+    if wait is None or not here.may_wait.acquire(blocking=False):
+        return _answer(here.wire.body(row, []), 201)
+    try:
+        return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
+    finally:
+        here.may_wait.release()
+
+
+def _wait(here: Services, row: Row, timeout_s: int) -> str:
+    """The prediction when it is over, or as it is after `timeout_s`.
+
+    Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
+    for the end.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    with here.hub.subscribe(row["id"]) as woken:
+        while True:
+            woken.clear()
+            with here.pool.connection() as conn:
+                current = read_prediction(conn, row["id"])
+                if current is None:
+                    raise NotFound(f"prediction {row['id']} was removed")
+                if PredictionStatus(current["status"]).is_terminal:
+                    return here.body_of(conn, current)
+            left_s = give_up_at - time.monotonic()
+            if left_s <= 0:
+                return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
+            woken.wait(left_s)
+
+
+def _parse_body() -> PredictionRequest:
+    body: Any = request.get_json(silent=True, force=True)
+    if not isinstance(body, dict):
+        raise Problem(400, "Bad request", "the body needs to be a JSON object")
+    try:
+        return PredictionRequest.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _find_model(reference: str, version: str | None) -> Model:
+    """The model that `model` or `version` names; a bare version belongs to `model`."""
+    if version is not None and reference != version:
+        bare = version.rpartition(":")[2]
+        reference = f"{reference.partition(':')[0]}:{bare}"
+    try:
+        return services().catalog.find(reference)
+    except UnknownModel as error:
+        raise InvalidInput("version" if version else "model", str(error)) from None
+
+
+def _events(asked: PredictionRequest) -> tuple[str, ...]:
+    if asked.webhook is None:
+        return ()
+    wanted = asked.webhook_events_filter
+    return ALL_EVENTS if wanted is None else tuple(event for event in ALL_EVENTS if event in wanted)
+
+
+def _find(conn: Connection, prediction_id: str) -> Row:
+    row = read_prediction(conn, prediction_id) if _is_id(prediction_id) else None
+    if row is None:
+        raise NotFound(f"there is no prediction {prediction_id[:60]!r}")
+    return row
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(ULID.from_str(text.upper())).lower() == text
+    except ValueError:
+        return False
+
+
+def _page_url(cursor: Cursor) -> str:
+    query = {name: value for name, value in request.args.items() if name in ("created_after", "created_before")}
+    return f"{services().settings.public_url}/v1/predictions?{urlencode(query | {'cursor': cursor.encode()})}"
+
+
+def _answer(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, content_type="application/json")

@@ -1,0 +1,71 @@
+"""What a request may say: shapes and types here, a model's own limits in `api.limits`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from storage.parameters import MAX_SEED
+
+WebhookEvent = Literal["start", "output", "logs", "completed"]
+ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
+
+ASPECT_RATIOS: dict[str, tuple[int, int]] = {
+    "1:1": (1, 1),
+    "16:9": (16, 9),
+    "9:16": (9, 16),
+    "4:3": (4, 3),
+    "3:4": (3, 4),
+    "3:2": (3, 2),
+    "2:3": (2, 3),
+    "4:5": (4, 5),
+    "5:4": (5, 4),
+    "21:9": (21, 9),
+    "9:21": (9, 21),
+}
+
+
+def _storable(value: str) -> str:
+    """Postgres stores neither NUL nor half a surrogate pair."""
+    if "\x00" in value:
+        raise ValueError("must not contain the character NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid Unicode (it holds half of a surrogate pair)") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class PredictionInput(BaseModel):
+    """The inputs that models have in common. Unknown ones are ignored, and named in `logs`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+    prompt: Text = Field(description="What to draw.")
+    negative_prompt: Text | None = Field(default=None, description="What not to draw; needs a guidance_scale above 0.")
+    width: int | None = Field(default=None, description="Pixels.")
+    height: int | None = Field(default=None, description="Pixels.")
+    aspect_ratio: Text | None = Field(default=None, description="Instead of width and height, as in 16:9.")
+    num_outputs: int = Field(default=1, ge=1, description="Images.")
+    num_inference_steps: int | None = Field(default=None, ge=1, description="Denoising steps.")
+    guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="Image k is drawn with seed + k.")
+    output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
+    output_quality: int = Field(default=90, ge=1, le=100, description="Of jpg and webp.")
+
+
+class PredictionRequest(BaseModel):
+    """The body of `POST /v1/predictions`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    input: dict[str, Any]
+    model: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    version: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    webhook: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    webhook_events_filter: list[WebhookEvent] | None = None
+    stream: bool | None = None

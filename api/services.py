@@ -1,0 +1,45 @@
+"""What the views work with: one of each a process, made by `create_app`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from flask import current_app
+from psycopg_pool import ConnectionPool
+
+from api.settings import ApiSettings
+from storage.addresses import AllowList
+from storage.bucket import Bucket
+from storage.catalog import Catalog
+from storage.database import Connection, Row
+from storage.events import Hub
+from storage.read import read_images
+from storage.wire import Wire
+
+KEY = "darkroom"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The API's connections, and what it knows."""
+
+    settings: ApiSettings
+    catalog: Catalog
+    pool: ConnectionPool[Connection]
+    bucket: Bucket
+    hub: Hub
+    wire: Wire
+    webhook_allow: AllowList
+    may_wait: threading.BoundedSemaphore  # one place for each request that may wait at the same time
+
+    def body_of(self, conn: Connection, row: Row) -> str:
+        """The JSON of one prediction."""
+        return self.wire.body(row, read_images(conn, [row["id"]])[row["id"]])
+
+
+def services() -> Services:
+    """Those of the app that serves this request."""
+    found = current_app.extensions[KEY]
+    assert isinstance(found, Services)
+    return found

@@ -1,0 +1,19 @@
+"""The secret with which receivers verify webhooks."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from api.services import services
+from storage.signing import active_webhook_secrets
+from storage.wire import dump
+
+blueprint = Blueprint("webhook_secret", __name__)
+
+
+@blueprint.get("/webhooks/default/secret")
+def get() -> Response:
+    """The newest one; while a secret is being rotated, the older one signs too."""
+    with services().pool.connection() as conn:
+        newest = active_webhook_secrets(conn)[0]
+    return Response(dump({"key": newest}), content_type="application/json", headers={"Cache-Control": "no-store"})

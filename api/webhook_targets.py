@@ -1,0 +1,19 @@
+"""Whether a webhook may be sent where a request wants it."""
+
+from __future__ import annotations
+
+from api.errors import InvalidInput
+from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, check_url
+
+
+def require_allowed(url: str, allow: AllowList) -> None:
+    """Raise InvalidInput for a URL that is none, or leads to a private address that is not allowed.
+
+    A name that does not resolve now may do so later, so it is taken; the courier resolves and judges it again.
+    """
+    try:
+        check_url(url, allow)
+    except (ForbiddenAddress, InvalidURL) as error:
+        raise InvalidInput("webhook", str(error)) from None
+    except Unresolvable:
+        return

@@ -1,0 +1,137 @@
+"""The bucket: put, read, presign and delete on S3 or anything that speaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from storage.errors import DarkroomError, OperatorError
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CHUNK_BYTES = 64 * 1024
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 30
+ATTEMPTS = 3
+
+
+class ObjectMissing(DarkroomError):
+    """The bucket has no object under that key."""
+
+
+class BucketUnavailable(DarkroomError):
+    """S3 did not answer, or refused; the same call may succeed later."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object that is being read."""
+
+    content_type: str
+    size_bytes: int
+    chunks: Iterator[bytes]
+
+
+class Bucket:
+    """One bucket. Threads may share it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = settings.s3_bucket
+        self._client = _client(settings, settings.s3_endpoint_url)
+
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Store bytes under a key. Raises BucketUnavailable."""
+        try:
+            self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
+        except (ClientError, BotoCoreError) as error:
+            raise BucketUnavailable(f"{key} could not be stored: {error}") from error
+
+    def open(self, key: str) -> StoredObject:
+        """Read an object in chunks. Raises ObjectMissing, BucketUnavailable."""
+        try:
+            answer = self._client.get_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+                raise ObjectMissing(key) from error
+            raise BucketUnavailable(f"{key} could not be read: {error}") from error
+        except BotoCoreError as error:
+            raise BucketUnavailable(f"{key} could not be read: {error}") from error
+        return StoredObject(
+            content_type=answer["ContentType"],
+            size_bytes=answer["ContentLength"],
+            chunks=answer["Body"].iter_chunks(CHUNK_BYTES),
+        )
+
+    def check(self) -> None:
+        """Raise BucketUnavailable unless the bucket is there and ours."""
+        try:
+            self._client.head_bucket(Bucket=self.name)
+        except (ClientError, BotoCoreError) as error:
+            raise BucketUnavailable(f"the bucket {self.name} can't be reached: {error}") from error
+
+
+def ensure_bucket(settings: Settings) -> None:
+    """Create the bucket where it does not exist, and prove that it can be written.
+
+    Raises OperatorError: nobody answers, the keys are wrong, or they may not write.
+    """
+    client = _client(settings, settings.s3_endpoint_url)
+    where = settings.s3_endpoint_url or "AWS"
+    probe = "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
+    try:
+        _create(client, settings)
+        client.put_object(Bucket=settings.s3_bucket, Key=probe, Body=b"")
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        raise OperatorError(
+            f"The bucket {settings.s3_bucket} at {where} refuses us ({code}): "
+            "check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and what that key may do."
+        ) from error
+    except BotoCoreError as error:
+        raise OperatorError(
+            f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
+        ) from error
+
+
+def _create(client: S3Client, settings: Settings) -> None:
+    try:
+        client.head_bucket(Bucket=settings.s3_bucket)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in {"404", "NoSuchBucket"}:
+            raise
+        # AWS wants the region said everywhere but in its oldest one, where it refuses it.
+        elsewhere: dict[str, Any] = (
+            {}
+            if settings.s3_region == "us-east-1"
+            else {"CreateBucketConfiguration": {"LocationConstraint": settings.s3_region}}
+        )
+        client.create_bucket(Bucket=settings.s3_bucket, **elsewhere)
+
+
+def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
+    secret = settings.s3_secret_access_key
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=Config(
+            signature_version="s3v4",  # presigning would be v2 otherwise
+            # The default sends trailing checksums, which older S3 servers store inside the object.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=32,
+        ),
+    )

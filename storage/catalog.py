@@ -1,0 +1,163 @@
+"""The models that this deployment serves: `models.toml`. The API reads only this, never the weights."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from storage.errors import OperatorError, UnknownModel
+from storage.queue import queue_name_of
+
+NAME = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Defaults(_Part):
+    """What a request that says nothing gets."""
+
+    width: int = Field(default=1024, gt=0)
+    height: int = Field(default=1024, gt=0)
+    num_inference_steps: int = Field(default=8, ge=1)
+    guidance_scale: float = Field(default=0.0, ge=0)
+
+
+class Limits(_Part):
+    """What a request may ask for; anything beyond is 422."""
+
+    max_pixels: int = Field(default=4_194_304, gt=0, description="width × height of one image")
+    min_side: int = Field(default=64, gt=0, description="pixels")
+    max_side: int = Field(default=4096, gt=0, description="pixels")
+    multiple_of: int = Field(default=16, gt=0, description="the sides are multiples of it, in pixels")
+    max_steps: int = Field(default=50, ge=1)
+    max_guidance_scale: float = Field(default=20.0, ge=0)
+    max_prompt_chars: int = Field(default=4000, ge=1)
+    max_outputs: int = Field(default=4, ge=1, le=4)
+
+
+class Blank(_Part):
+    """How long the `blank` engine pretends to work: for tests and benchmarks of everything around the model."""
+
+    load_s: float = Field(default=0.0, ge=0)
+    step_s: float = Field(default=0.0, ge=0)
+
+
+class Model(_Part):
+    """One entry of the catalog."""
+
+    name: str
+    source: str = Field(default="", description="a diffusers folder, or a hub id")
+    version: str = Field(default="1", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    engine: Literal["diffusers", "blank"] = "diffusers"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    defaults: Defaults = Defaults()
+    limits: Limits = Limits()
+    blank: Blank = Blank()
+
+    @property
+    def queue_name(self) -> str:
+        return queue_name_of(self.name)
+
+    @property
+    def owner(self) -> str:
+        return self.name.partition("/")[0]
+
+    @field_validator("name")
+    @classmethod
+    def _owner_and_name(cls, value: str) -> str:
+        import re
+
+        if not re.match(NAME, value):
+            raise ValueError("needs to be owner/name, in lower case")
+        return value
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All models, by name and by alias."""
+
+    models: dict[str, Model]
+
+    def find(self, reference: str) -> Model:
+        """The model that `owner/name`, `owner/name:version` or an alias means.
+
+        Raises UnknownModel, whose message names what there is.
+        """
+        name, _, version = reference.partition(":")
+        model = self.models.get(name.lower()) or self._by_alias(reference)
+        if model is None:
+            raise UnknownModel(f"there is no model {reference!r}; this deployment serves {self.names()}")
+        if version and name.lower() in self.models and version != model.version:
+            raise UnknownModel(f"{model.name} has no version {version!r}; its version is {model.version!r}")
+        return model
+
+    def names(self) -> str:
+        return ", ".join(sorted(self.models))
+
+    def _by_alias(self, reference: str) -> Model | None:
+        return next((model for model in self.models.values() if reference in model.aliases), None)
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Read `models.toml`. A relative source that exists beside the file is meant to be that folder.
+
+    Raises OperatorError, which names the file, the entry and what is wrong with it.
+    """
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("models", {})
+    except FileNotFoundError:
+        raise OperatorError(f"There is no catalog {path}: set MODELS (or --models) to a models.toml.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OperatorError(f"The catalog {path} can't be read: {error}.") from None
+    if not isinstance(entries, dict) or not entries:
+        raise OperatorError(f'The catalog {path} has no models: add a [models."owner/name"] table.')
+    models = {name: _read_model(path, name, entry) for name, entry in entries.items()}
+    _refuse_ambiguous_aliases(path, models)
+    return Catalog(models)
+
+
+def _read_model(path: Path, name: str, entry: Any) -> Model:
+    if not isinstance(entry, dict):
+        raise OperatorError(f'The catalog {path}: models."{name}" needs to be a table.')
+    try:
+        model = Model(name=name, **entry)
+    except (ValidationError, TypeError) as error:
+        raise OperatorError(f'The catalog {path}: models."{name}": {_first_problem(error)}.') from None
+    if model.engine == "diffusers" and not model.source:
+        raise OperatorError(f'The catalog {path}: models."{name}": source: needs a folder or a hub id.')
+    limits, size = model.limits, (model.defaults.width, model.defaults.height)
+    if size[0] * size[1] > limits.max_pixels or any(side % limits.multiple_of for side in size):
+        raise OperatorError(
+            f'The catalog {path}: models."{name}": its default size {size[0]}x{size[1]} breaks its own limits.'
+        )
+    beside = path.parent / model.source
+    if model.source and beside.is_dir():
+        model = model.model_copy(update={"source": str(beside.resolve())})
+    return model
+
+
+def _refuse_ambiguous_aliases(path: Path, models: dict[str, Model]) -> None:
+    taken: dict[str, str] = {}
+    for model in models.values():
+        for alias in model.aliases:
+            if alias in taken or alias in models:
+                raise OperatorError(
+                    f"The catalog {path}: {alias!r} names both {taken.get(alias, alias)} and {model.name}."
+                )
+            taken[alias] = model.name
+
+
+def _first_problem(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return str(error)
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}"

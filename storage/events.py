@@ -1,0 +1,135 @@
+"""Telling other processes that a prediction moved: NOTIFY, and one LISTEN a process, fanned out in memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from storage.database import Connection, Row, connect
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "darkroom_events"
+
+RECONNECT_AFTER_S = 0.2
+RECONNECT_AFTER_AT_MOST_S = 5.0
+
+
+def notify(conn: Connection, prediction: Row) -> None:
+    """Tell that a prediction has a new state; sent when the caller's transaction commits."""
+    conn.execute(
+        "SELECT pg_notify(%s, %s)",
+        (CHANNEL, json.dumps({"id": prediction["id"], "status": prediction["status"]})),
+    )
+
+
+class Listener:
+    """A thread that listens on channels, for as long as the process lives.
+
+    `on_notify(channel, payload)` runs on that thread. `on_connect()` runs after every (re)connection: whatever was
+    notified while nobody listened is lost, so whoever relies on notifications reads the rows again then.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        channels: Sequence[str],
+        *,
+        name: str,
+        on_notify: Callable[[str, str], None],
+        on_connect: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._channels = channels
+        self._name = name
+        self._on_notify = on_notify
+        self._on_connect = on_connect
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-listener", daemon=True)
+        self.connected = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening; returns when the connection is closed."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=RECONNECT_AFTER_AT_MOST_S)
+
+    def _run(self) -> None:
+        pause_s = RECONNECT_AFTER_S
+        while not self._stopping.is_set():
+            try:
+                with connect(self._url, application_name=f"darkroom {self._name} listener") as conn:
+                    for channel in self._channels:
+                        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    pause_s = RECONNECT_AFTER_S
+                    self.connected.set()
+                    self._on_connect()
+                    self._listen(conn)
+            except psycopg.Error as error:
+                log.warning("listener.disconnected", listener=self._name, reason=str(error).strip())
+            finally:
+                self.connected.clear()
+            self._stopping.wait(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_AFTER_AT_MOST_S)
+
+    def _listen(self, conn: Connection) -> None:
+        while not self._stopping.is_set():
+            for notification in conn.notifies(timeout=0.5):
+                self._on_notify(notification.channel, notification.payload)
+            conn.execute("SELECT 1")  # a dead connection is found here, also when nothing is ever notified
+
+
+class Hub:
+    """The events of all predictions, for the requests of one process that wait for some of them."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
+        self._listener = Listener(url, [CHANNEL], name=name, on_notify=self._wake_one, on_connect=self._wake_all)
+
+    def start(self) -> None:
+        self._listener.start()
+
+    def stop(self) -> None:
+        self._listener.stop()
+        self._wake_all()
+
+    @property
+    def is_listening(self) -> bool:
+        return self._listener.connected.is_set()
+
+    @contextmanager
+    def subscribe(self, prediction_id: str) -> Iterator[threading.Event]:
+        """An Event that is set whenever the prediction may have moved. Subscribe first, then read the row."""
+        woken = threading.Event()
+        with self._lock:
+            self._waiting[prediction_id].add(woken)
+        try:
+            yield woken
+        finally:
+            with self._lock:
+                self._waiting[prediction_id].discard(woken)
+                if not self._waiting[prediction_id]:
+                    del self._waiting[prediction_id]
+
+    def _wake_one(self, channel: str, payload: str) -> None:
+        prediction_id = json.loads(payload)["id"]
+        with self._lock:
+            for woken in self._waiting.get(prediction_id, ()):
+                woken.set()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for waiting in self._waiting.values():
+                for woken in waiting:
+                    woken.set()

@@ -1,0 +1,162 @@
+"""Transaction 3: the only writer of terminal states. All of it happens, or none of it does.
+
+One transaction writes the state, the images, the webhook delivery with its queue job, and removes the bell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from storage import bell, deliveries, events
+from storage.database import Connection, Row
+from storage.read import read_images
+from storage.states import PredictionStatus
+from storage.wire import Wire
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A picture whose bytes are in the bucket."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+    width: int
+    height: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """Drawn and uploaded. `metrics` are added to the times that this transaction computes."""
+
+    images: Sequence[StoredImage]
+    logs: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    status = PredictionStatus.SUCCEEDED
+    error = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It can't be drawn; `error` is for the client."""
+
+    error: str
+    logs: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    status = PredictionStatus.FAILED
+    images: Sequence[StoredImage] = ()
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """By the client (no `error`), or by its deadline."""
+
+    error: str | None = None
+
+    logs = None
+    status = PredictionStatus.CANCELED
+    images: Sequence[StoredImage] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+Outcome = Succeeded | Failed | Canceled
+
+# clock_timestamp() is read before the row's lock is had, so a claim may have come later: GREATEST keeps the order.
+FINISH = """
+UPDATE predictions
+SET status = %(status)s,
+    error = %(error)s,
+    logs = coalesce(%(logs)s, logs),
+    completed_at = greatest(clock.now, started_at),
+    metrics = metrics || %(metrics)s || jsonb_strip_nulls(jsonb_build_object(
+        'total_time', round(extract(epoch FROM greatest(clock.now, started_at) - created_at), 6),
+        'predict_time', round(extract(epoch FROM greatest(clock.now, started_at) - started_at), 6),
+        'queue_time', round(extract(epoch FROM started_at - created_at), 6)
+    )),
+    claim_id = NULL,
+    lease_expires_at = NULL
+FROM (SELECT clock_timestamp() AS now) AS clock
+WHERE id = %(id)s
+  AND (status = 'processing' AND claim_id = %(claim_id)s
+       OR %(claim_id)s::uuid IS NULL AND status IN ('starting', 'processing'))
+RETURNING predictions.*
+"""
+
+
+def finish(
+    conn: Connection, wire: Wire, prediction_id: str, outcome: Outcome, *, claim_id: UUID | None = None
+) -> Row | None:
+    """Write a terminal state with all that belongs to it; returns the row, or None where it was too late.
+
+    With a `claim_id` it writes only while that claim is held (a worker's result). Without, it writes over whatever
+    is not terminal yet (cancel, deadline, a prediction that can't be served).
+    """
+    with conn.transaction():
+        prediction = conn.execute(
+            FINISH,
+            {
+                "id": prediction_id,
+                "claim_id": claim_id,
+                "status": outcome.status.value,
+                "error": outcome.error,
+                "logs": outcome.logs,
+                "metrics": Jsonb(outcome.metrics | {"image_count": len(outcome.images)}),
+            },
+        ).fetchone()
+        if prediction is None:
+            return None
+        for index, image in enumerate(outcome.images):
+            _insert_image(conn, prediction_id, index, image)
+        bell.remove(conn, prediction)
+        _write_last_event(conn, wire, prediction)
+        events.notify(conn, prediction)
+        return prediction
+
+
+def _insert_image(conn: Connection, prediction_id: str, index: int, image: StoredImage) -> None:
+    conn.execute(
+        """
+        WITH object AS (
+            INSERT INTO objects (key, sha256, size_bytes, content_type)
+            VALUES (%(key)s, %(sha256)s, %(size_bytes)s, %(content_type)s)
+        )
+        INSERT INTO images (prediction_id, index, object_key, width, height, seed)
+        VALUES (%(prediction_id)s, %(index)s, %(key)s, %(width)s, %(height)s, %(seed)s)
+        """,
+        {
+            "prediction_id": prediction_id,
+            "index": index,
+            "key": image.key,
+            "sha256": image.sha256,
+            "size_bytes": image.size_bytes,
+            "content_type": image.content_type,
+            "width": image.width,
+            "height": image.height,
+            "seed": image.seed,
+        },
+    )
+
+
+def _write_last_event(conn: Connection, wire: Wire, prediction: Row) -> None:
+    """The `completed` event; for a receiver that asked for `output` alone, that one."""
+    wanted = prediction["webhook_events"]
+    succeeded = prediction["status"] == PredictionStatus.SUCCEEDED
+    event = "completed" if "completed" in wanted else "output" if "output" in wanted and succeeded else None
+    if prediction["webhook"] is None or event is None:
+        return
+    deliveries.write_delivery(
+        conn,
+        prediction_id=prediction["id"],
+        event=event,
+        url=prediction["webhook"],
+        body=wire.body(prediction, read_images(conn, [prediction["id"]])[prediction["id"]]),
+    )

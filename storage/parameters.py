@@ -1,0 +1,36 @@
+"""What is to be drawn: the API writes it, completed and checked, and the engine reads it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+MAX_SEED = 2**32 - 1  # what ComfyUI, A1111 and Replicate's own models take
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One request for pictures, with nothing left open."""
+
+    prompt: str
+    width: int  # pixels
+    height: int  # pixels
+    num_inference_steps: int
+    guidance_scale: float  # 0.0 is a value: no classifier-free guidance
+    seed: int  # image k is drawn with seed + k
+    num_outputs: int = 1
+    negative_prompt: str = ""
+    output_format: str = "png"
+    output_quality: int = 90  # of jpg and webp
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Parameters:
+        """Read what another release may have written: keys that this one does not know are left out."""
+        return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
+
+    def seed_of(self, index: int) -> int:
+        """The seed of image `index` (from 0)."""
+        return (self.seed + index) % (MAX_SEED + 1)

@@ -1,0 +1,67 @@
+"""The `workers` table: who draws here, what, and since when nothing was heard of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from storage.database import Connection
+
+WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a worker says of itself."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    model: str
+    state: WorkerState
+    device: str | None = None
+    error: str | None = None
+
+
+def say_alive(conn: Connection, presence: Presence) -> None:
+    """Write the worker's row, or refresh it."""
+    conn.execute(
+        """
+        INSERT INTO workers (id, hostname, pid, model, device, state, error)
+        VALUES (%(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s)
+        ON CONFLICT (id) DO UPDATE
+        SET device = excluded.device, state = excluded.state, error = excluded.error, seen_at = clock_timestamp()
+        """,
+        {
+            "id": presence.id,
+            "hostname": presence.hostname,
+            "pid": presence.pid,
+            "model": presence.model,
+            "device": presence.device,
+            "state": presence.state,
+            "error": presence.error,
+        },
+    )
+
+
+def say_goodbye(conn: Connection, worker_id: UUID) -> None:
+    """Take the worker's row out."""
+    conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
+
+
+def register_bell_worker(conn: Connection) -> int:
+    """A row in Procrastinate's own table of workers, so that its tools see who holds which job."""
+    row = conn.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()
+    assert row is not None
+    worker_id: int = row["worker_id"]
+    return worker_id
+
+
+def beat(conn: Connection, bell_worker_id: int) -> None:
+    """Procrastinate prunes workers whose heart has not beaten for 30 s."""
+    conn.execute("SELECT procrastinate_update_heartbeat_v1(%s)", (bell_worker_id,))
+
+
+def unregister_bell_worker(conn: Connection, bell_worker_id: int) -> None:
+    conn.execute("SELECT procrastinate_unregister_worker_v1(%s)", (bell_worker_id,))

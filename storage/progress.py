@@ -1,0 +1,43 @@
+"""What a client sees of a drawing before it is done: the logs, which hold the progress."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from storage import deliveries, events
+from storage.database import Connection
+from storage.wire import Wire
+
+
+def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID, logs: str) -> bool:
+    """Replace the logs of a prediction that is being drawn; False where the claim is lost.
+
+    Receivers that asked for `logs` events get one; it is dropped when `completed` is written first.
+    """
+    with conn.transaction():
+        prediction = conn.execute(
+            """
+            UPDATE predictions SET logs = %(logs)s
+            WHERE id = %(id)s AND claim_id = %(claim_id)s AND status = 'processing'
+            RETURNING *
+            """,
+            {"logs": logs, "id": prediction_id, "claim_id": claim_id},
+        ).fetchone()
+        if prediction is None:
+            return False
+        if prediction["webhook"] is not None and "logs" in prediction["webhook_events"]:
+            deliveries.write_delivery(
+                conn,
+                prediction_id=prediction_id,
+                event="logs",
+                url=prediction["webhook"],
+                body=wire.body(prediction, []),
+            )
+        events.notify(conn, prediction)
+        return True
+
+
+def progress_line(step: int, steps: int) -> str:
+    """A line as tqdm writes it: Replicate's clients read `prediction.progress` out of it."""
+    filled = 10 * step // steps
+    return f"{100 * step // steps:3d}%|{'#' * filled:<10}| {step}/{steps}"

@@ -1,0 +1,142 @@
+"""What the courier does every second so that nothing waits for somebody who is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from storage import bell
+from storage.claim import give_up_or_ring, release
+from storage.database import Connection
+from storage.finish import Canceled, finish
+from storage.states import MAX_CRASHES
+from storage.wire import Wire
+
+# Healthy workers must have the time to renew their leases after Postgres was away.
+GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
+# A worker renews its row with its leases, every 1.5 s.
+WORKER_GONE_AFTER = timedelta(seconds=60)
+# So that one call stays short; what is left over is done a second later.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class RescueReport:
+    """How many predictions were moved, by reason."""
+
+    expired_leases: int = 0
+    passed_deadlines: int = 0
+    lost_bells: int = 0
+    gone_workers: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.expired_leases or self.passed_deadlines or self.lost_bells or self.gone_workers)
+
+
+def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool = True) -> RescueReport:
+    """Take back expired leases, end what passed its deadline, ring lost bells again, forget dead workers.
+
+    `expire=False` leaves leases alone (after a reconnect), but for those whose process is known to be dead.
+    `check_bells` reads the whole backlog, so it needs no asking every second. Any number may run at once: each
+    prediction is locked, and one that somebody else has locked is skipped.
+    """
+    return RescueReport(
+        expired_leases=_take_back_expired_leases(conn, wire, expire=expire),
+        passed_deadlines=_end_passed_deadlines(conn, wire),
+        lost_bells=_ring_lost_bells(conn) if check_bells else 0,
+        gone_workers=_forget_gone_workers(conn),
+    )
+
+
+def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
+    """Mark the claims of a process that was seen to die; rescue takes them back at its next turn.
+
+    Returns how many there were. The process's row in `workers` goes with it.
+    """
+    with conn.transaction():
+        marked = conn.execute(
+            """
+            UPDATE predictions SET lease_expires_at = 'epoch'
+            FROM workers
+            WHERE workers.hostname = %s AND workers.pid = %s
+              AND predictions.worker_id = workers.id AND predictions.status = 'processing'
+            """,
+            (hostname, pid),
+        ).rowcount
+        conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s", (hostname, pid))
+        return marked
+
+
+EXPIRED = """
+status = 'processing' AND (
+    lease_expires_at = 'epoch'
+    OR %(expire)s AND lease_expires_at < clock_timestamp()
+       AND clock_timestamp() - pg_postmaster_start_time() > %(grace)s
+)
+"""
+
+
+def _take_back_expired_leases(conn: Connection, wire: Wire, *, expire: bool) -> int:
+    parameters = {"expire": expire, "grace": GRACE_AFTER_POSTGRES_STARTED}
+    candidates = conn.execute(
+        f"SELECT id FROM predictions WHERE {EXPIRED} ORDER BY lease_expires_at LIMIT {BATCH}",  # noqa: S608
+        parameters,
+    ).fetchall()
+    taken = 0
+    for candidate in candidates:
+        with conn.transaction():
+            locked = conn.execute(
+                f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608
+                parameters | {"id": candidate["id"]},
+            ).fetchone()
+            if locked is None:
+                continue
+            prediction = release(conn, locked["id"], locked["claim_id"], crashes=1)
+            assert prediction is not None, "it is locked and processing"
+            give_up_or_ring(conn, wire, prediction, reason=_reason_to_give_up(prediction["crashes"]))
+            taken += 1
+    return taken
+
+
+def _reason_to_give_up(crashes: int) -> str | None:
+    if crashes < MAX_CRASHES:
+        return None
+    return f"The worker that drew it died {crashes} times; it is not tried again."
+
+
+def _end_passed_deadlines(conn: Connection, wire: Wire) -> int:
+    candidates = conn.execute(
+        f"""
+        SELECT id FROM predictions
+        WHERE status IN ('starting', 'processing') AND deadline_at < clock_timestamp()
+        ORDER BY deadline_at LIMIT {BATCH}
+        """  # noqa: S608
+    ).fetchall()
+    reason = "Its deadline passed before it was done."
+    return sum(finish(conn, wire, row["id"], Canceled(reason)) is not None for row in candidates)
+
+
+def _ring_lost_bells(conn: Connection) -> int:
+    without_bell = """
+    status = 'starting' AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs AS job WHERE job.id = predictions.queue_job_id AND job.status = 'todo'
+    )
+    """
+    candidates = conn.execute(
+        f"SELECT id FROM predictions WHERE {without_bell} LIMIT {BATCH}"  # noqa: S608
+    ).fetchall()
+    rung = 0
+    for candidate in candidates:
+        with conn.transaction():
+            prediction = conn.execute(
+                f"SELECT * FROM predictions WHERE id = %s AND {without_bell} FOR UPDATE SKIP LOCKED",  # noqa: S608
+                (candidate["id"],),
+            ).fetchone()
+            if prediction is not None:
+                bell.ring_again(conn, prediction)
+                rung += 1
+    return rung
+
+
+def _forget_gone_workers(conn: Connection) -> int:
+    return conn.execute("DELETE FROM workers WHERE seen_at < clock_timestamp() - %s", (WORKER_GONE_AFTER,)).rowcount

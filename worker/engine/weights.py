@@ -1,0 +1,50 @@
+"""Where a model's weights lie: a folder as it is, or a hub id that is downloaded before anything is claimed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import structlog
+
+from worker.engine.interface import ModelNotLoaded
+
+log = structlog.get_logger(__name__)
+
+# Safetensors only: other weight files are pickles, which run code when they are loaded.
+PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+
+
+def find_weights(source: str) -> Path:
+    """The local folder of a diffusers pipeline. Raises ModelNotLoaded.
+
+    A source that looks like a path (/…, ./…, ../…, ~…) is one; anything else that is no folder is a hub id.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if source.startswith(("/", "./", "../", "~")):
+        raise ModelNotLoaded(f"there is no folder {source}: check `source` in models.toml")
+    return _download(source)
+
+
+def pipeline_class_of(folder: Path) -> str:
+    """The name of the diffusers class that a folder was saved from. Raises ModelNotLoaded."""
+    index = folder / "model_index.json"
+    try:
+        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelNotLoaded(f"{folder} is no diffusers folder: {index.name} can't be read ({error})") from error
+    return str(name)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    log.info("weights.download", hub_id=hub_id)
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=PATTERNS))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ModelNotLoaded(f"{hub_id} is no folder, and could not be had from the hub: {first_line}") from error

@@ -1,0 +1,109 @@
+"""Taking predictions in: LISTEN for the bell, poll as the net under it, claim."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from storage import events, presence
+from storage.claim import Claim, claim
+from storage.database import Connection
+from storage.queue import channel_of
+from storage.wire import Wire
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """Claims predictions of one queue.
+
+    `on_event(payload)` gets the news of predictions that moved, which come over the same connection.
+    """
+
+    def __init__(
+        self,
+        pool: ConnectionPool[Connection],
+        wire: Wire,
+        *,
+        direct_url: str,
+        queue_name: str,
+        worker_id: UUID,
+        on_event: Callable[[str], None],
+    ) -> None:
+        self._pool = pool
+        self._wire = wire
+        self._queue_name = queue_name
+        self._worker_id = worker_id
+        self._on_event = on_event
+        self._rung = threading.Event()
+        self.bell_worker_id: int | None = None
+        self._listener = events.Listener(
+            direct_url,
+            [channel_of(queue_name), events.CHANNEL],
+            name="worker",
+            on_notify=self._hear,
+            on_connect=self._rung.set,
+        )
+
+    def start(self) -> None:
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Stop listening and take our row out of Procrastinate's table of workers."""
+        self._listener.stop()
+        if self.bell_worker_id is not None:
+            try:
+                with self._pool.connection() as conn:
+                    presence.unregister_bell_worker(conn, self.bell_worker_id)
+            except psycopg.Error as error:
+                log.warning("intake.not_unregistered", reason=str(error).strip())
+
+    def wake(self) -> None:
+        """Let `wait` return at once."""
+        self._rung.set()
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until the bell rings, or for that long."""
+        self._rung.wait(timeout_s)
+
+    def take(self, *, holds_others: bool = False) -> Claim | None:
+        """The next prediction, or None: there is none, or Postgres is away (the next call tries again).
+
+        Raises NeedsEmptyWorker.
+        """
+        self._rung.clear()  # before the fetch: a bell that rings during it must not be slept through
+        try:
+            with self._pool.connection() as conn:
+                if self.bell_worker_id is None:
+                    self.bell_worker_id = presence.register_bell_worker(conn)
+                return claim(
+                    conn,
+                    self._wire,
+                    queue_name=self._queue_name,
+                    worker_id=self._worker_id,
+                    bell_worker_id=self.bell_worker_id,
+                    holds_others=holds_others,
+                )
+        except psycopg.errors.ForeignKeyViolation:
+            log.info("intake.pruned", bell_worker_id=self.bell_worker_id)
+            self.bell_worker_id = None
+            self._rung.set()
+        except psycopg.OperationalError as error:
+            log.warning("intake.postgres_away", reason=str(error).strip().partition("\n")[0])
+        return None
+
+    def beat(self, conn: Connection) -> None:
+        """Keep our row in Procrastinate's table alive."""
+        if self.bell_worker_id is not None:
+            presence.beat(conn, self.bell_worker_id)
+
+    def _hear(self, channel: str, payload: str) -> None:
+        if channel == events.CHANNEL:
+            self._on_event(payload)
+        else:
+            self._rung.set()

@@ -1,0 +1,142 @@
+"""Keeping claims alive, on a thread and a connection of their own: a busy drawing thread must not lose them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import psycopg
+import structlog
+
+from storage.claim import RENEW_EVERY_S, Claim, renew
+from storage.database import Connection, connect
+
+log = structlog.get_logger(__name__)
+
+EXIT_STALLED = 70  # EX_SOFTWARE of sysexits.h
+
+
+class ClaimLost(Exception):
+    """Somebody else decides about this prediction now: drop the work, touch nothing."""
+
+
+class HeldClaim:
+    """A claim in this process, and whether it is still ours."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self._lost = threading.Event()
+        self._progressed_at = time.monotonic()
+
+    def progressed(self) -> None:
+        """Say that the work goes on: without it, a wedged device would keep its claim for ever."""
+        self._progressed_at = time.monotonic()
+
+    def without_progress_s(self) -> float:
+        return time.monotonic() - self._progressed_at
+
+    def lose(self) -> None:
+        self._lost.set()
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.is_set()
+
+    def raise_if_lost(self) -> None:
+        """Raise ClaimLost where a renewal or a notification said so."""
+        if self.is_lost:
+            raise ClaimLost(self.claim.prediction_id)
+
+
+class Leases:
+    """Renews the leases of the claims that are held, every 1.5 s.
+
+    `on_beat` runs on the same connection at every turn (the worker's own signs of life). A claim without progress
+    for `stall_s` is not renewed: `on_stall` hands the others back, and the process exits.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        stall_s: float,
+        on_beat: Callable[[Connection], None],
+        on_stall: Callable[[HeldClaim], None],
+    ) -> None:
+        self._url = url
+        self._stall_s = stall_s
+        self._on_beat = on_beat
+        self._on_stall = on_stall
+        self._lock = threading.Lock()
+        self._held: dict[UUID, HeldClaim] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    @contextmanager
+    def hold(self, claim: Claim) -> Iterator[HeldClaim]:
+        """Renew this claim until the block ends."""
+        held = HeldClaim(claim)
+        with self._lock:
+            self._held[claim.claim_id] = held
+        try:
+            yield held
+        finally:
+            with self._lock:
+                del self._held[claim.claim_id]
+
+    def held(self) -> list[HeldClaim]:
+        with self._lock:
+            return list(self._held.values())
+
+    def lose(self, prediction_id: str) -> None:
+        """A notification said that this prediction is over."""
+        for held in self.held():
+            if held.claim.prediction_id == prediction_id:
+                held.lose()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with connect(self._url, application_name="darkroom worker leases") as conn:
+                    while not self._stopping.is_set():
+                        self._exit_if_stalled()
+                        self._renew(conn)
+                        self._on_beat(conn)
+                        self._stopping.wait(RENEW_EVERY_S)
+            except psycopg.Error as error:
+                # The claims stay in hand: whether they are still ours is for the next renewal, or the fence, to say.
+                log.warning("leases.disconnected", reason=str(error).strip())
+                self._exit_if_stalled()
+                self._stopping.wait(0.5)
+
+    def _renew(self, conn: Connection) -> None:
+        claims = {held.claim.claim_id: held for held in self.held()}
+        still_held = renew(conn, [(held.claim.prediction_id, claim_id) for claim_id, held in claims.items()])
+        for claim_id in claims.keys() - still_held:
+            with self._lock:
+                finished_meanwhile = claim_id not in self._held
+            if not finished_meanwhile:
+                claims[claim_id].lose()
+
+    def _exit_if_stalled(self) -> None:
+        for held in self.held():
+            if held.without_progress_s() > self._stall_s:
+                log.error(
+                    "worker.stalled",
+                    prediction_id=held.claim.prediction_id,
+                    attempt=held.claim.attempt,
+                    without_progress_s=round(held.without_progress_s(), 1),
+                )
+                self._on_stall(held)
+                os._exit(EXIT_STALLED)  # the drawing thread hangs in the device: nothing gentler ends it

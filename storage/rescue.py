@@ -9,6 +9,7 @@ from storage import bell
 from storage.claim import give_up_or_ring, release
 from storage.database import Connection
 from storage.finish import Canceled, finish
+from storage.queue import TASK_DRAW
 from storage.states import MAX_CRASHES
 from storage.wire import Wire
 
@@ -27,10 +28,11 @@ class RescueReport:
     expired_leases: int = 0
     passed_deadlines: int = 0
     lost_bells: int = 0
+    leftover_bells: int = 0
     gone_workers: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.expired_leases or self.passed_deadlines or self.lost_bells or self.gone_workers)
+        return any(vars(self).values())
 
 
 def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool = True) -> RescueReport:
@@ -44,6 +46,7 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
         expired_leases=_take_back_expired_leases(conn, wire, expire=expire),
         passed_deadlines=_end_passed_deadlines(conn, wire),
         lost_bells=_ring_lost_bells(conn) if check_bells else 0,
+        leftover_bells=_sweep_leftover_bells(conn) if check_bells else 0,
         gone_workers=_forget_gone_workers(conn),
     )
 
@@ -136,6 +139,28 @@ def _ring_lost_bells(conn: Connection) -> int:
                 bell.ring_again(conn, prediction)
                 rung += 1
     return rung
+
+
+def _sweep_leftover_bells(conn: Connection) -> int:
+    """Delete the bells of predictions that are over.
+
+    Finish removes the bell with SKIP LOCKED, and a fetch that comes too late for a bell keeps it locked until its
+    transaction ends. A bell left in `doing` would count as work for ever, and keep a GPU running.
+    """
+    return conn.execute(
+        f"""
+        DELETE FROM procrastinate_jobs WHERE id IN (
+            SELECT job.id FROM procrastinate_jobs AS job
+            LEFT JOIN predictions ON predictions.id = job.args->>'prediction_id'
+            WHERE job.task_name = %s AND job.status <> 'todo'
+              AND (predictions.id IS NULL OR predictions.status NOT IN ('starting', 'processing')
+                   OR predictions.queue_job_id <> job.id)
+            LIMIT {BATCH}
+            FOR UPDATE OF job SKIP LOCKED
+        )
+        """,  # noqa: S608
+        (TASK_DRAW,),
+    ).rowcount
 
 
 def _forget_gone_workers(conn: Connection) -> int:

@@ -269,6 +269,20 @@ def test_a_lost_bell_rings_again(conn: Connection, wire: Wire, loss: str) -> Non
     assert claimed.prediction_id == row["id"]
 
 
+def test_a_bell_that_was_left_in_doing_is_swept(conn: Connection, wire: Wire) -> None:
+    row = submit_one(conn)
+    claimed = claim_one(conn, wire)
+    assert claimed is not None
+    finish(conn, wire, row["id"], Canceled())
+    conn.execute(
+        "INSERT INTO procrastinate_jobs (id, queue_name, task_name, args, status)"
+        " VALUES (%s, %s, 'darkroom:draw', jsonb_build_object('prediction_id', %s::text), 'doing')",
+        (row["queue_job_id"], QUEUE, row["id"]),
+    )
+    assert rescue(conn, wire).leftover_bells == 1
+    assert count(conn, "procrastinate_jobs", f"queue_name = '{QUEUE}'") == 0
+
+
 def test_the_start_event_is_written_at_the_first_claim_only(conn: Connection, wire: Wire) -> None:
     submit_one(conn, webhook_events=("start", "completed"))
     for _ in range(2):

@@ -1,0 +1,56 @@
+"""Couriers to test against: in threads of this process, or in a process of their own."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from storage.settings import Settings
+from worker.courier.main import run_courier
+
+
+@contextmanager
+def running(settings: Settings, *, couriers: int = 1) -> Iterator[None]:
+    """Couriers in threads of this process."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=run_courier, args=(settings,), kwargs={"stop": stop}) for _ in range(couriers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads), "the courier did not stop"
+
+
+@contextmanager
+def process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    """A courier in a process of its own."""
+    environment = os.environ | {
+        "DATABASE_URL": settings.database_url,
+        "WEBHOOK_ALLOW": settings.webhook_allow,
+        "WEBHOOK_TIMEOUT_S": str(settings.webhook_timeout_s),
+        "WEBHOOK_RETRY_SCHEDULE": ",".join(map(str, settings.webhook_retry_schedule)),
+    }
+    program = "import sys; from storage.settings import Settings; from worker.courier.main import run_courier; "
+    program += "sys.exit(run_courier(Settings()))"
+    courier = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    try:
+        yield courier
+    finally:
+        if courier.poll() is None:
+            courier.kill()
+        courier.wait()
+
+
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    """Wait until a condition holds; fails the test otherwise."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

@@ -1,0 +1,161 @@
+"""The embedded servers: real ones that keep their data, come back after a crash, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import psutil
+import psycopg
+import pytest
+import sqlalchemy as sa
+from botocore.exceptions import ClientError
+from mypy_boto3_s3 import S3Client
+
+from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[EmbeddedS3]:
+    server = EmbeddedS3(tmp_path / "s3", access_key_id="key", secret_access_key="secret")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_data_outlives_a_restart_and_a_crash(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.url) as conn:
+        conn.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    postgres.stop()
+    assert not postgres.socket_folder.exists()
+    postgres.start()
+    with psycopg.connect(postgres.url, autocommit=True) as conn:
+        conn.execute("INSERT INTO kept VALUES (43)")
+        os.kill(postgres.process.pid, signal.SIGKILL)
+    postgres.start()
+    with psycopg.connect(postgres.url) as conn:
+        assert conn.execute("SELECT answer FROM kept ORDER BY 1").fetchall() == [(42,), (43,)]
+
+
+def test_a_backend_that_is_busy_when_the_postmaster_dies_does_not_block_the_next_start(
+    postgres: EmbeddedPostgres,
+) -> None:
+    def keep_busy() -> None:
+        with pytest.raises(psycopg.OperationalError), psycopg.connect(postgres.url) as conn:
+            conn.execute("SELECT count(*) FROM generate_series(1, 10_000_000_000)")
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    with psycopg.connect(postgres.url, autocommit=True) as conn:
+        while not conn.execute("SELECT FROM pg_stat_activity WHERE query LIKE '%generate_series(1, %'").rowcount:
+            pass
+    os.kill(postgres.process.pid, signal.SIGKILL)
+    postgres.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_next_owner_ends_a_server_that_a_killed_one_left(postgres: EmbeddedPostgres) -> None:
+    with EmbeddedPostgresOf(postgres) as heir:
+        assert postgres.process.wait(5) is not None
+        with psycopg.connect(heir.url) as conn:
+            assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_the_url_serves_sqlalchemy_and_a_long_folder(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / ("long" * 25) / "post gres's")
+    server.start()
+    try:
+        engine = sa.create_engine(server.url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SHOW server_encoding")).scalar() == "UTF8"
+            assert connection.execute(sa.text("SHOW fsync")).scalar() == "on"
+    finally:
+        server.stop()
+    assert not server.socket_folder.exists()
+
+
+def test_only_we_can_reach_the_socket(postgres: EmbeddedPostgres) -> None:
+    assert stat.S_IMODE(postgres.socket_folder.stat().st_mode) == 0o700
+    assert psutil.Process(postgres.process.pid).net_connections("inet") == []
+
+
+def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    cancelled = threading.Event()
+    timer = threading.Timer(0.15, cancelled.set)
+    timer.start()
+    with pytest.raises(StartCancelled):
+        server.start(cancelled)
+    assert not list(server.folder.glob("initdb-*"))
+    server.start()
+    server.stop()
+
+
+def test_objects_outlive_a_restart_and_a_crash(s3: EmbeddedS3) -> None:
+    body = os.urandom(300_000)
+    client = client_of(s3)
+    endpoint = s3.endpoint_url
+    client.create_bucket(Bucket="pictures")
+    client.put_object(Bucket="pictures", Key="a/b.png", Body=body)
+    s3.stop()
+    s3.start()
+    assert s3.endpoint_url == endpoint
+    assert client.get_object(Bucket="pictures", Key="a/b.png")["Body"].read() == body
+    os.kill(s3.process.pid, signal.SIGKILL)
+    s3.start()
+    assert client.get_object(Bucket="pictures", Key="a/b.png")["Body"].read() == body
+    client.put_object(Bucket="pictures", Key="a/c.png", Body=body)
+
+
+@pytest.mark.parametrize(("key", "secret"), [("key", "wrong"), ("wrong", "secret")])
+def test_wrong_keys_are_refused(s3: EmbeddedS3, key: str, secret: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        client_of(s3, key, secret).list_buckets()
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_it_listens_on_loopback_only_and_keeps_its_keys_to_itself(s3: EmbeddedS3) -> None:
+    process = psutil.Process(s3.process.pid)
+    listening = [c for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
+    assert stat.S_IMODE((s3.folder / "identity.json").stat().st_mode) == 0o600
+    assert "secret" not in " ".join(process.cmdline())
+
+
+class EmbeddedPostgresOf:
+    """Another owner of the same folder, as after the first was killed."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._heir = EmbeddedPostgres(server.folder)
+
+    def __enter__(self) -> EmbeddedPostgres:
+        self._heir.start()
+        return self._heir
+
+    def __exit__(self, *_: object) -> None:
+        self._heir.stop()
+
+
+def client_of(server: EmbeddedS3, key: str = "key", secret: str = "secret") -> S3Client:  # noqa: S107
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+        region_name="us-east-1",
+    )

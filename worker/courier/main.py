@@ -34,7 +34,7 @@ POLL_EVERY_S = 1.0
 # that still hangs (Postgres frozen) exits anyway: its locks run out, and rescue rings again.
 GRACE_S = 3.5
 TIDY_UP_S = 2.0
-EXIT_ANYWAY_AFTER_S = 8.0
+EXIT_ANYWAY_AFTER_S = 7.0
 
 # The worker that ended is started again after this long; longer where it keeps ending at once.
 MIN_RESTART_AFTER_S = 0.5

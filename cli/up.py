@@ -13,14 +13,14 @@ import click
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     default=Path(".darkroom"),
     show_default=True,
     help="Where the database, the images and the keys are kept.",
 )
 @click.option(
     "--models",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="The catalog; default: models.toml here, else the one that Darkroom brings.",
 )
 @click.option(

@@ -79,6 +79,8 @@ class EmbeddedS3:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.data.mkdir(exist_ok=True)
             self.end_leftovers()
+            if hasattr(self, "process"):
+                self.process.wait()
             self._write_identity()
             for state in self.data.glob("m[0-9]*"):  # the master's, one per port; it learns all from the volumes
                 shutil.rmtree(state, ignore_errors=True)

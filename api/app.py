@@ -10,7 +10,8 @@ import structlog
 from flask import Flask, Response, g, request
 from psycopg import Error as PostgresError
 
-from api import errors, files, health, predictions, webhook_secret
+from api import cors, errors, files, health, metrics, predictions, webhook_secret
+from api.auth import Doorkeeper
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
@@ -45,7 +46,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app = Flask("darkroom", static_folder=None)
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # of the default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.extensions[KEY] = Services(
+    services = app.extensions[KEY] = Services(
         settings=settings,
         catalog=catalog,
         pool=pool,
@@ -56,13 +57,17 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         may_wait=threading.BoundedSemaphore(settings.api_max_waiting),
     )
     errors.register(app)
+    metrics.register(app, services)
+    app.before_request(_name_request)
+    Doorkeeper(settings, pool).register(app)
+    cors.register(app, settings.cors_origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
     app.register_blueprint(files.blueprint, url_prefix="/v1")
     app.register_blueprint(health.blueprint)
-    app.before_request(_name_request)
+    app.register_blueprint(metrics.blueprint)
     app.after_request(_name_response)
     return app
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from api.auth import open_to_all
 from api.errors import NotFound, Problem
 from api.services import services
 from storage.bucket import ObjectMissing
@@ -17,6 +18,7 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 
 
 @blueprint.get("/files/<prediction_id>/<name>")
+@open_to_all
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
     if not services().wire.links.verify_image(f"{prediction_id}/{name}", expires, signature):

@@ -9,19 +9,24 @@ from urllib.parse import urlencode
 import structlog
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
-from ulid import ULID
 
+from api.auth import caller
 from api.cursor import Cursor, decode_cursor, parse_moment
-from api.errors import InvalidInput, NotFound, Problem
-from api.limits import invalid, notes_on, parameters_for, parse_input
+from api.errors import InvalidInput, NotFound
+from api.idempotency_key import idempotency_key
+from api.json_body import json_object
+from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
+from api.ownership import find_own
 from api.prefer import cancel_after_s, wait_s
+from api.priority import priority
 from api.schemas import ALL_EVENTS, PredictionRequest
 from api.services import Services, services
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
-from storage.database import Connection, Row
+from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
+from storage.idempotency import hash_of
 from storage.read import read_images, read_prediction, read_predictions
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
@@ -36,11 +41,11 @@ PAGE = 100
 
 @blueprint.post("/predictions")
 def create() -> Response:
-    asked = _parse_body()
+    body, asked = _parse_body()
     reference = asked.model or asked.version
     if reference is None:
         raise InvalidInput("model", "is required: owner/name, or `version` as owner/name:version")
-    return _create(asked, _find_model(reference, asked.version))
+    return _create("predictions", body, asked, _find_model(reference, asked.version))
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
@@ -49,22 +54,23 @@ def create_for_model(owner: str, name: str) -> Response:
         model = services().catalog.find(f"{owner}/{name}")
     except UnknownModel as error:
         raise NotFound(str(error)) from None
-    return _create(_parse_body(), model)
+    body, asked = _parse_body()
+    return _create(f"models/{model.name}/predictions", body, asked, model)
 
 
 @blueprint.get("/predictions/<prediction_id>")
 def get(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
 
 @blueprint.post("/predictions/<prediction_id>/cancel")
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        _find(conn, prediction_id)
+        find_own(conn, prediction_id)
         if finish(conn, services().wire, prediction_id, Canceled()) is not None:
             log.info("prediction.canceled", prediction_id=prediction_id)
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
 
 @blueprint.get("/predictions")
@@ -79,6 +85,7 @@ def list_() -> Response:
             before=cursor.position if cursor and older else None,
             after=cursor.position if cursor and not older else None,
             limit=PAGE + 1,
+            token_id=caller().token_id,
             created_after=window.get("created_after"),
             created_before=window.get("created_before"),
         )
@@ -103,18 +110,19 @@ def list_() -> Response:
     )
 
 
-def _create(asked: PredictionRequest, model: Model) -> Response:
-    here = services()
+def _create(route: str, body: dict[str, Any], asked: PredictionRequest, model: Model) -> Response:
+    here, by = services(), caller()
     wait = wait_s(request.headers.get("Prefer"))
     deadline_s = cancel_after_s(request.headers.get("Cancel-After")) or here.settings.prediction_deadline_s
     inputs = parse_input(asked.input)
     if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
         raise InvalidInput(
-            f"input.{min(inputs.model_extra)[:60]}", "is no input of this model (X-Darkroom-Strict is 1)"
+            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
         )
     parameters = parameters_for(model, inputs)
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
     submission = Submission(
         model=model.name,
         version=model.version,
@@ -125,13 +133,22 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
         deadline_s=deadline_s,
         webhook=asked.webhook,
         webhook_events=_events(asked),
+        priority=priority(request.headers.get("X-Darkroom-Priority"), by.max_priority),
+        token_id=by.token_id,
+        quota=by.quota,
+        idempotency_key=key,
+        request_hash=None if key is None else hash_of(route, body),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)
-    log.info("prediction.created", prediction_id=row["id"], model=model.name)
+    is_new = row["id"] == submission.id
+    log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     if wait is None or not here.may_wait.acquire(blocking=False):
-        return _answer(here.wire.body(row, []), 201)
+        if is_new:
+            return _answer(here.wire.body(row, []), 201)
+        with here.pool.connection() as conn:
+            return _answer(here.body_of(conn, row), 201)
     try:
         return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
     finally:
@@ -160,12 +177,10 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
             woken.wait(left_s)
 
 
-def _parse_body() -> PredictionRequest:
-    body: Any = request.get_json(silent=True, force=True)
-    if not isinstance(body, dict):
-        raise Problem(400, "Bad request", "the body needs to be a JSON object")
+def _parse_body() -> tuple[dict[str, Any], PredictionRequest]:
+    body = json_object()
     try:
-        return PredictionRequest.model_validate(body)
+        return body, PredictionRequest.model_validate(body)
     except ValidationError as error:
         raise invalid(error) from None
 
@@ -186,20 +201,6 @@ def _events(asked: PredictionRequest) -> tuple[str, ...]:
         return ()
     wanted = asked.webhook_events_filter
     return ALL_EVENTS if wanted is None else tuple(event for event in ALL_EVENTS if event in wanted)
-
-
-def _find(conn: Connection, prediction_id: str) -> Row:
-    row = read_prediction(conn, prediction_id) if _is_id(prediction_id) else None
-    if row is None:
-        raise NotFound(f"there is no prediction {prediction_id[:60]!r}")
-    return row
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(ULID.from_str(text.upper())).lower() == text
-    except ValueError:
-        return False
 
 
 def _page_url(cursor: Cursor) -> str:

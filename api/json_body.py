@@ -1,0 +1,27 @@
+"""Reading a body that is to be a JSON object."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from flask import request
+
+from api.errors import Problem
+
+
+def json_object() -> dict[str, Any]:
+    """The object that the request carries, whatever content type it names. Raises Problem (400), or 413."""
+    raw = request.get_data(cache=False)
+    try:
+        body = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):  # ValueError: also wrong UTF-8, and numbers of thousands of digits
+        body = None
+    if not isinstance(body, dict):
+        raise Problem(400, "Bad request", "the body needs to be a JSON object")
+    return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, which are not JSON and which Postgres refuses to store."""
+    raise ValueError(name)

@@ -6,6 +6,7 @@ import json
 from typing import Any, NoReturn
 
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
 
@@ -13,6 +14,10 @@ from api.errors import Problem
 def json_object() -> dict[str, Any]:
     """The object that the request carries, whatever content type it names. Raises Problem (400), or 413."""
     raw = request.get_data(cache=False)
+    # Werkzeug refuses a body by its Content-Length; a chunked one it only cuts off at the limit.
+    limit = request.max_content_length
+    if limit is not None and len(raw) >= limit and request.environ["wsgi.input"].read(1):
+        raise RequestEntityTooLarge
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # ValueError: also wrong UTF-8, and numbers of thousands of digits

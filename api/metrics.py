@@ -163,7 +163,7 @@ def _of_webhooks(totals: Totals) -> Iterator[Metric]:
 
 def _cumulative(bounds: Sequence[float], buckets: Sequence[int]) -> list[tuple[str, float]]:
     """Prometheus wants each bucket to hold all that is at most its bound."""
-    names = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    names = [*(str(bound) for bound in bounds), "+Inf"]
     total, pairs = 0, []
     for name, count in zip(names, buckets, strict=True):
         total += count

@@ -84,10 +84,15 @@ def test_a_recorded_pid_that_was_given_to_another_program_is_left_alone(folder: 
 
 
 def test_two_on_one_folder_are_refused_and_the_first_goes_on(folder: Path) -> None:
-    with up(folder) as first, RunningUp(folder) as second:
-        assert second.wait_for_exit() == 2
+    with up(folder) as first:
+        second = RunningUp(folder)
+        try:
+            assert second.wait_for_exit() == 2
+        finally:
+            second.close()
         assert f"Another darkroom up (process {first.process.pid}) uses {first.data}" in second.lines[-1]
         assert first.request("GET", "/readyz")[0] == 200
+        assert first.interrupt() == 0
 
 
 def test_a_taken_port_is_one_clear_line(folder: Path) -> None:

@@ -7,9 +7,8 @@ import os
 import signal
 import socket
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,13 +16,6 @@ import psutil
 import pytest
 
 from tests.acceptance.running_up import RunningUp, eventually, processes_of, up
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: each new run of pytest takes others' access to those away, and root's Postgres is one."""
-    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as name:
-        yield Path(name).resolve()
 
 
 def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder: Path) -> None:

@@ -9,9 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,13 +18,6 @@ import psutil
 import pytest
 
 from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: each new run of pytest takes others' access to those away, and root's Postgres is one."""
-    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as name:
-        yield Path(name).resolve()
 
 
 def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder: Path) -> None:
@@ -86,10 +78,15 @@ def test_a_recorded_pid_that_was_given_to_another_program_is_left_alone(folder: 
 
 
 def test_two_on_one_folder_are_refused_and_the_first_goes_on(folder: Path) -> None:
-    with up(folder) as first, RunningUp(folder) as second:
-        assert second.wait_for_exit() == 2
+    with up(folder) as first:
+        second = RunningUp(folder)
+        try:
+            assert second.wait_for_exit() == 2
+        finally:
+            second.close()
         assert f"Another darkroom up (process {first.process.pid}) uses {first.data}" in second.lines[-1]
         assert first.request("GET", "/readyz")[0] == 200
+        assert first.interrupt() == 0
 
 
 def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
@@ -113,28 +110,28 @@ def test_a_host_that_others_can_reach_needs_to_know_its_public_url(tmp_path: Pat
         assert "PUBLIC_URL" in running.lines[0]
 
 
-def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(tmp_path: Path) -> None:
+def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(folder: Path) -> None:
     public = {"PUBLIC_URL": "http://192.0.2.1:8000"}
-    with RunningUp(tmp_path, "--host", "0.0.0.0", env=public) as refused:  # noqa: S104
+    with RunningUp(folder, "--host", "0.0.0.0", env=public) as refused:  # noqa: S104
         assert refused.wait_for_exit() == 2
         assert "darkroom tokens create NAME" in refused.lines[-1]
-        assert processes_of(tmp_path) == []
-    with up(tmp_path) as open_:
+        assert processes_of(folder) == []
+    with up(folder) as open_:
         assert "everybody on this machine, without a token" in open_.output
         token = _darkroom("tokens", "create", "n8n", "--data", str(open_.data))
         listed = _darkroom("tokens", "list", "--data", str(open_.data))
         assert "n8n" in listed
         assert token not in listed
-    with up(tmp_path, "--host", "0.0.0.0", env=public) as running:  # noqa: S104
+    with up(folder, "--host", "0.0.0.0", env=public) as running:  # noqa: S104
         assert running.request("GET", "/v1/predictions")[0] == 401
         status, page = running.request("GET", "/v1/predictions", Authorization=f"Bearer {token}")
         assert (status, page["results"]) == (200, [])
         assert token not in running.output
 
 
-def test_tokens_without_a_database_are_one_clear_line(tmp_path: Path) -> None:
+def test_tokens_without_a_database_are_one_clear_line(folder: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cli.main", "tokens", "list", "--data", str(tmp_path)],
+        [sys.executable, "-m", "cli.main", "tokens", "list", "--data", str(folder)],
         cwd=REPOSITORY,
         env={name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
         capture_output=True,

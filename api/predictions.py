@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from api.limits import invalid, notes_on, parameters_for, parse_input
 from api.prefer import cancel_after_s, wait_s
 from api.schemas import ALL_EVENTS, PredictionRequest
 from api.services import Services, services
+from api.watch import Snapshot, watch
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
 from storage.database import Connection, Row
@@ -55,16 +57,16 @@ def create_for_model(owner: str, name: str) -> Response:
 @blueprint.get("/predictions/<prediction_id>")
 def get(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find(conn, prediction_id)))
 
 
 @blueprint.post("/predictions/<prediction_id>/cancel")
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        _find(conn, prediction_id)
+        find(conn, prediction_id)
         if finish(conn, services().wire, prediction_id, Canceled()) is not None:
             log.info("prediction.canceled", prediction_id=prediction_id)
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find(conn, prediction_id)))
 
 
 @blueprint.get("/predictions")
@@ -106,29 +108,7 @@ def list_() -> Response:
 def _create(asked: PredictionRequest, model: Model) -> Response:
     here = services()
     wait = wait_s(request.headers.get("Prefer"))
-    deadline_s = cancel_after_s(request.headers.get("Cancel-After")) or here.settings.prediction_deadline_s
-    inputs = parse_input(asked.input)
-    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
-        raise InvalidInput(
-            f"input.{min(inputs.model_extra)[:60]}", "is no input of this model (X-Darkroom-Strict is 1)"
-        )
-    parameters = parameters_for(model, inputs)
-    if asked.webhook is not None:
-        require_allowed(asked.webhook, here.webhook_allow)
-    submission = Submission(
-        model=model.name,
-        version=model.version,
-        queue_name=model.queue_name,
-        input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
-        parameters=parameters.to_json(),
-        logs=notes_on(inputs, parameters),
-        deadline_s=deadline_s,
-        webhook=asked.webhook,
-        webhook_events=_events(asked),
-    )
-    with here.pool.connection() as conn:
-        row = submit(conn, submission)
-    log.info("prediction.created", prediction_id=row["id"], model=model.name)
+    row = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     if wait is None or not here.may_wait.acquire(blocking=False):
         return _answer(here.wire.body(row, []), 201)
@@ -138,26 +118,48 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
         here.may_wait.release()
 
 
+def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) -> Row:
+    """Check a request against its model and submit it; every route that draws goes through here. Raises Problem."""
+    here = services()
+    inputs = parse_input(asked.input)
+    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
+        raise InvalidInput(
+            f"input.{min(inputs.model_extra)[:60]}", "is no input of this model (X-Darkroom-Strict is 1)"
+        )
+    parameters = replace(parameters_for(model, inputs), previews=bool(asked.previews))
+    if asked.webhook is not None:
+        require_allowed(asked.webhook, here.webhook_allow)
+    submission = Submission(
+        model=model.name,
+        version=model.version,
+        queue_name=model.queue_name,
+        input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
+        parameters=parameters.to_json(),
+        logs=notes_on(inputs, parameters),
+        deadline_s=deadline_s or here.settings.prediction_deadline_s,
+        webhook=asked.webhook,
+        webhook_events=_events(asked),
+    )
+    with here.pool.connection() as conn:
+        row = submit(conn, submission)
+    log.info("prediction.created", prediction_id=row["id"], model=model.name)
+    return row
+
+
 def _wait(here: Services, row: Row, timeout_s: int) -> str:
     """The prediction when it is over, or as it is after `timeout_s`.
 
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
     for the end.
     """
+    current = row
     give_up_at = time.monotonic() + timeout_s
-    with here.hub.subscribe(row["id"]) as woken:
-        while True:
-            woken.clear()
-            with here.pool.connection() as conn:
-                current = read_prediction(conn, row["id"])
-                if current is None:
-                    raise NotFound(f"prediction {row['id']} was removed")
-                if PredictionStatus(current["status"]).is_terminal:
-                    return here.body_of(conn, current)
-            left_s = give_up_at - time.monotonic()
-            if left_s <= 0:
-                return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
-            woken.wait(left_s)
+    for seen in watch(here, row["id"], give_up_at=give_up_at):
+        if isinstance(seen, Snapshot):
+            current = seen.row
+            if seen.is_over:
+                return here.wire.body(seen.row, seen.images)
+    return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
 
 
 def _parse_body() -> PredictionRequest:
@@ -188,7 +190,7 @@ def _events(asked: PredictionRequest) -> tuple[str, ...]:
     return ALL_EVENTS if wanted is None else tuple(event for event in ALL_EVENTS if event in wanted)
 
 
-def _find(conn: Connection, prediction_id: str) -> Row:
+def find(conn: Connection, prediction_id: str) -> Row:
     row = read_prediction(conn, prediction_id) if _is_id(prediction_id) else None
     if row is None:
         raise NotFound(f"there is no prediction {prediction_id[:60]!r}")

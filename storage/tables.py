@@ -120,6 +120,7 @@ class Image(Table):
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(Integer, primary_key=True)  # from 0, the order of `output`
     object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+    thumbnail_key: Mapped[str | None] = mapped_column(ForeignKey("objects.key"), index=True)
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     seed: Mapped[int] = mapped_column(BigInteger)

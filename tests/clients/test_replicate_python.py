@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 from replicate.client import Client
-from replicate.exceptions import ModelError, ReplicateError
+from replicate.exceptions import ReplicateError
 from replicate.helpers import FileOutput
 from replicate.prediction import Prediction
 from replicate.stream import ServerSentEvent
@@ -23,8 +23,10 @@ INPUT = {"prompt": "a red circle", "seed": 7}
 
 
 @pytest.fixture
-def replicate(service: Service) -> Client:
-    return Client(api_token="r8_any", base_url=service.url)
+def replicate(service: Service) -> Iterator[Client]:
+    client = Client(api_token="r8_any", base_url=service.url)
+    yield client
+    client._client.close()  # it has no public way to be closed
 
 
 @pytest.fixture
@@ -33,9 +35,9 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def text_of(output: object) -> str:
-    assert isinstance(output, str), output
-    return output
+def drawn(replicate: Client, **inputs: object) -> Prediction:
+    """A prediction that is over. `predictions.create(model=…, wait=…)` forgets the wait in 1.0.7; this does not."""
+    return replicate.models.predictions.create(MODEL, {**INPUT, **inputs}, wait=True)
 
 
 def test_run_waits_and_returns_the_urls(replicate: Client) -> None:
@@ -47,8 +49,9 @@ def test_run_waits_and_returns_the_urls(replicate: Client) -> None:
 @pytest.mark.parametrize("reference", ["darkroom/blank:1", "darkroom/slow:slow-1"])
 def test_run_takes_a_version(replicate: Client, reference: str) -> None:
     if reference.endswith(":1"):  # two models have a version 1: the client sends it without the model's name
-        with pytest.raises(ReplicateError, match="several models"):
+        with pytest.raises(ReplicateError) as refused:
             replicate.run(reference, input=INPUT)
+        assert "several models" in (refused.value.detail or "")
         reference = f"{MODEL}:{replicate.models.get(MODEL).latest_version.id}"
     output = replicate.run(reference, input=INPUT)
     assert isinstance(output, list)
@@ -56,7 +59,7 @@ def test_run_takes_a_version(replicate: Client, reference: str) -> None:
 
 
 def test_create_and_wait(replicate: Client) -> None:
-    prediction = replicate.predictions.create(model=MODEL, input=INPUT, wait=True)
+    prediction = drawn(replicate)
     assert prediction.status == "succeeded"
     assert prediction.model == MODEL
     assert prediction.metrics is not None
@@ -84,7 +87,7 @@ def test_wait_on_a_prediction_polls_until_it_is_over(replicate: Client) -> None:
 
 
 def test_a_wait_that_is_too_short_says_starting(replicate: Client) -> None:
-    prediction = replicate.predictions.create(model=SLOW, input=INPUT | {"num_inference_steps": 20}, wait=1)
+    prediction = replicate.models.predictions.create(SLOW, INPUT | {"num_inference_steps": 20}, wait=1)
     assert prediction.status == "starting"
     prediction.cancel()
     assert prediction.status == "canceled"
@@ -122,7 +125,7 @@ def test_stream_gives_logs_output_and_done(replicate: Client) -> None:
 
 
 def test_stream_of_a_prediction_that_is_over(replicate: Client) -> None:
-    prediction = replicate.predictions.create(model=MODEL, input=INPUT, wait=True)
+    prediction = drawn(replicate)
     events = list(prediction.stream())
     assert [event.event.value for event in events] == ["logs", "output", "done"]
     assert str(events[1]) == (prediction.output or [None])[0]
@@ -135,7 +138,7 @@ def test_stream_of_a_canceled_prediction_ends(replicate: Client) -> None:
 
 
 def test_a_file_is_read_back_with_the_token_sent_along(replicate: Client) -> None:
-    prediction = replicate.predictions.create(model=MODEL, input=INPUT | {"output_format": "webp"}, wait=True)
+    prediction = drawn(replicate, output_format="webp")
     assert prediction.output is not None
     picture = Image.open(io.BytesIO(FileOutput(prediction.output[0], replicate).read()))
     assert (picture.format, picture.size) == ("WEBP", (64, 64))
@@ -167,7 +170,7 @@ def test_the_webhook_is_signed_with_the_secret_that_the_client_fetches(replicate
     )
     came = receiver.wait_for(1, timeout_s=60)[0]
     secret = replicate.webhooks.default.secret()
-    assert Webhooks.validate(headers=came.headers, body=came.body.decode(), secret=secret)
+    Webhooks.validate(headers=came.headers, body=came.body.decode(), secret=secret)
     assert Prediction.parse_raw(came.body).id == prediction.id
     tampered = came.body.decode().replace("succeeded", "failed")
     with pytest.raises(ValueError, match="(?i)signature"):
@@ -185,4 +188,3 @@ def test_errors_are_errors_with_their_status(replicate: Client) -> None:
         replicate.run(MODEL, input={"prompt": "x", "width": 65})
     assert invalid.value.status == 422
     assert "multiple of 16" in (invalid.value.detail or "")
-    assert ModelError is not None

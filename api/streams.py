@@ -26,8 +26,7 @@ NOTHING_MORE = 204  # tells a browser's EventSource not to connect again
 @blueprint.get("/files/<prediction_id>/stream")
 def replicate_stream(prediction_id: str) -> Response:
     """`urls.stream`: the events `output`, `logs`, `error` and `done`; any other name breaks Replicate's clients."""
-    _require_signature(prediction_id)
-    _require_prediction(prediction_id)
+    _require_signature(f"{prediction_id}/stream")
     heard = request.headers.get("Last-Event-ID", "")
     if heard == DONE_ID:
         return Response(status=NOTHING_MORE)
@@ -39,7 +38,35 @@ def replicate_stream(prediction_id: str) -> Response:
 @blueprint.get("/predictions/<prediction_id>/events")
 def events(prediction_id: str) -> Response:
     """The present state, then each change: queued, loading, progress, preview, output, done."""
-    _admit(prediction_id)
+    _require_prediction(prediction_id)
+    return _events(prediction_id)
+
+
+@blueprint.get("/files/<prediction_id>/events")
+def signed_events(prediction_id: str) -> Response:
+    """`urls.events`: the same for a browser's EventSource, which sends no token."""
+    _require_signature(f"{prediction_id}/events")
+    return _events(prediction_id)
+
+
+# Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
+@blueprint.get("/predictions/<prediction_id>/ws")
+@blueprint.route("/predictions/<prediction_id>/ws", websocket=True)
+def websocket(prediction_id: str) -> Response:
+    """The same events over a WebSocket, each a text message: `{"event", "id", "data"}`."""
+    _require_prediction(prediction_id)
+    return _websocket(prediction_id)
+
+
+@blueprint.get("/files/<prediction_id>/ws")
+@blueprint.route("/files/<prediction_id>/ws", websocket=True)
+def signed_websocket(prediction_id: str) -> Response:
+    """`urls.events` with `ws` in its path instead of `events`: a browser's WebSocket sends no token either."""
+    _require_signature(f"{prediction_id}/events")
+    return _websocket(prediction_id)
+
+
+def _events(prediction_id: str) -> Response:
     if request.headers.get("Last-Event-ID") == DONE_ID:
         return Response(status=NOTHING_MORE)
     here = services()
@@ -52,13 +79,10 @@ def events(prediction_id: str) -> Response:
     return stream_response(here, texts)
 
 
-@blueprint.get("/predictions/<prediction_id>/ws")
-def websocket(prediction_id: str) -> Response:
-    """The same events over a WebSocket, each a text message: `{"event", "id", "data"}`."""
-    _admit(prediction_id)
+def _websocket(prediction_id: str) -> Response:
     if not wants_websocket(request.environ):
-        raise Problem(426, "Upgrade required", "this is a WebSocket; server-sent events are at …/events",
-                      headers={"Upgrade": "websocket"})  # fmt: skip
+        said = "this is a WebSocket; server-sent events are at …/events"
+        raise Problem(426, "Upgrade required", said, headers={"Upgrade": "websocket"})
     here = services()
     take_place(here)
     expect_answers(request.environ.get("gunicorn.socket"))
@@ -110,16 +134,9 @@ def _replicate_events(here: Services, prediction_id: str, heard: _Heard) -> Iter
         yield event("done", json.dumps(reasons.get(seen.status, {})), DONE_ID)
 
 
-def _admit(prediction_id: str) -> None:
-    """Browsers send no Authorization with an EventSource or a WebSocket, so the stream's signature opens these too."""
-    if "signature" in request.args:
-        _require_signature(prediction_id)
-    _require_prediction(prediction_id)
-
-
-def _require_signature(prediction_id: str) -> None:
+def _require_signature(name: str) -> None:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify(f"{prediction_id}/stream", expires, signature):
+    if not services().wire.links.verify(name, expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
 
 

@@ -23,11 +23,13 @@ class Links:
         """The `urls` of a prediction.
 
         Replicate's JavaScript client opens `stream` without a token, so the URL carries its own; and where the path
-        begins with /v1/files/, as Replicate's does, it makes files of what the stream says.
+        begins with /v1/files/, as Replicate's does, it makes files of what the stream says. `events` is for browsers,
+        whose EventSource and WebSocket send none either.
         """
         get = f"{self.public_url}/v1/predictions/{prediction_id}"
         stream = self._signed(f"{prediction_id}/stream", stream_expires_at)
-        return {"get": get, "cancel": f"{get}/cancel", "stream": stream, "web": get}
+        events = self._signed(f"{prediction_id}/events", stream_expires_at)
+        return {"get": get, "cancel": f"{get}/cancel", "stream": stream, "events": events, "web": get}
 
     def of_image(self, prediction_id: str, index: int, extension: str, expires_at: datetime) -> str:
         """A URL that serves one image until `expires_at`; a pure function of its arguments."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,12 +64,11 @@ def run(command: str, environment: dict[str, str], *options: str) -> subprocess.
     )
 
 
-@contextmanager
-def stopped_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    try:
-        yield process
-    finally:
+def stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Ask all of them at once to end, and wait for it."""
+    for process in processes:
         process.terminate()
+    for process in processes:
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
         if process.poll() is None:
@@ -85,19 +84,18 @@ def serving(services: RunningServices, folder: Path, *, courier: bool = False, *
     port = free_port()
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)
-    settings = services.settings_for(name, public_url=f"http://127.0.0.1:{port}", models=catalog)
+    given = {option.lower(): value for option, value in more.items()}
+    settings = services.settings_for(name, public_url=f"http://127.0.0.1:{port}", models=catalog, **given)
     environment = environment_of(settings) | more
+    processes = [run("api", environment, "--port", str(port))]
     try:
-        with ExitStack() as stack:
-            api = run("api", environment, "--port", str(port))
-            stack.enter_context(stopped_at_the_end(api))
-            for model in ("darkroom/blank", "darkroom/slow"):
-                stack.enter_context(stopped_at_the_end(run("worker", environment, "--model", model)))
-            if courier:
-                stack.enter_context(stopped_at_the_end(run("courier", environment)))
-            wait_until_ready(settings.public_url, api)
-            yield Service(settings, environment)
+        processes += [run("worker", environment, "--model", model) for model in ("darkroom/blank", "darkroom/slow")]
+        if courier:
+            processes.append(run("courier", environment))
+        wait_until_ready(settings.public_url, processes[0])
+        yield Service(settings, environment)
     finally:
+        stop(processes)
         _drop_database(services, name)
 
 

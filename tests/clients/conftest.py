@@ -12,5 +12,5 @@ from tests.serving import Service, serving
 
 @pytest.fixture(scope="session")
 def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(services, tmp_path_factory.mktemp("service"), courier=True) as running:
+    with serving(services, tmp_path_factory.mktemp("service"), courier=True, API_MAX_STREAMS="60") as running:
         yield running

@@ -10,8 +10,9 @@ import structlog
 from flask import Flask, Response, g, request
 from psycopg import Error as PostgresError
 
-from api import cors, errors, files, health, metrics, predictions, webhook_secret
+from api import account, cors, errors, files, health, images, metrics, models, predictions, streams, webhook_secret
 from api.auth import Doorkeeper
+from api.queue_position import QueuePositions
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
@@ -20,7 +21,7 @@ from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.database import open_pool
 from storage.errors import OperatorError
-from storage.events import Hub
+from storage.hub import Hub
 from storage.migrate import check
 from storage.wire import open_wire
 
@@ -54,7 +55,9 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         hub=hub,
         wire=wire,
         webhook_allow=_parse_allow_list(settings.webhook_allow),
+        positions=QueuePositions(pool, hub),
         may_wait=threading.BoundedSemaphore(settings.api_max_waiting),
+        may_stream=threading.BoundedSemaphore(settings.api_max_streams),
     )
     errors.register(app)
     metrics.register(app, services)
@@ -63,7 +66,11 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     cors.register(app, settings.cors_origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
+        app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
+        app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
+        app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
+        app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
     app.register_blueprint(files.blueprint, url_prefix="/v1")
     app.register_blueprint(health.blueprint)

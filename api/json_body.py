@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from flask import request
+from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
@@ -24,6 +24,13 @@ def json_object() -> dict[str, Any]:
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "Bad request", "the body needs to be a JSON object")
+    g.json_body = body
+    return body
+
+
+def read_object() -> dict[str, Any]:
+    """The object that `json_object` has read from this request."""
+    body: dict[str, Any] = g.json_body
     return body
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import structlog
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from api.auth import caller
 from api.cursor import Cursor, decode_cursor, parse_moment
 from api.errors import InvalidInput, NotFound
-from api.idempotency_key import idempotency_key
+from api.idempotency_key import hash_of_request, idempotency_key
 from api.json_body import json_object
 from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
 from api.ownership import find_own
@@ -21,13 +21,13 @@ from api.prefer import cancel_after_s, wait_s
 from api.priority import priority
 from api.schemas import ALL_EVENTS, PredictionRequest
 from api.services import Services, services
+from api.watch import Snapshot, watch
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.idempotency import hash_of
-from storage.read import read_images, read_prediction, read_predictions
+from storage.read import read_images, read_predictions
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
 from storage.wire import dump
@@ -41,11 +41,11 @@ PAGE = 100
 
 @blueprint.post("/predictions")
 def create() -> Response:
-    body, asked = _parse_body()
+    asked = _parse_body()
     reference = asked.model or asked.version
     if reference is None:
         raise InvalidInput("model", "is required: owner/name, or `version` as owner/name:version")
-    return _create("predictions", body, asked, _find_model(reference, asked.version))
+    return _create(asked, _find_model(reference, asked.version))
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
@@ -54,8 +54,7 @@ def create_for_model(owner: str, name: str) -> Response:
         model = services().catalog.find(f"{owner}/{name}")
     except UnknownModel as error:
         raise NotFound(str(error)) from None
-    body, asked = _parse_body()
-    return _create(f"models/{model.name}/predictions", body, asked, model)
+    return _create(_parse_body(), model)
 
 
 @blueprint.get("/predictions/<prediction_id>")
@@ -110,39 +109,10 @@ def list_() -> Response:
     )
 
 
-def _create(route: str, body: dict[str, Any], asked: PredictionRequest, model: Model) -> Response:
-    here, by = services(), caller()
+def _create(asked: PredictionRequest, model: Model) -> Response:
+    here = services()
     wait = wait_s(request.headers.get("Prefer"))
-    deadline_s = cancel_after_s(request.headers.get("Cancel-After")) or here.settings.prediction_deadline_s
-    inputs = parse_input(asked.input)
-    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
-        raise InvalidInput(
-            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
-        )
-    parameters = parameters_for(model, inputs)
-    if asked.webhook is not None:
-        require_allowed(asked.webhook, here.webhook_allow)
-    key = idempotency_key(request.headers.get("Idempotency-Key"))
-    submission = Submission(
-        model=model.name,
-        version=model.version,
-        queue_name=model.queue_name,
-        input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
-        parameters=parameters.to_json(),
-        logs=notes_on(inputs, parameters),
-        deadline_s=deadline_s,
-        webhook=asked.webhook,
-        webhook_events=_events(asked),
-        priority=priority(request.headers.get("X-Darkroom-Priority"), by.max_priority),
-        token_id=by.token_id,
-        quota=by.quota,
-        idempotency_key=key,
-        request_hash=None if key is None else hash_of(route, body),
-    )
-    with here.pool.connection() as conn:
-        row = submit(conn, submission)
-    is_new = row["id"] == submission.id
-    log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
+    row, is_new = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     if wait is None or not here.may_wait.acquire(blocking=False):
         if is_new:
@@ -155,32 +125,65 @@ def _create(route: str, body: dict[str, Any], asked: PredictionRequest, model: M
         here.may_wait.release()
 
 
+def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) -> tuple[Row, bool]:
+    """Check a request against its model and submit it; every route that draws goes through here.
+
+    Returns the prediction and whether it is a new one: its Idempotency-Key may have made it before. Raises Problem,
+    KeyReused, QuotaExceeded.
+    """
+    here, by = services(), caller()
+    inputs = parse_input(asked.input)
+    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
+        raise InvalidInput(
+            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
+        )
+    parameters = replace(parameters_for(model, inputs), previews=bool(asked.previews))
+    if asked.webhook is not None:
+        require_allowed(asked.webhook, here.webhook_allow)
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
+    submission = Submission(
+        model=model.name,
+        version=model.version,
+        queue_name=model.queue_name,
+        input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
+        parameters=parameters.to_json(),
+        logs=notes_on(inputs, parameters),
+        deadline_s=deadline_s or here.settings.prediction_deadline_s,
+        webhook=asked.webhook,
+        webhook_events=_events(asked),
+        priority=priority(request.headers.get("X-Darkroom-Priority"), by.max_priority),
+        token_id=by.token_id,
+        quota=by.quota,
+        idempotency_key=key,
+        request_hash=None if key is None else hash_of_request(),
+    )
+    with here.pool.connection() as conn:
+        row = submit(conn, submission)
+    is_new = row["id"] == submission.id
+    log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
+    return row, is_new
+
+
 def _wait(here: Services, row: Row, timeout_s: int) -> str:
     """The prediction when it is over, or as it is after `timeout_s`.
 
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
     for the end.
     """
+    current = row
     give_up_at = time.monotonic() + timeout_s
-    with here.hub.subscribe(row["id"]) as woken:
-        while True:
-            woken.clear()
-            with here.pool.connection() as conn:
-                current = read_prediction(conn, row["id"])
-                if current is None:
-                    raise NotFound(f"prediction {row['id']} was removed")
-                if PredictionStatus(current["status"]).is_terminal:
-                    return here.body_of(conn, current)
-            left_s = give_up_at - time.monotonic()
-            if left_s <= 0:
-                return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
-            woken.wait(left_s)
+    for seen in watch(here, row["id"], give_up_at=give_up_at):
+        if isinstance(seen, Snapshot):
+            current = seen.row
+            if seen.is_over:
+                return here.wire.body(seen.row, seen.images)
+    return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
 
 
-def _parse_body() -> tuple[dict[str, Any], PredictionRequest]:
+def _parse_body() -> PredictionRequest:
     body = json_object()
     try:
-        return body, PredictionRequest.model_validate(body)
+        return PredictionRequest.model_validate(body)
     except ValidationError as error:
         raise invalid(error) from None
 

@@ -78,13 +78,14 @@ class StoredFile:
     content_type: str
 
 
-def read_file(conn: Connection, prediction_id: str, index: int) -> StoredFile | None:
-    """The object behind one image, or None."""
+def read_file(conn: Connection, prediction_id: str, index: int, *, thumbnail: bool = False) -> StoredFile | None:
+    """The object behind one image or its thumbnail, or None."""
     row = conn.execute(
         """
-        SELECT objects.key, objects.content_type FROM images JOIN objects ON objects.key = images.object_key
+        SELECT objects.key, objects.content_type FROM images
+        JOIN objects ON objects.key = CASE WHEN %s THEN images.thumbnail_key ELSE images.object_key END
         WHERE images.prediction_id = %s AND images.index = %s
         """,
-        (prediction_id, index),
+        (thumbnail, prediction_id, index),
     ).fetchone()
     return StoredFile(row["key"], row["content_type"]) if row else None

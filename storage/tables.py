@@ -139,6 +139,7 @@ class Image(Table):
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(Integer, primary_key=True)  # from 0, the order of `output`
     object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+    thumbnail_key: Mapped[str | None] = mapped_column(ForeignKey("objects.key"), index=True)
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -236,7 +237,7 @@ class RateBucket(Table):
 
 
 class ModelTotals(Table):
-    """What the metrics count for a model since ever; triggers of revision 0003 add to it.
+    """What the metrics count for a model since ever; triggers of revision 0004 add to it.
 
     The buckets of a histogram count what is at most their bound (`storage.totals`), not added up.
     """

@@ -1,6 +1,6 @@
 """What the metrics say of the whole deployment, whichever process did it: read from Postgres.
 
-Triggers add to the totals at COMMIT (revision 0003); what waits and what is drawn now is counted here.
+Triggers add to the totals at COMMIT (revision 0004); what waits and what is drawn now is counted here.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104
-def test_a_host_that_others_can_reach_needs_to_know_its_public_url(tmp_path: Path, host: str) -> None:
-    with RunningUp(tmp_path, "--host", host) as running:
+def test_a_host_that_others_can_reach_needs_to_know_its_public_url(folder: Path, host: str) -> None:
+    with RunningUp(folder, "--host", host) as running:
         assert running.wait_for_exit() == 2
         assert len(running.lines) == 1
         assert "PUBLIC_URL" in running.lines[0]

@@ -3,8 +3,8 @@
 The triggers are deferred: they run at COMMIT, so the row of a model's totals is locked while the server commits and
 never while it waits for a client. A worker that is stopped in the middle of a transaction holds up nobody else.
 
-Revision ID: 0003
-Revises: 0002
+Revision ID: 0004
+Revises: 0003
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -113,11 +113,11 @@ def upgrade() -> None:
     )
     for statements in (COUNT_PREDICTION, COUNT_ATTEMPT):
         _execute(statements)
-    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0003')")
+    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0004')")
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0003'")
+    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0004'")
     op.execute("DROP TRIGGER darkroom_count ON webhook_deliveries")
     op.execute("DROP TRIGGER darkroom_count ON predictions")
     for function in ("darkroom_count_attempt", "darkroom_count_prediction", "darkroom_bucket"):

@@ -1,7 +1,7 @@
 """Access: tokens, whose prediction it is, Idempotency-Key, rate limits and caps.
 
-Revision ID: 0002
-Revises: 0001
+Revision ID: 0003
+Revises: 0002
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -71,11 +71,11 @@ def upgrade() -> None:
         postgresql_nulls_not_distinct=True,
     )
     op.execute(QUEUED)
-    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0002')")
+    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0003')")
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0002'")
+    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0003'")
     op.execute("DROP FUNCTION darkroom_queued")
     op.drop_index("uq_predictions_idempotency_key", table_name="predictions")
     op.drop_index("ix_predictions_queued", table_name="predictions")

@@ -10,7 +10,20 @@ import structlog
 from flask import Flask, Response, g, request
 from psycopg import Error as PostgresError
 
-from api import account, cors, errors, files, health, images, metrics, models, predictions, streams, webhook_secret
+from api import (
+    account,
+    cors,
+    docs,
+    errors,
+    files,
+    health,
+    images,
+    metrics,
+    models,
+    predictions,
+    streams,
+    webhook_secret,
+)
 from api.auth import Doorkeeper
 from api.queue_position import QueuePositions
 from api.services import KEY, Services
@@ -75,6 +88,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app.register_blueprint(files.blueprint, url_prefix="/v1")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
     return app
 

@@ -45,8 +45,8 @@ def test_what_waits_and_what_is_drawn_is_seen_by_model(client: FlaskClient, conn
     assert seen["darkroom_queue_depth", "darkroom/other"] == 0
     assert seen["darkroom_pickup_seconds_count", MODEL] == 1
     assert seen["darkroom_pickup_seconds_sum", MODEL] >= 100
-    assert seen["darkroom_pickup_seconds_bucket", MODEL, "60.0"] == 0
-    assert seen["darkroom_pickup_seconds_bucket", MODEL, "300.0"] == 1
+    assert seen["darkroom_pickup_seconds_bucket", "60.0", MODEL] == 0
+    assert seen["darkroom_pickup_seconds_bucket", "300.0", MODEL] == 1
 
 
 def test_every_end_is_counted_once_and_stays_when_predictions_are_pruned(
@@ -70,8 +70,8 @@ def test_every_end_is_counted_once_and_stays_when_predictions_are_pruned(
     assert seen["darkroom_predictions_total", MODEL, "failed"] == 1
     assert seen["darkroom_predictions_total", MODEL, "canceled"] == 1
     assert seen["darkroom_drawing_seconds_count", MODEL] == 2
-    assert seen["darkroom_batch_size_bucket", MODEL, "2.0"] == 0
-    assert seen["darkroom_batch_size_bucket", MODEL, "4.0"] == 2
+    assert seen["darkroom_batch_size_bucket", "2.0", MODEL] == 0
+    assert seen["darkroom_batch_size_bucket", "4.0", MODEL] == 2
     assert seen["darkroom_batch_size_sum", MODEL] == 8
 
 

@@ -39,3 +39,7 @@ format: setup ## Let ruff mend what it can
 .PHONY: test
 test: setup lint ## Every check and every test (ARGS= goes to pytest)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## 20,000 requests made up from the OpenAPI document (REQUESTS=)
+	@GENERATED_REQUESTS=$(or $(REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py

@@ -37,9 +37,9 @@ def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, An
         [(kind, "validation") for kind in sorted(used, key=lambda kind: kind.__name__)], ref_template=REF
     )
     components = schemas["$defs"]
-    inputs = {f"Input of {name}": _input(model) for name, model in sorted(catalog.models.items())}
-    components |= {name.replace("/", "."): schema for name, schema in inputs.items()}
-    _fit(components["PredictionRequest"], catalog, [name.replace("/", ".") for name in inputs])
+    inputs = {f"Input.{name.replace('/', '.')}": _input(model) for name, model in sorted(catalog.models.items())}
+    components |= inputs
+    _fit(components["PredictionRequest"], catalog, list(inputs))
     components["ImageRequest"]["properties"]["model"]["anyOf"][0] |= {"enum": _references(catalog)}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:

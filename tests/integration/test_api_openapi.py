@@ -66,7 +66,7 @@ def test_every_example_works_as_it_stands(client: FlaskClient) -> None:
 
 def test_the_limits_of_the_models_are_in_the_document(client: FlaskClient) -> None:
     schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
-    inputs = schemas["Input of darkroom.blank"]["properties"]
+    inputs = schemas["Input.darkroom.blank"]["properties"]
     assert inputs["prompt"]["maxLength"] == 100
     width = inputs["width"]["anyOf"][0]
     assert (width["minimum"], width["maximum"], width["multipleOf"]) == (64, 512, 16)

@@ -118,7 +118,7 @@ def test_who_comes_late_or_again_gets_the_present_state(service: Service) -> Non
     prediction = post(service, SLOW)
     with Listener(events_url(service, prediction)) as listener:
         event_id = listener.until("progress")[-1][1]
-    with Listener(events_url(service, prediction), **{"Last-Event-ID": event_id}) as again:
+    with Listener(events_url(service, prediction), last_event_id=event_id) as again:
         assert again.next()[0] == "progress"
         done_id = again.until("done")[-1][1]
     with Listener(events_url(service, prediction)) as late:
@@ -131,7 +131,7 @@ def test_a_replicate_stream_goes_on_where_it_was_cut(service: Service) -> None:
     prediction = post(service, SLOW)
     with Listener(prediction["urls"]["stream"], parse=False) as listener:
         _, event_id, first = listener.until("logs")[-1]
-    with Listener(prediction["urls"]["stream"], parse=False, **{"Last-Event-ID": event_id}) as again:
+    with Listener(prediction["urls"]["stream"], parse=False, last_event_id=event_id) as again:
         rest = [data for name, _, data in again.until("done") if name == "logs"]
     logs = requests.get(prediction["urls"]["get"], timeout=30).json()["logs"]
     assert first + "".join(rest) == logs

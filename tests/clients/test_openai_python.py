@@ -7,6 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -39,13 +40,13 @@ def test_generate_gives_a_url_that_serves_the_picture(client: OpenAI) -> None:
 
 
 @pytest.mark.parametrize(("format_", "is_"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
-def test_generate_base64_in_each_format(client: OpenAI, format_: str, is_: str) -> None:
+def test_generate_base64_in_each_format(client: OpenAI, format_: Literal["png", "jpeg", "webp"], is_: str) -> None:
     answer = client.images.generate(
         model="darkroom/blank",
         prompt="a red circle",
         n=2,
         response_format="b64_json",
-        output_format=format_,  # type: ignore[arg-type]
+        output_format=format_,
         output_compression=50,
         size="auto",
         quality="high",
@@ -119,13 +120,13 @@ def test_a_stream_without_partial_images_is_one_event(client: OpenAI) -> None:
         ({"prompt": "x" * 5000}, "prompt"),
     ],
 )
-def test_what_is_wrong_is_named_as_openai_names_it(client: OpenAI, asked: dict[str, object], parameter: str) -> None:
-    request = {"model": "darkroom/blank", "prompt": "a red circle"} | asked
+def test_what_is_wrong_is_named_as_openai_names_it(client: OpenAI, asked: dict[str, Any], parameter: str) -> None:
+    request: dict[str, Any] = {"model": "darkroom/blank", "prompt": "a red circle"} | asked
     if parameter is None:  # an empty prompt is a prompt
-        assert client.images.generate(**request).data  # type: ignore[call-overload]
+        assert client.images.generate(**request).data
         return
     with pytest.raises(openai.BadRequestError) as refused:
-        client.images.generate(**request)  # type: ignore[call-overload]
+        client.images.generate(**request)
     assert refused.value.param == parameter
     assert refused.value.type == "invalid_request_error"
 
@@ -149,7 +150,8 @@ def test_a_prediction_that_is_canceled_is_an_error_and_not_repeated(service: Ser
 
         waiting = threading.Thread(target=generate)
         waiting.start()
-        url, mine = f"{service.url}/v1/predictions", []
+        url = f"{service.url}/v1/predictions"
+        mine: list[str] = []
         give_up_at = time.monotonic() + 60
         while not mine:
             listed = requests.get(url, timeout=30).json()["results"]

@@ -16,36 +16,16 @@ from tests.receivers import Receiver
 from tests.serving import Service
 
 SCRIPT = Path(__file__).parent / "replicate_npm.mjs"
-VERSION = "1.4.0"
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the client is installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed: Replicate's JavaScript client is not tried")
-    found = tmp_path_factory.mktemp("npm")
-    (found / "package.json").write_text('{"private": true, "type": "module"}')
-    installed = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--silent", f"replicate@{VERSION}"],
-        cwd=found,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    if installed.returncode != 0:
-        pytest.skip(f"npm could not install replicate@{VERSION}: no registry at hand?")
-    shutil.copy(SCRIPT, found)
-    return found
-
-
-@pytest.fixture(scope="session")
-def said(folder: Path, service: Service) -> Iterator[dict[str, Any]]:
+def said(npm_folder: Path, service: Service) -> Iterator[dict[str, Any]]:
     """What the client got, by test: all in one Node process."""
+    shutil.copy(SCRIPT, npm_folder)
     with Receiver().serving() as receiver:
         run = subprocess.run(
             ["node", SCRIPT.name],
-            cwd=folder,
+            cwd=npm_folder,
             env=os.environ | {"BASE_URL": f"{service.url}/v1", "RECEIVER": receiver.url},
             capture_output=True,
             text=True,
@@ -57,7 +37,7 @@ def said(folder: Path, service: Service) -> Iterator[dict[str, Any]]:
         came = receiver.wait_for(1, timeout_s=60)[0]
         check = subprocess.run(
             ["node", SCRIPT.name, "validate", came.body.decode(), json.dumps(came.headers)],
-            cwd=folder,
+            cwd=npm_folder,
             env=os.environ | {"BASE_URL": f"{service.url}/v1"},
             capture_output=True,
             text=True,

@@ -24,7 +24,16 @@ from tests.integration.test_api_openapi import validator
 REQUESTS = int(os.environ.get("GENERATED_REQUESTS", "1000"))
 SENT = [each for each in OPERATIONS if each.path != "/v1/images/generations"]  # that one waits for its picture
 # What a schema can't say: fields that have to fit each other, and names that have to resolve.
-BETWEEN_FIELDS = {"model", "version", "input.width", "input.height", "input.aspect_ratio", "webhook", "cursor", "Idempotency-Key"}
+BETWEEN_FIELDS = {
+    "model",
+    "version",
+    "input.width",
+    "input.height",
+    "input.aspect_ratio",
+    "webhook",
+    "cursor",
+    "Idempotency-Key",
+}
 ROUTED_ELSEWHERE = {404, 405, 308}  # a path parameter such as ".." or "a/b" is another route
 
 

@@ -27,7 +27,7 @@ class Totals:
 
 
 def read_totals(conn: Connection) -> Totals:
-    """Four short queries; a backlog of 100,000 makes it some 30 ms."""
+    """Five short queries; the one that counts what waits reads the whole backlog."""
     deliveries = conn.execute(
         """
         SELECT count(*) AS pending,

@@ -194,7 +194,8 @@ def test_rubbish_on_a_websocket_ends_only_that_one(service: Service) -> None:
     with closing(socket.create_connection((address.hostname, address.port), timeout=30)) as raw:
         raw.sendall(
             f"GET /v1/predictions/{prediction['id']}/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
         assert raw.recv(4096).startswith(b"HTTP/1.1 101")
         raw.sendall(b"\xff" * 100)

@@ -175,7 +175,7 @@ def test_the_webhook_is_signed_with_the_secret_that_the_client_fetches(replicate
     Webhooks.validate(headers=came.headers, body=came.body.decode(), secret=secret)
     assert Prediction.parse_raw(came.body).id == prediction.id
     tampered = came.body.decode().replace("succeeded", "failed")
-    with pytest.raises(ValueError, match="(?i)signature"):
+    with pytest.raises(ValueError, match=r"(?i)signature"):
         Webhooks.validate(headers=came.headers, body=tampered, secret=secret)
 
 

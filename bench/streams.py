@@ -22,13 +22,14 @@ import psutil
 
 from storage.database import connect
 from storage.finish import Canceled, finish
+from storage.queue import queue_name_of
 from storage.submit import Submission, submit
 from storage.wire import open_wire
 from tests.conftest import Servers
-from tests.making import queue_name_of
 from tests.serving import Service, serving
 
 MODEL = "darkroom/nobody"
+AT_A_TIME = 20
 
 
 def rss_bytes() -> int:
@@ -50,16 +51,20 @@ async def request(service: Service, method: str, path: str, body: object = None,
     return reader
 
 
-async def listen(service: Service, prediction_id: str, ready: asyncio.Semaphore, done_at: dict[str, float]) -> None:
+async def listen(service: Service, prediction_id: str, opening: asyncio.Semaphore, done_at: dict[str, float]) -> None:
+    """`opening` lets a few connect at a time, and is free again when the first event is there."""
+    await opening.acquire()
     reader = await request(service, "GET", f"/v1/predictions/{prediction_id}/events")
-    is_ready = False
+    is_open = False
     while line := await reader.readline():
-        if not is_ready and line.startswith(b"event:"):
-            is_ready = True
-            ready.release()
+        if not is_open and line.startswith(b"event:"):
+            is_open = True
+            opening.release()
         if line.startswith(b"event: done"):
             done_at[prediction_id] = time.time()
             return
+    if not is_open:
+        raise RuntimeError(f"no stream of {prediction_id}")
 
 
 async def wait(service: Service, done_at: dict[str, float]) -> None:
@@ -89,11 +94,12 @@ async def measure(service: Service, streams: int, waits: int) -> None:
             ids.append(submit(conn, submission)["id"])
         done_at: dict[str, float] = {}
         took_s: list[float] = []
-        ready = asyncio.Semaphore(0)
+        opening = asyncio.Semaphore(AT_A_TIME)
         before = rss_bytes()
-        tasks = [asyncio.create_task(listen(service, id_, ready, done_at)) for id_ in ids]
-        for _ in ids:
-            await ready.acquire()
+        tasks = [asyncio.create_task(listen(service, id_, opening, done_at)) for id_ in ids]
+        await asyncio.sleep(0)
+        while opening.locked() or opening._value < AT_A_TIME:
+            await asyncio.sleep(0.1)
         per_stream = (rss_bytes() - before) / streams
         tasks += [asyncio.create_task(wait(service, done_at)) for _ in range(waits)]
         while True:
@@ -128,9 +134,9 @@ def main() -> None:
     given = parser.parse_args()
     servers = Servers()
     limits = {
-        "API_THREADS": str(given.streams + given.waits + 100),
-        "API_MAX_STREAMS": str(given.streams + 10),
-        "API_MAX_WAITING": str(given.waits + 10),
+        "api_threads": given.streams + given.waits + 100,
+        "api_max_streams": given.streams + 10,
+        "api_max_waiting": given.waits + 10,
     }
     try:
         with (

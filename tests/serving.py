@@ -78,17 +78,20 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def serving(
-    services: RunningServices, folder: Path, *, workers: bool = True, courier: bool = False, **more: str
+    services: RunningServices, folder: Path, *, workers: bool = True, courier: bool = False, **limits: int
 ) -> Iterator[Service]:
-    """An API, two workers, and a courier where it is asked for, on a database of their own."""
+    """An API, two workers, and a courier where it is asked for, on a database of their own.
+
+    `limits`: settings of the API that are numbers.
+    """
     database = f"t{secrets.token_hex(6)}"
     _create_database(services, database, template="darkroom_template")
     port = free_port()
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)
-    given = {option.lower(): value for option, value in more.items()}
-    settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **given)
-    environment = environment_of(settings) | more
+    settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **limits)
+    environment = environment_of(settings)
+    environment |= {name.upper(): str(value) for name, value in limits.items()}
     processes = [run("api", environment, "--port", str(port))]
     try:
         if workers:

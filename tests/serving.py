@@ -77,26 +77,32 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def serving(services: RunningServices, folder: Path, *, courier: bool = False, **more: str) -> Iterator[Service]:
-    """An API, two workers, and a courier where it is asked for, on a database of their own."""
-    name = f"t{secrets.token_hex(6)}"
-    _create_database(services, name, template="darkroom_template")
+def serving(
+    services: RunningServices, folder: Path, *, workers: bool = True, courier: bool = False, **limits: int
+) -> Iterator[Service]:
+    """An API, two workers, and a courier where it is asked for, on a database of their own.
+
+    `limits`: settings of the API that are numbers.
+    """
+    database = f"t{secrets.token_hex(6)}"
+    _create_database(services, database, template="darkroom_template")
     port = free_port()
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)
-    given = {option.lower(): value for option, value in more.items()}
-    settings = services.settings_for(name, public_url=f"http://127.0.0.1:{port}", models=catalog, **given)
-    environment = environment_of(settings) | more
+    settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **limits)
+    environment = environment_of(settings)
+    environment |= {name.upper(): str(value) for name, value in limits.items()}
     processes = [run("api", environment, "--port", str(port))]
     try:
-        processes += [run("worker", environment, "--model", model) for model in ("darkroom/blank", "darkroom/slow")]
+        if workers:
+            processes += [run("worker", environment, "--model", name) for name in ("darkroom/blank", "darkroom/slow")]
         if courier:
             processes.append(run("courier", environment))
         wait_until_ready(settings.public_url, processes[0])
         yield Service(settings, environment)
     finally:
         stop(processes)
-        _drop_database(services, name)
+        _drop_database(services, database)
 
 
 def environment_of(settings: ApiSettings) -> dict[str, str]:

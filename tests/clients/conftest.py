@@ -17,7 +17,7 @@ NPM_REPLICATE = "1.4.0"
 
 @pytest.fixture(scope="session")
 def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(services, tmp_path_factory.mktemp("service"), courier=True, API_MAX_STREAMS="60") as running:
+    with serving(services, tmp_path_factory.mktemp("service"), courier=True, api_max_streams=60) as running:
         yield running
 
 

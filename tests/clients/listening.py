@@ -44,6 +44,10 @@ class Listener:
                 return events
         raise AssertionError(f"the stream ended without {name}: {events}")
 
+    def rest(self) -> list[Event]:
+        """All that still comes, to the end of the stream. Raises IncompleteRead where it is cut off."""
+        return list(self._events)
+
     def _read(self) -> Iterator[Event]:
         name, id_, data = "", "", list[str]()
         while line := self._response.readline():

@@ -5,6 +5,7 @@ Its base URL and token are in REPLICATE_BASE_URL and REPLICATE_API_TOKEN, where 
 
 import json
 import sys
+from importlib import import_module
 from typing import Any
 
 import replicate as replicate_module
@@ -13,6 +14,7 @@ INPUT = {"prompt": "a red circle", "seed": 7}
 
 
 replicate: Any = replicate_module  # mypy sees 1.x
+FileOutput: Any = import_module("replicate.lib._files").FileOutput
 
 
 def status_of(call: Any, *args: Any, **kwargs: Any) -> int | None:
@@ -28,7 +30,7 @@ def main() -> None:
     said: dict[str, Any] = {}
     output = client.run("darkroom/blank", input=INPUT)
     said["run"] = len(output)
-    said["bytes"] = len(output[0].read()) if hasattr(output[0], "read") else 0
+    said["bytes"] = len(FileOutput(str(output[0]), client).read())  # over https, run gives this by itself
     model = client.models.get(model_owner="darkroom", model_name="blank")
     said["run_by_version"] = len(client.run(f"darkroom/blank:{model.latest_version.id}", input=INPUT))
     created = client.models.predictions.create(model_owner="darkroom", model_name="slow", input=INPUT)

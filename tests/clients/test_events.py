@@ -192,11 +192,15 @@ def test_rubbish_on_a_websocket_ends_only_that_one(service: Service) -> None:
     prediction = post(service, NOBODYS)
     address = urlsplit(service.url)
     with closing(socket.create_connection((address.hostname, address.port), timeout=30)) as raw:
-        raw.sendall(
-            f"GET /v1/predictions/{prediction['id']}/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-        )
+        lines = [
+            f"GET /v1/predictions/{prediction['id']}/ws HTTP/1.1",
+            "Host: x",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        ]
+        raw.sendall("\r\n".join([*lines, "", ""]).encode())
         assert raw.recv(4096).startswith(b"HTTP/1.1 101")
         raw.sendall(b"\xff" * 100)
         while raw.recv(4096):

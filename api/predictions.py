@@ -23,6 +23,7 @@ from storage.database import Connection, Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
 from storage.read import read_images, read_prediction, read_predictions
+from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
 from storage.wire import dump
@@ -125,10 +126,14 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
         deadline_s=deadline_s,
         webhook=asked.webhook,
         webhook_events=_events(asked),
+        cache_key=cache_key_of(model.name, model.version, parameters.to_json()),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)
-    log.info("prediction.created", prediction_id=row["id"], model=model.name)
+        log.info("prediction.created", prediction_id=row["id"], model=model.name)
+        if (cached := reuse_result(conn, here.wire, row)) is not None:
+            log.info("prediction.reused", prediction_id=row["id"])
+            return _answer(here.body_of(conn, cached), 201)
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     if wait is None or not here.may_wait.acquire(blocking=False):
         return _answer(here.wire.body(row, []), 201)

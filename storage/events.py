@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import structlog
@@ -27,6 +28,14 @@ def notify(conn: Connection, prediction: Row) -> None:
     conn.execute(
         "SELECT pg_notify(%s, %s)",
         (CHANNEL, json.dumps({"id": prediction["id"], "status": prediction["status"]})),
+    )
+
+
+def notify_all(conn: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Tell of things that are written nowhere: steps that were taken, previews. Each under 8,000 bytes as JSON."""
+    conn.execute(
+        "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+        (CHANNEL, [json.dumps(event, separators=(",", ":")) for event in events]),
     )
 
 

@@ -26,6 +26,7 @@ class Submission:
     webhook_events: tuple[str, ...] = ()
     logs: str = ""
     priority: int = 0
+    cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
@@ -38,11 +39,12 @@ WITH bell AS (
 )
 INSERT INTO predictions (
     id, status, model, version, queue_name, queue_job_id, priority, input, parameters, logs,
-    webhook, webhook_events, deadline_at
+    webhook, webhook_events, cache_key, deadline_at
 )
 SELECT
     %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, bell.id, %(priority)s, %(input)s, %(parameters)s,
-    %(logs)s, %(webhook)s, %(webhook_events)s, clock_timestamp() + make_interval(secs => %(deadline_s)s)
+    %(logs)s, %(webhook)s, %(webhook_events)s, %(cache_key)s,
+    clock_timestamp() + make_interval(secs => %(deadline_s)s)
 FROM bell
 RETURNING *
 """
@@ -64,6 +66,7 @@ def submit(conn: Connection, submission: Submission) -> Row:
             "logs": submission.logs,
             "webhook": submission.webhook,
             "webhook_events": list(submission.webhook_events),
+            "cache_key": submission.cache_key,
             "deadline_s": submission.deadline_s,
         },
     ).fetchone()

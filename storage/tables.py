@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -64,6 +65,7 @@ class Prediction(Table):
     error: Mapped[str | None]
     metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     data_removed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    cache_key: Mapped[str | None]  # of `storage.result_cache`: what is equal but for the seed
 
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
@@ -97,6 +99,13 @@ class Prediction(Table):
             postgresql_where=text("status IN ('starting', 'processing')"),
         ),
         Index("ix_predictions_waiting", "model", "created_at", postgresql_where=text("status = 'starting'")),
+        # Looked up in every submit: what is equal and was drawn, the newest first.
+        Index(
+            "ix_predictions_cache_key",
+            "cache_key",
+            "completed_at",
+            postgresql_where=text("status = 'succeeded' AND cache_key IS NOT NULL"),
+        ),
     )
 
 
@@ -187,6 +196,22 @@ class Worker(Table):
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     __table_args__ = (CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),)
+
+
+class StepCostRow(Table):
+    """What one denoising step takes, learned on a kind of device, so that a fresh worker knows it."""
+
+    __tablename__ = "step_costs"
+
+    device: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    images: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    pixels: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # of all of them
+    seconds: Mapped[float] = mapped_column(Double)
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    samples: Mapped[int] = mapped_column(Integer)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class CompatibleRevision(Table):

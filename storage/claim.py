@@ -45,7 +45,7 @@ class Claim:
         return bool(self.prediction["crashes"] > 0)
 
 
-class NeedsEmptyWorker(Exception):  # noqa: N818 (a state of affairs, not an error)
+class NeedsEmptyWorker(Exception):
     """The next prediction must be drawn alone, and the worker holds others; it stays in the queue."""
 
 

@@ -155,7 +155,7 @@ class RunningUp:
         for process in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):
                 words = process.cmdline()
-                if name in words or words[0].endswith(f"/{name}"):
+                if name in words or (words or [""])[0].endswith(f"/{name}"):
                     return process
         return None
 

@@ -51,9 +51,7 @@ class Admission:
             load, places = load + like, places + 1
         return places
 
-    def may_replace(
-        self, batch: Sequence[Commission], waiting: Commission, memory: Memory | None
-    ) -> Commission | None:
+    def may_replace(self, batch: Sequence[Commission], waiting: Commission, memory: Memory | None) -> Commission | None:
         """Whose place a waiting drawing may take: the longest one that has held it up for too long."""
         if waiting.must_be_alone or any(drawn.must_be_alone for drawn in batch):
             return None
@@ -74,9 +72,7 @@ class Admission:
 
     def seconds_left(self, commission: Commission) -> float:
         """How long the steps that it still needs take without company."""
-        return (commission.steps - commission.steps_done) * (
-            self.costs.estimate(load_of(commission.parameters)) or 0.0
-        )
+        return (commission.steps - commission.steps_done) * (self.costs.estimate(load_of(commission.parameters)) or 0.0)
 
     def ran_out_of_memory(self, load: Load) -> None:
         """Stay below this load for a while."""

@@ -76,7 +76,8 @@ class Leases:
     """Renews the leases of the claims that are held, every 1.5 s.
 
     `on_beat` runs on the same connection at every turn (the worker's own signs of life). A claim that is on the
-    device and makes no progress for `stall_s` is not renewed: `on_stall` hands back what is not on the device, and the process exits.
+    device and makes no progress for `stall_s` is not renewed: `on_stall` hands back what is not on the device, and
+    the process exits.
     """
 
     def __init__(

@@ -181,7 +181,8 @@ class WorkerProcess:
             drawing.join()
             if studio.broken is not None:
                 log.error("worker.device_lost", model=self._model.name, reason=str(studio.broken))
-                self._hand_back_the_rest()
+            for commission in studio.leftovers():
+                self._results.returned(commission)
             self._results.close()
             self._keep_costs(costs)
         return 0 if studio.broken is None else EXIT_DEVICE_LOST
@@ -242,7 +243,7 @@ class WorkerProcess:
         return True
 
     def _hand_back_the_rest(self) -> None:
-        """The device hangs or is lost: what is on it counts a crash when its lease expires, the rest goes back."""
+        """The device hangs: what is on it counts a crash when its lease expires, the rest goes back."""
         for held in self._leases.held():
             if not held.at_risk and not held.is_lost:
                 self._results.hand_back(held)
@@ -259,9 +260,7 @@ class WorkerProcess:
     def _known_costs(self, engine: Engine) -> list[StepCost]:
         try:
             with self._pool.connection() as conn:
-                return read_step_costs(
-                    conn, device=engine.device, model=self._model.name, version=self._model.version
-                )
+                return read_step_costs(conn, device=engine.device, model=self._model.name, version=self._model.version)
         except psycopg.OperationalError:
             return []  # it learns them again
 

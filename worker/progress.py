@@ -92,7 +92,9 @@ class ProgressReports:
         for prediction_id, preview in previews.items():
             encoded = encode_preview(preview())
             if encoded is not None:
-                events.append({"id": prediction_id, "status": "processing", "preview": base64.b64encode(encoded).decode()})
+                events.append(
+                    {"id": prediction_id, "status": "processing", "preview": base64.b64encode(encoded).decode()}
+                )
         if events:
             with self._pool.connection() as conn:
                 notify_all(conn, events)

@@ -101,7 +101,7 @@ def encode(image: Image, parameters: Parameters) -> tuple[bytes, str]:
 
 
 def _insist(held: HeldClaim, attempt: Callable[[], T]) -> T:
-    """Try until it works, the claim is lost, or the worker must leave: an outage must not cost a picture that is drawn already."""
+    """Try until it works: an outage must not cost a picture that is drawn already. Raises ClaimLost, MustLeave."""
     pause_s = RETRY_AFTER_S
     while True:
         held.raise_if_lost()

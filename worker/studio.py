@@ -62,8 +62,14 @@ class Studio:
     """
 
     def __init__(
-        self, engine: Engine, admission: Admission, outcomes: Outcomes, *, typical: Parameters,
-        on_hungry: Callable[[], None] = lambda: None, clock: Clock = time.monotonic,
+        self,
+        engine: Engine,
+        admission: Admission,
+        outcomes: Outcomes,
+        *,
+        typical: Parameters,
+        on_hungry: Callable[[], None] = lambda: None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
         self._admission = admission
@@ -95,7 +101,7 @@ class Studio:
         return max(0, self._free_places - len(self._offers) - len(self._waiting))
 
     def leave_by(self, moment: float) -> None:
-        """Return at once what has not begun, go on with the rest until then (of `time.monotonic`), return what is left."""
+        """Return what has not begun, go on with the rest until then (of `time.monotonic`), return what is left."""
         self._leave_by = moment
         self._woken.set()
 
@@ -112,6 +118,14 @@ class Studio:
         finally:
             self._closed = True
             self._on_hungry()
+
+    def leftovers(self) -> list[Commission]:
+        """After `run`: what was offered too late, or could not be drawn because the device was lost.
+
+        What was on the device then is not among them: it may be why.
+        """
+        undrawn = [*self._batch, *self._waiting, *self._offers]
+        return [commission for commission in undrawn if not commission.held.at_risk]
 
     # The loop, on the drawing thread.
 
@@ -144,7 +158,7 @@ class Studio:
             return
         time_is_up = self._clock() >= self._leave_by
         for commission in [*self._waiting, *self._batch]:
-            if time_is_up or commission.steps_done == 0 and commission not in self._batch:
+            if time_is_up or (commission.steps_done == 0 and commission not in self._batch):
                 self._end(commission)
                 self._outcomes.returned(commission)
 
@@ -256,9 +270,7 @@ class Studio:
                 preview = self._engine.preview(commission.drawing) if commission.parameters.previews else None
                 self._outcomes.stepped(commission, preview)
         time_is_up = self._leave_by is not None and now >= self._leave_by
-        if not self._engine.joins_midway and (
-            time_is_up or all(commission.held.is_lost for commission in commissions)
-        ):
+        if not self._engine.joins_midway and (time_is_up or all(commission.held.is_lost for commission in commissions)):
             raise _Abandoned
 
     def _set_back(self, commissions: Sequence[Commission], *, keep: bool = False) -> None:
@@ -327,8 +339,7 @@ class Studio:
         if asked.num_outputs > 1:
             size = f"{asked.num_outputs} of {size}"
         advice = (
-            f"the largest that was drawn here so far has {fits.pixels // fits.images} pixels"
-            f" ({fits.images} at a time)"
+            f"the largest that was drawn here so far has {fits.pixels // fits.images} pixels ({fits.images} at a time)"
             if fits
             else "ask for a smaller size or fewer num_outputs"
         )

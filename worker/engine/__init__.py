@@ -8,7 +8,7 @@ from worker.engine.interface import (
     Memory,
     ModelNotLoaded,
     OutOfMemory,
-    make_engine,
+    load_engine,
 )
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "Memory",
     "ModelNotLoaded",
     "OutOfMemory",
-    "make_engine",
+    "load_engine",
 ]

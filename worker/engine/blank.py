@@ -31,13 +31,12 @@ class BlankEngine:
     """Takes the times that the catalog says (`blank = { load_s = …, step_s = … }`), and no device."""
 
     def __init__(self, times: Blank) -> None:
+        """Takes `load_s`."""
+        time.sleep(times.load_s)
         self._times = times
 
     device = "none (blank)"
     joins_midway = True
-
-    def load(self) -> None:
-        time.sleep(self._times.load_s)
 
     def batch_key(self, parameters: Parameters) -> object:
         return None  # everything goes with everything

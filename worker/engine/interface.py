@@ -1,4 +1,4 @@
-"""What the studio asks of an engine: load, begin, step, finish."""
+"""What the studio asks of an engine: begin, step, finish."""
 
 from __future__ import annotations
 
@@ -64,9 +64,6 @@ class Engine(Protocol):
         Where not, `step` runs a batch to its end, and all of it must have the same `batch_key`.
         """
 
-    def load(self) -> None:
-        """Bring the weights into memory. Raises ModelNotLoaded."""
-
     def batch_key(self, parameters: Parameters) -> object:
         """Requests with equal keys may be drawn together."""
 
@@ -94,12 +91,12 @@ class Engine(Protocol):
         """What the device has left; None where nobody keeps count."""
 
 
-def make_engine(model: Model, *, device: str) -> Engine:
-    """The engine for a model of the catalog; nothing is imported or loaded before `load`."""
+def load_engine(model: Model, *, device: str) -> Engine:
+    """Bring a model of the catalog into memory. Raises ModelNotLoaded."""
     if model.engine == "blank":
         from worker.engine.blank import BlankEngine
 
         return BlankEngine(model.blank)
-    from worker.engine.diffusers import DiffusersEngine
+    from worker.engine.loading import load_diffusers
 
-    return DiffusersEngine(model, device=device)
+    return load_diffusers(model, device=device)

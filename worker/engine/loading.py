@@ -40,7 +40,7 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     try:
         pipeline = pipeline_class.from_pretrained(
             folder,
-            torch_dtype=getattr(torch, model.dtype),
+            dtype=getattr(torch, model.dtype),
             use_safetensors=True,
             local_files_only=True,
             **quantization_of(model.device),

@@ -121,9 +121,7 @@ class Scene:
         self.engine = engine or PlayingEngine()
         self.heard = Heard(self.engine)
         self.admission = Admission(StepCosts(), max_images=max_images)
-        self.studio = Studio(
-            self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now
-        )
+        self.studio = Studio(self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now)
         self._offered = 0
 
     def offer(self, prompt: str, **more: Any) -> Commission:
@@ -141,7 +139,14 @@ class Scene:
 
 
 def commission_of(
-    prompt: str, *, number: int = 0, steps: int = 8, size: int = 64, priority: int = 0, crashes: int = 0, images: int = 1
+    prompt: str,
+    *,
+    number: int = 0,
+    steps: int = 8,
+    size: int = 64,
+    priority: int = 0,
+    crashes: int = 0,
+    images: int = 1,
 ) -> Commission:
     """A commission whose prediction is in no database; `number` is its age, 0 the oldest."""
     prediction = {

@@ -77,7 +77,7 @@ def test_raising_after_a_step_stops_it_without_decoding_and_the_next_one_works(e
 
 def test_what_the_pipeline_refuses_is_the_requests_failure() -> None:
     engine = PipelineEngine(tiny_stable_diffusion(), device=torch.device("cpu"))
-    with pytest.raises(DrawingFailed, match="refuses it.*divisible by 8"):
+    with pytest.raises(DrawingFailed, match=r"refuses it.*divisible by 8"):
         engine.step([engine.begin(replace(RED, width=65))], lambda: None)
 
 

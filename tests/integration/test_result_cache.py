@@ -76,9 +76,7 @@ def test_an_equal_request_is_answered_at_once_with_the_same_object(
 @pytest.mark.parametrize(
     "different", [{"seed": 8}, {"prompt": "a dog"}, {"width": 128}, {"output_format": "webp"}, {"cache": False}, {}]
 )
-def test_what_differs_is_drawn(
-    client: FlaskClient, conn: Connection, wire: Wire, different: dict[str, Any]
-) -> None:
+def test_what_differs_is_drawn(client: FlaskClient, conn: Connection, wire: Wire, different: dict[str, Any]) -> None:
     post(client, seed=7)
     draw(conn, wire)
     seed = {} if not different else {"seed": 7}  # no seed: a random one

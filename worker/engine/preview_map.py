@@ -20,7 +20,7 @@ class PreviewMap:
         latents = (
             torch.cat([_encode(vae, picture.unsqueeze(0)) for picture in pictures]).float().cpu()
         )  # one at a time: encoding takes memory
-        colours = functional.adaptive_avg_pool2d(pictures, tuple(latents.shape[-2:]))
+        colours = functional.adaptive_avg_pool2d(pictures, (latents.shape[-2], latents.shape[-1]))
         found = torch.linalg.lstsq(_with_constant(latents), colours.permute(0, 2, 3, 1).reshape(-1, 3), driver="gelsd")
         self._map: torch.Tensor = found.solution
 

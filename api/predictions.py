@@ -28,6 +28,7 @@ from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
 from storage.read import read_images, read_predictions
+from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
 from storage.wire import dump
@@ -156,11 +157,15 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         quota=by.quota,
         idempotency_key=key,
         request_hash=None if key is None else hash_of_request(),
+        cache_key=cache_key_of(model.name, model.version, parameters.to_json()),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)
-    is_new = row["id"] == submission.id
-    log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
+        is_new = row["id"] == submission.id
+        log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
+        if is_new and (cached := reuse_result(conn, here.wire, row)) is not None:
+            log.info("prediction.reused", prediction_id=row["id"])
+            return cached, False
     return row, is_new
 
 

@@ -56,6 +56,8 @@ class PredictionInput(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="Image k is drawn with seed + k.")
     output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
     output_quality: int = Field(default=90, ge=1, le=100, description="Of jpg and webp.")
+    cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
+    reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")
 
 
 class PredictionRequest(BaseModel):

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from storage.errors import OperatorError, UnknownModel
+from storage.parameters import Parameters
 from storage.queue import queue_name_of
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -51,6 +52,20 @@ class Blank(_Part):
     step_s: float = Field(default=0.0, ge=0)
 
 
+class DeviceSettings(_Part):
+    """How the weights lie on the device and run there. All of it is off unless it is asked for."""
+
+    attention: str = Field(default="", description="diffusers' attention back end: native, flash, _flash_3, sage, …")
+    compile: bool = Field(default=False, description="compile the repeated blocks: quicker steps, a slower start")
+    quantization: Literal["", "int8", "int4", "float8"] = Field(
+        default="", description="of the transformer's weights, by torchao"
+    )
+    offload: Literal["", "model", "sequential"] = Field(
+        default="", description="keep parts in main memory while they are not needed"
+    )
+    device_map: Literal["", "balanced", "cuda"] = Field(default="", description="spread the parts over the devices")
+
+
 class Model(_Part):
     """One entry of the catalog."""
 
@@ -63,7 +78,21 @@ class Model(_Part):
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
+    max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, whatever pays")
+    device: DeviceSettings = DeviceSettings()
     blank: Blank = Blank()
+
+    @property
+    def typical(self) -> Parameters:
+        """What a request that says nothing asks for."""
+        return Parameters(
+            prompt="",
+            width=self.defaults.width,
+            height=self.defaults.height,
+            num_inference_steps=self.defaults.num_inference_steps,
+            guidance_scale=self.defaults.guidance_scale,
+            seed=0,
+        )
 
     @property
     def queue_name(self) -> str:

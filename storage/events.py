@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import psycopg
 import structlog
@@ -26,6 +27,14 @@ def notify(conn: Connection, prediction: Row) -> None:
     conn.execute(
         "SELECT pg_notify(%s, %s)",
         (CHANNEL, json.dumps({"id": prediction["id"], "status": prediction["status"]})),
+    )
+
+
+def notify_all(conn: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Tell of things that are written nowhere: steps that were taken, previews. Each under 8,000 bytes as JSON."""
+    conn.execute(
+        "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+        (CHANNEL, [json.dumps(event, separators=(",", ":")) for event in events]),
     )
 
 

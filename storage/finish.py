@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from storage import bell, deliveries, events
 from storage.database import Connection, Row
+from storage.errors import DarkroomError
 from storage.read import read_images
 from storage.states import PredictionStatus
 from storage.wire import Wire
@@ -44,10 +45,22 @@ class StoredImage:
 
 
 @dataclass(frozen=True)
+class ReusedImage:
+    """An image of another prediction: the same object, which lives as long as either refers to it."""
+
+    prediction_id: str
+    index: int
+
+
+class ImageGone(DarkroomError):
+    """The image that was to be used again has just been removed."""
+
+
+@dataclass(frozen=True)
 class Succeeded:
     """Drawn and uploaded. `metrics` are added to the times that this transaction computes."""
 
-    images: Sequence[StoredImage]
+    images: Sequence[StoredImage | ReusedImage]
     logs: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -64,7 +77,7 @@ class Failed:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     status = PredictionStatus.FAILED
-    images: Sequence[StoredImage] = ()
+    images: Sequence[StoredImage | ReusedImage] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class Canceled:
 
     logs = None
     status = PredictionStatus.CANCELED
-    images: Sequence[StoredImage] = ()
+    images: Sequence[StoredImage | ReusedImage] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,6 +121,8 @@ def finish(
 ) -> Row | None:
     """Write a terminal state with all that belongs to it; returns the row, or None where it was too late.
 
+    Raises ImageGone where an image was to be used again.
+
     With a `claim_id` it writes only while that claim is held (a worker's result). Without, it writes over whatever
     is not terminal yet (cancel, deadline, a prediction that can't be served).
     """
@@ -126,7 +141,10 @@ def finish(
         if prediction is None:
             return None
         for index, image in enumerate(outcome.images):
-            _insert_image(conn, prediction_id, index, image)
+            if isinstance(image, ReusedImage):
+                _refer_to_image(conn, prediction_id, index, image)
+            else:
+                _insert_image(conn, prediction_id, index, image)
         bell.remove(conn, prediction)
         _write_last_event(conn, wire, prediction)
         events.notify(conn, prediction)
@@ -167,6 +185,20 @@ def _insert_object(conn: Connection, stored: StoredImage | StoredThumbnail) -> N
             "content_type": stored.content_type,
         },
     )
+
+
+def _refer_to_image(conn: Connection, prediction_id: str, index: int, image: ReusedImage) -> None:
+    """Raises ImageGone. The foreign key holds the object's row against retention until the commit."""
+    written = conn.execute(
+        """
+        INSERT INTO images (prediction_id, index, object_key, thumbnail_key, width, height, seed)
+        SELECT %(prediction_id)s, %(index)s, object_key, thumbnail_key, width, height, seed
+        FROM images WHERE prediction_id = %(of)s AND index = %(of_index)s
+        """,
+        {"prediction_id": prediction_id, "index": index, "of": image.prediction_id, "of_index": image.index},
+    )
+    if written.rowcount == 0:
+        raise ImageGone(f"image {image.index} of {image.prediction_id}")
 
 
 def _write_last_event(conn: Connection, wire: Wire, prediction: Row) -> None:

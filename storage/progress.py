@@ -69,6 +69,18 @@ def read_progress(logs: str) -> tuple[int, int] | None:
     return None
 
 
+def note_on_waiting(conn: Connection, model: str, note: str) -> int:
+    """Add a line to the logs of the predictions that wait for a model, once; returns to how many."""
+    line = f"{note}\n"
+    return conn.execute(
+        """
+        UPDATE predictions SET logs = logs || %(line)s
+        WHERE model = %(model)s AND status = 'starting' AND strpos(logs, %(line)s) = 0
+        """,
+        {"model": model, "line": line},
+    ).rowcount
+
+
 def progress_line(step: int, steps: int) -> str:
     """A line as tqdm writes it: Replicate's clients read `prediction.progress` out of it."""
     filled = 10 * step // steps

@@ -33,6 +33,7 @@ class Submission:
     quota: Quota = NO_LIMITS
     idempotency_key: str | None = None
     request_hash: str | None = None
+    cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
@@ -47,11 +48,11 @@ bell AS (
 )
 INSERT INTO predictions (
     id, status, model, version, queue_name, queue_job_id, priority, input, parameters, logs,
-    webhook, webhook_events, token_id, idempotency_key, request_hash, deadline_at
+    webhook, webhook_events, token_id, idempotency_key, request_hash, cache_key, deadline_at
 )
 SELECT
     %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, bell.id, %(priority)s, %(input)s, %(parameters)s,
-    %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s,
+    %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s, %(cache_key)s,
     clock_timestamp() + make_interval(secs => %(deadline_s)s)
 FROM bell
 RETURNING *
@@ -104,6 +105,7 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
         "token_id": submission.token_id,
         "idempotency_key": submission.idempotency_key,
         "request_hash": submission.request_hash,
+        "cache_key": submission.cache_key,
         "deadline_s": submission.deadline_s,
     }
     if limited:

@@ -66,6 +66,7 @@ class Prediction(Table):
     error: Mapped[str | None]
     metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     data_removed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    cache_key: Mapped[str | None]  # of `storage.result_cache`: what is equal but for the seed
 
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
@@ -115,6 +116,13 @@ class Prediction(Table):
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
             postgresql_nulls_not_distinct=True,
+        ),
+        # Looked up in every submit: what is equal and was drawn, the newest first.
+        Index(
+            "ix_predictions_cache_key",
+            "cache_key",
+            "completed_at",
+            postgresql_where=text("status = 'succeeded' AND cache_key IS NOT NULL"),
         ),
     )
 
@@ -264,6 +272,22 @@ class WebhookTotals(Table):
 
     outcome: Mapped[str] = mapped_column(primary_key=True)  # delivered, retried, failed
     attempts: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class StepCostRow(Table):
+    """What one denoising step takes, learned on a kind of device, so that a fresh worker knows it."""
+
+    __tablename__ = "step_costs"
+
+    device: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    images: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    pixels: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # of all of them
+    seconds: Mapped[float] = mapped_column(Double)
+    peak_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    samples: Mapped[int] = mapped_column(Integer)
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class CompatibleRevision(Table):

@@ -71,12 +71,15 @@ class Intake:
         """Sleep until the bell rings, or for that long."""
         self._rung.wait(timeout_s)
 
+    def listen_anew(self) -> None:
+        """From now on a bell, or `wake`, ends the next `wait`."""
+        self._rung.clear()
+
     def take(self, *, holds_others: bool = False) -> Claim | None:
         """The next prediction, or None: there is none, or Postgres is away (the next call tries again).
 
-        Raises NeedsEmptyWorker.
+        Call `listen_anew` first: a bell that rings during the fetch must not be slept through. Raises NeedsEmptyWorker.
         """
-        self._rung.clear()  # before the fetch: a bell that rings during it must not be slept through
         try:
             with self._pool.connection() as conn:
                 if self.bell_worker_id is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -24,13 +23,29 @@ class ClaimLost(Exception):
     """Somebody else decides about this prediction now: drop the work, touch nothing."""
 
 
+class MustLeave(Exception):
+    """The worker has to leave before this prediction is published: it is handed back."""
+
+
 class HeldClaim:
     """A claim in this process, and whether it is still ours."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, *, must_leave: Callable[[], bool] = lambda: False) -> None:
         self.claim = claim
+        self._must_leave = must_leave
+        self._at_risk = False
         self._lost = threading.Event()
         self._progressed_at = time.monotonic()
+
+    @property
+    def at_risk(self) -> bool:
+        """It is on the device right now: if that hangs or dies, this prediction may be why."""
+        return self._at_risk
+
+    @at_risk.setter
+    def at_risk(self, value: bool) -> None:
+        self.progressed()
+        self._at_risk = value
 
     def progressed(self) -> None:
         """Say that the work goes on: without it, a wedged device would keep its claim for ever."""
@@ -46,6 +61,11 @@ class HeldClaim:
     def is_lost(self) -> bool:
         return self._lost.is_set()
 
+    def raise_if_must_leave(self) -> None:
+        """Raise MustLeave where the grace period is over."""
+        if self._must_leave():
+            raise MustLeave
+
     def raise_if_lost(self) -> None:
         """Raise ClaimLost where a renewal or a notification said so."""
         if self.is_lost:
@@ -55,8 +75,9 @@ class HeldClaim:
 class Leases:
     """Renews the leases of the claims that are held, every 1.5 s.
 
-    `on_beat` runs on the same connection at every turn (the worker's own signs of life). A claim without progress
-    for `stall_s` is not renewed: `on_stall` hands the others back, and the process exits.
+    `on_beat` runs on the same connection at every turn (the worker's own signs of life). A claim that is on the
+    device and makes no progress for `stall_s` is not renewed: `on_stall` hands back what is not on the device, and
+    the process exits.
     """
 
     def __init__(
@@ -65,12 +86,14 @@ class Leases:
         *,
         stall_s: float,
         on_beat: Callable[[Connection], None],
-        on_stall: Callable[[HeldClaim], None],
+        on_stall: Callable[[], None],
+        must_leave: Callable[[], bool] = lambda: False,
     ) -> None:
         self._url = url
         self._stall_s = stall_s
         self._on_beat = on_beat
         self._on_stall = on_stall
+        self._must_leave = must_leave
         self._lock = threading.Lock()
         self._held: dict[UUID, HeldClaim] = {}
         self._stopping = threading.Event()
@@ -83,17 +106,17 @@ class Leases:
         self._stopping.set()
         self._thread.join(timeout=10)
 
-    @contextmanager
-    def hold(self, claim: Claim) -> Iterator[HeldClaim]:
-        """Renew this claim until the block ends."""
-        held = HeldClaim(claim)
+    def hold(self, claim: Claim) -> HeldClaim:
+        """Renew this claim until `release`."""
+        held = HeldClaim(claim, must_leave=self._must_leave)
         with self._lock:
             self._held[claim.claim_id] = held
-        try:
-            yield held
-        finally:
-            with self._lock:
-                del self._held[claim.claim_id]
+        return held
+
+    def release(self, held: HeldClaim) -> None:
+        """Renew it no longer: it is finished, handed back, or somebody else's."""
+        with self._lock:
+            self._held.pop(held.claim.claim_id, None)
 
     def held(self) -> list[HeldClaim]:
         with self._lock:
@@ -131,12 +154,12 @@ class Leases:
 
     def _exit_if_stalled(self) -> None:
         for held in self.held():
-            if held.without_progress_s() > self._stall_s:
+            if held.at_risk and held.without_progress_s() > self._stall_s:
                 log.error(
                     "worker.stalled",
                     prediction_id=held.claim.prediction_id,
                     attempt=held.claim.attempt,
                     without_progress_s=round(held.without_progress_s(), 1),
                 )
-                self._on_stall(held)
+                self._on_stall()
                 os._exit(EXIT_STALLED)  # the drawing thread hangs in the device: nothing gentler ends it

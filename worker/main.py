@@ -18,31 +18,35 @@ import structlog
 from storage import logs
 from storage.bucket import Bucket
 from storage.catalog import Catalog, Model, load_catalog
-from storage.claim import Claim, hand_back
+from storage.claim import Claim, NeedsEmptyWorker
 from storage.database import Connection, open_pool
 from storage.errors import OperatorError, UnknownModel
-from storage.finish import Failed, Outcome, Succeeded
 from storage.migrate import check
 from storage.parameters import Parameters
 from storage.presence import Presence, WorkerState, say_alive, say_goodbye
-from storage.progress import progress_line
+from storage.progress import note_on_waiting
+from storage.result_cache import reuse_result
 from storage.states import PredictionStatus
+from storage.step_costs import StepCost, read_step_costs, write_step_costs
 from storage.wire import open_wire
-from worker.engine import DrawingFailed, Engine, ModelNotLoaded, make_engine
+from worker.admission import Admission
+from worker.commission import Commission
+from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.intake import Intake
-from worker.leases import ClaimLost, HeldClaim, Leases
+from worker.leases import EXIT_STALLED, Leases
 from worker.progress import ProgressReports
 from worker.publish import Publisher
+from worker.results import Results
 from worker.settings import WorkerSettings
+from worker.step_costs import StepCosts
+from worker.studio import Studio
 
 log = structlog.get_logger(__name__)
 
 EXIT_MODEL_NOT_LOADED = 1
-POOL_SIZE = 4  # claims, results, logs, and one to spare
-
-
-class MustHandBack(Exception):
-    """The worker has to leave before this drawing is done."""
+EXIT_DEVICE_LOST = EXIT_STALLED
+POOL_SIZE = 8  # claims, progress, results, and one to spare
+KEEP_COSTS_EVERY_S = 30.0
 
 
 def run_worker(
@@ -84,17 +88,18 @@ class WorkerProcess:
             id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model.name, state="loading"
         )
         self._leaving = threading.Event()
-        self._leave_by: float | None = None  # time.monotonic(); what is drawn then is handed back
+        self._leave_by: float | None = None  # time.monotonic(); what is not done then is handed back
+        self._costs_kept_at = time.monotonic()
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
         with self._pool.connection() as conn:
             self._wire = open_wire(settings, conn)
-        self._engine: Engine = make_engine(model, device=settings.device)
-        self._publisher = Publisher(
-            self._pool, Bucket(settings), self._wire, settings.s3_prefix, settings.embed_parameters
-        )
         self._reports = ProgressReports(self._pool, self._wire)
         self._leases = Leases(
-            settings.direct_url, stall_s=settings.stall_seconds, on_beat=self._beat, on_stall=self._on_stall
+            settings.direct_url,
+            stall_s=settings.stall_seconds,
+            on_beat=self._beat,
+            on_stall=self._hand_back_the_rest,
+            must_leave=self._time_is_up,
         )
         self._intake = Intake(
             self._pool,
@@ -104,123 +109,177 @@ class WorkerProcess:
             worker_id=self._presence.id,
             on_event=self._on_event,
         )
+        self._results = Results(
+            self._pool,
+            self._wire,
+            Publisher(self._pool, Bucket(settings), self._wire, settings.s3_prefix, settings.embed_parameters),
+            self._leases,
+            self._reports,
+            on_release=self._intake.wake,
+        )
+        self._studio: Studio | None = None
 
     def run(self) -> int:
         """Load, draw, leave."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_signal)
         self._leases.start()
         try:
-            if not self._load():
+            try:
+                engine = self._load()
+            except ModelNotLoaded as error:
+                self._say_not_loaded(str(error))
                 return EXIT_MODEL_NOT_LOADED
-            self._reports.start()
-            self._intake.start()
-            self._take_in()
-            return 0
-        except SystemExit:  # SIGTERM while the model was loading: nothing is held
+            return self._draw_with(engine)
+        except _LeftWhileLoading:
             return 0
         finally:
             self._leave()
 
-    def _load(self) -> bool:
-        try:
-            self._engine.load()
-        except ModelNotLoaded as error:
-            log.error("model.not_loaded", model=self._model.name, reason=str(error))
-            self._say("failed", error=str(error))
-            return False
-        self._say("idle", device=self._engine.device)
-        log.info("worker.ready", model=self._model.name, device=self._engine.device, pid=os.getpid())
-        return True
-
-    def _take_in(self) -> None:
-        idle_since = time.monotonic()
-        while not self._leaving.is_set():
-            claim = self._intake.take()
-            if claim is not None:
-                self._say("drawing")
-                self._draw(claim)
-                self._say("draining" if self._leaving.is_set() else "idle")
-                idle_since = time.monotonic()
-                continue
-            if self._idle_exit_s is not None and time.monotonic() - idle_since >= self._idle_exit_s:
-                log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
-                return
-            self._intake.wait(self._settings.poll_seconds)
-
-    def _draw(self, claim: Claim) -> None:
-        with (
-            structlog.contextvars.bound_contextvars(prediction_id=claim.prediction_id, attempt=claim.attempt),
-            self._leases.hold(claim) as held,
-        ):
-            log.info("prediction.claimed", model=self._model.name)
-            try:
-                outcome = self._outcome_of(held)
-                self._publisher.finish(held, outcome)
-                log.info(f"prediction.{outcome.status.value}", error=outcome.error)
-            except ClaimLost:
-                log.info("prediction.claim_lost")
-            except MustHandBack:
-                self._hand_back(held)
-
-    def _outcome_of(self, held: HeldClaim) -> Outcome:
-        """Draw and upload. Raises ClaimLost, MustHandBack; anything else is this prediction's failure."""
-        text = held.claim.prediction["logs"]
-        try:
-            parameters = Parameters.from_json(held.claim.prediction["parameters"])
-            drawing = self._engine.begin(parameters)
-            while drawing.steps_done < drawing.steps:
-                held.raise_if_lost()
-                self._raise_if_must_leave()
-                self._engine.step([drawing])
-                held.progressed()
-                text += progress_line(drawing.steps_done, drawing.steps) + "\n"
-                self._reports.report(held.claim, text)
-            images = self._engine.finish(drawing)
-            held.progressed()
-            stored = self._publisher.upload(held, images, parameters)
-            return Succeeded(stored, logs=text, metrics={"batch_size": 1})
-        except (ClaimLost, MustHandBack):
-            raise
-        except DrawingFailed as error:
-            return Failed(str(error), logs=text)
-        except Exception as error:
-            log.exception("prediction.broke")
-            return Failed(f"Drawing failed: {type(error).__name__}: {error}", logs=text)
-        finally:
-            self._reports.forget(held.claim)
-
-    def _hand_back(self, held: HeldClaim) -> None:
-        try:
-            with self._pool.connection() as conn:
-                hand_back(conn, self._wire, held.claim.prediction_id, held.claim.claim_id)
-            log.info("prediction.handed_back")
-        except psycopg.Error as error:
-            log.warning("prediction.not_handed_back", reason=str(error).strip())  # its lease will expire
-
-    def _raise_if_must_leave(self) -> None:
-        if self._leave_by is not None and time.monotonic() >= self._leave_by:
-            raise MustHandBack
-
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The first signal lets the drawing go on for the grace period, the second hands it back at once."""
+        self.leave()
+
+    def leave(self) -> None:
+        """What a signal does: the first one lets drawings go on for the grace period, the second hands them back."""
         if self._presence.state == "loading":
-            raise SystemExit(0)
+            raise _LeftWhileLoading
         now = time.monotonic()
         self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds
         self._leaving.set()
+        if self._studio is not None:
+            self._studio.leave_by(self._leave_by)
         self._intake.wake()
+
+    def _load(self) -> Engine:
+        engine = load_engine(self._model, device=self._settings.device)
+        self._say("idle", device=engine.device)
+        log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
+        return engine
+
+    def _draw_with(self, engine: Engine) -> int:
+        costs = StepCosts(self._known_costs(engine))
+        studio = self._studio = Studio(
+            engine,
+            Admission(costs, max_images=self._model.max_batch),
+            self._results,
+            typical=self._model.typical,
+            on_hungry=self._intake.wake,
+        )
+        self._reports.start()
+        self._intake.start()
+        drawing = threading.Thread(target=studio.run, name="studio", daemon=True)
+        drawing.start()
+        try:
+            self._take_in(studio, costs)
+        finally:
+            if not self._leaving.is_set():  # idle exit: nothing is held
+                self._leave_by = time.monotonic()
+                self._leaving.set()
+            assert self._leave_by is not None
+            studio.leave_by(self._leave_by)
+            drawing.join()
+            if studio.broken is not None:
+                log.error("worker.device_lost", model=self._model.name, reason=str(studio.broken))
+            for commission in studio.leftovers():
+                self._results.returned(commission)
+            self._results.close()
+            self._keep_costs(costs)
+        return 0 if studio.broken is None else EXIT_DEVICE_LOST
+
+    def _take_in(self, studio: Studio, costs: StepCosts) -> None:
+        idle_since = time.monotonic()
+        while not self._leaving.is_set() and studio.broken is None:
+            claim = self._claim(studio)
+            held = bool(self._leases.held())
+            if held or claim is not None:
+                idle_since = time.monotonic()
+            self._presence = replace(self._presence, state="drawing" if held or claim is not None else "idle")
+            if claim is not None:
+                continue
+            if self._idle_exit_s is not None and time.monotonic() - idle_since >= self._idle_exit_s and not held:
+                log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
+                return
+            if time.monotonic() - self._costs_kept_at >= KEEP_COSTS_EVERY_S:
+                self._keep_costs(costs)
+            self._intake.wait(self._settings.poll_seconds)
+
+    def _claim(self, studio: Studio) -> Claim | None:
+        """One more claim for the studio, or None: it wants none, there is none, or the next one must be alone."""
+        self._intake.listen_anew()  # before looking: what happens from here on ends the wait
+        held = self._leases.held()
+        if studio.appetite() == 0 or self._results.is_full or any(other.claim.must_be_alone for other in held):
+            return None
+        try:
+            claim = self._intake.take(holds_others=bool(held))
+        except NeedsEmptyWorker:  # so nothing else is taken, until this worker is empty
+            return None
+        if claim is not None:
+            self._commission(claim, studio)
+        return claim
+
+    def _commission(self, claim: Claim, studio: Studio) -> None:
+        log.info("prediction.claimed", prediction_id=claim.prediction_id, attempt=claim.attempt)
+        held = self._leases.hold(claim)
+        try:
+            if self._is_drawn_already(claim):
+                self._leases.release(held)
+                return
+            parameters = Parameters.from_json(claim.prediction["parameters"])
+        except TypeError as error:
+            self._results.fail(held, f"Its parameters can't be read by this release: {error}")
+            return
+        studio.offer(Commission(held, parameters))
+
+    def _is_drawn_already(self, claim: Claim) -> bool:
+        """The same picture may have come out since this one was asked for."""
+        try:
+            with self._pool.connection() as conn:
+                if reuse_result(conn, self._wire, claim.prediction, claim_id=claim.claim_id) is None:
+                    return False
+        except psycopg.OperationalError:
+            return False
+        log.info("prediction.reused", prediction_id=claim.prediction_id)
+        return True
+
+    def _hand_back_the_rest(self) -> None:
+        """The device hangs: what is on it counts a crash when its lease expires, the rest goes back."""
+        for held in self._leases.held():
+            if not held.at_risk and not held.is_lost:
+                self._results.hand_back(held)
 
     def _on_event(self, payload: str) -> None:
         """A prediction moved: if it is ours and over, its drawing is dropped at the next step."""
         event = json.loads(payload)
-        if PredictionStatus(event["status"]).is_terminal:
+        if "status" in event and PredictionStatus(event["status"]).is_terminal:
             self._leases.lose(event["id"])
 
-    def _on_stall(self, stalled: HeldClaim) -> None:
-        for held in self._leases.held():
-            if held is not stalled and not held.is_lost:
-                self._hand_back(held)
+    def _time_is_up(self) -> bool:
+        return self._leave_by is not None and time.monotonic() >= self._leave_by
+
+    def _known_costs(self, engine: Engine) -> list[StepCost]:
+        try:
+            with self._pool.connection() as conn:
+                return read_step_costs(conn, device=engine.device, model=self._model.name, version=self._model.version)
+        except psycopg.OperationalError:
+            return []  # it learns them again
+
+    def _keep_costs(self, costs: StepCosts) -> None:
+        self._costs_kept_at = time.monotonic()
+        changes = costs.take_changes()
+        if not changes or self._presence.device is None:
+            return
+        try:
+            with self._pool.connection() as conn:
+                write_step_costs(
+                    conn,
+                    changes,
+                    device=self._presence.device,
+                    model=self._model.name,
+                    version=self._model.version,
+                )
+        except psycopg.Error as error:
+            log.warning("worker.costs_not_kept", reason=str(error).strip())
 
     def _beat(self, conn: Connection) -> None:
         say_alive(conn, self._presence)
@@ -234,14 +293,30 @@ class WorkerProcess:
         except psycopg.OperationalError:
             pass  # the next beat says it
 
+    def _say_not_loaded(self, reason: str) -> None:
+        """In the log, in the workers' table, and in the logs of the predictions that wait for it."""
+        log.error("model.not_loaded", model=self._model.name, reason=reason)
+        self._say("failed", error=reason)
+        try:
+            with self._pool.connection() as conn:
+                note_on_waiting(conn, self._model.name, f"A worker could not load {self._model.name}: {reason}")
+        except psycopg.Error as error:
+            log.warning("model.failure_not_noted", reason=str(error).strip())
+
     def _leave(self) -> None:
         self._reports.stop()
         self._intake.stop()
         self._leases.stop()
         try:
-            with self._pool.connection() as conn:
-                say_goodbye(conn, self._presence.id)
+            # The row of a worker that failed stays, for people to see; rescue forgets it after a minute.
+            if self._presence.state != "failed":
+                with self._pool.connection() as conn:
+                    say_goodbye(conn, self._presence.id)
         except psycopg.OperationalError as error:
             log.warning("worker.not_taken_out", reason=str(error).strip())
         self._pool.close()
         log.info("worker.left")
+
+
+class _LeftWhileLoading(BaseException):
+    """SIGTERM while the model was loading: nothing is held. No library that loads may catch it."""

@@ -1,8 +1,12 @@
-"""Writing the logs of what is being drawn, at most twice a second, beside the drawing thread."""
+"""Telling how far the drawings are, beside the drawing thread: events of each step, previews, and the logs."""
 
 from __future__ import annotations
 
+import base64
 import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -11,22 +15,31 @@ from psycopg_pool import ConnectionPool
 
 from storage.claim import Claim
 from storage.database import Connection
+from storage.events import notify_all
 from storage.progress import write_logs
 from storage.wire import Wire
+from worker.preview import encode_preview
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 log = structlog.get_logger(__name__)
 
-EVERY_S = 0.5  # Replicate's own rhythm for `logs` webhooks
+LOGS_EVERY_S = 0.5  # Replicate's own rhythm for `logs` webhooks
+EVENTS_EVERY_S = 0.05  # one NOTIFY transaction for all drawings, at most 20 a second
 
 
 class ProgressReports:
-    """Keeps the newest logs of each claim and writes those that changed."""
+    """Sends every step, the newest preview of each drawing, and writes the newest logs of each claim."""
 
     def __init__(self, pool: ConnectionPool[Connection], wire: Wire) -> None:
         self._pool = pool
         self._wire = wire
         self._lock = threading.Lock()
-        self._newest: dict[UUID, tuple[str, str]] = {}
+        self._logs: dict[UUID, tuple[str, str]] = {}
+        self._steps: list[dict[str, Any]] = []
+        self._previews: dict[str, Callable[[], Image]] = {}
+        self._told = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -35,26 +48,60 @@ class ProgressReports:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._told.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
-    def report(self, claim: Claim, logs: str) -> None:
-        """Have these logs written at the next turn, unless newer ones come first."""
+    def report(
+        self, claim: Claim, logs: str, *, step: int, steps: int, preview: Callable[[], Image] | None = None
+    ) -> None:
+        """A step was taken. `logs` are written at the next turn, unless newer ones come first."""
         with self._lock:
-            self._newest[claim.claim_id] = (claim.prediction_id, logs)
+            self._logs[claim.claim_id] = (claim.prediction_id, logs)
+            self._steps.append({"id": claim.prediction_id, "status": "processing", "step": step, "steps": steps})
+            if preview is not None:
+                self._previews[claim.prediction_id] = preview
+        self._told.set()
 
     def forget(self, claim: Claim) -> None:
         """Write nothing more of this claim."""
         with self._lock:
-            self._newest.pop(claim.claim_id, None)
+            self._logs.pop(claim.claim_id, None)
+            self._previews.pop(claim.prediction_id, None)
 
     def _run(self) -> None:
-        while not self._stopping.wait(EVERY_S):
-            with self._lock:
-                reports, self._newest = self._newest, {}
-            for claim_id, (prediction_id, logs) in reports.items():
-                try:
-                    with self._pool.connection() as conn:
-                        write_logs(conn, self._wire, prediction_id, claim_id, logs)
-                except psycopg.Error as error:
-                    log.warning("progress.not_written", prediction_id=prediction_id, reason=str(error).strip())
+        write_logs_at = time.monotonic() + LOGS_EVERY_S
+        while not self._stopping.is_set():
+            self._told.wait(max(0.0, write_logs_at - time.monotonic()) if self._logs else None)
+            self._told.clear()
+            try:
+                self._send_events()
+                if time.monotonic() >= write_logs_at:
+                    self._write_logs()
+                    write_logs_at = time.monotonic() + LOGS_EVERY_S
+            except psycopg.Error as error:  # what was to be told is old news by the time Postgres is back
+                log.warning("progress.not_told", reason=str(error).strip().partition("\n")[0])
+            except Exception:
+                log.exception("progress.broke")
+            self._stopping.wait(EVENTS_EVERY_S)
+
+    def _send_events(self) -> None:
+        with self._lock:
+            events, self._steps = self._steps, []
+            previews, self._previews = self._previews, {}
+        for prediction_id, preview in previews.items():
+            encoded = encode_preview(preview())
+            if encoded is not None:
+                events.append(
+                    {"id": prediction_id, "status": "processing", "preview": base64.b64encode(encoded).decode()}
+                )
+        if events:
+            with self._pool.connection() as conn:
+                notify_all(conn, events)
+
+    def _write_logs(self) -> None:
+        with self._lock:
+            logs, self._logs = self._logs, {}
+        for claim_id, (prediction_id, text) in logs.items():
+            with self._pool.connection() as conn:
+                write_logs(conn, self._wire, prediction_id, claim_id, text)

@@ -47,7 +47,7 @@ class Publisher:
     def upload(self, held: HeldClaim, images: Sequence[Image], parameters: Parameters) -> list[StoredImage]:
         """Store the images under keys of this claim's own, so that nobody's published image is overwritten.
 
-        Raises ClaimLost.
+        Raises ClaimLost, MustLeave.
         """
         stored = []
         row = held.claim.prediction
@@ -77,7 +77,7 @@ class Publisher:
         return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)
 
     def finish(self, held: HeldClaim, outcome: Outcome) -> None:
-        """Commit the outcome. Raises ClaimLost where the claim was lost, also if only the fence knew it.
+        """Commit the outcome. Raises MustLeave, and ClaimLost where the claim was lost, also if only the fence knew it.
 
         A COMMIT whose answer was lost is tried again, finds the prediction terminal, and ends as ClaimLost too.
         """
@@ -98,7 +98,7 @@ def key_of(s3_prefix: str, claim: Claim, index: int, extension: str) -> str:
 
 
 def _insist(held: HeldClaim, attempt: Callable[[], T]) -> T:
-    """Try until it works or the claim is lost: an outage must not cost a picture that is drawn already."""
+    """Try until it works: an outage must not cost a picture that is drawn already. Raises ClaimLost, MustLeave."""
     pause_s = RETRY_AFTER_S
     while True:
         held.raise_if_lost()
@@ -112,5 +112,6 @@ def _insist(held: HeldClaim, attempt: Callable[[], T]) -> T:
                 attempt=held.claim.attempt,
                 reason=str(error).strip().partition("\n")[0],
             )
+            held.raise_if_must_leave()
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_AFTER_AT_MOST_S)

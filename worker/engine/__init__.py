@@ -1,5 +1,23 @@
 """What draws. The only folder that imports torch, and only when an engine is loaded."""
 
-from worker.engine.interface import Drawing, DrawingFailed, Engine, ModelNotLoaded, make_engine
+from worker.engine.interface import (
+    DeviceLost,
+    Drawing,
+    DrawingFailed,
+    Engine,
+    Memory,
+    ModelNotLoaded,
+    OutOfMemory,
+    load_engine,
+)
 
-__all__ = ["Drawing", "DrawingFailed", "Engine", "ModelNotLoaded", "make_engine"]
+__all__ = [
+    "DeviceLost",
+    "Drawing",
+    "DrawingFailed",
+    "Engine",
+    "Memory",
+    "ModelNotLoaded",
+    "OutOfMemory",
+    "load_engine",
+]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 
 from storage.catalog import Blank
 from storage.parameters import Parameters
-from worker.engine.interface import Drawing
+from worker.engine.interface import Drawing, Memory
 
 
 @dataclass
@@ -30,29 +31,46 @@ class BlankEngine:
     """Takes the times that the catalog says (`blank = { load_s = …, step_s = … }`), and no device."""
 
     def __init__(self, times: Blank) -> None:
+        """Takes `load_s`."""
+        time.sleep(times.load_s)
         self._times = times
 
     device = "none (blank)"
+    joins_midway = True
 
-    def load(self) -> None:
-        time.sleep(self._times.load_s)
+    def batch_key(self, parameters: Parameters) -> object:
+        return None  # everything goes with everything
 
     def begin(self, parameters: Parameters) -> Sheet:
         return Sheet(parameters)
 
-    def step(self, drawings: Sequence[Drawing]) -> None:
+    def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         time.sleep(self._times.step_s)
         for drawing in drawings:
             assert isinstance(drawing, Sheet)
             drawing.steps_done += 1
+        after_each()
 
-    def finish(self, drawing: Drawing) -> list[Image.Image]:
+    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+        assert isinstance(drawing, Sheet)
+        return partial(sheets_of, drawing.parameters)
+
+    def preview(self, drawing: Drawing) -> Callable[[], Image.Image] | None:
         assert isinstance(drawing, Sheet)
         asked = drawing.parameters
-        return [
-            Image.new("RGB", (asked.width, asked.height), colour_of(asked.prompt, asked.seed_of(index)))
-            for index in range(asked.num_outputs)
-        ]
+        size = (max(1, asked.width // 8), max(1, asked.height // 8))
+        return partial(Image.new, "RGB", size, colour_of(asked.prompt, asked.seed))
+
+    def memory(self) -> Memory | None:
+        return None
+
+
+def sheets_of(asked: Parameters) -> list[Image.Image]:
+    """The pictures of a request."""
+    return [
+        Image.new("RGB", (asked.width, asked.height), colour_of(asked.prompt, asked.seed_of(index)))
+        for index in range(asked.num_outputs)
+    ]
 
 
 def colour_of(prompt: str, seed: int) -> tuple[int, int, int]:

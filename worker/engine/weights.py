@@ -38,6 +38,26 @@ def pipeline_class_of(folder: Path) -> str:
     return str(name)
 
 
+def check_weights(folder: Path) -> None:
+    """Refuse what can't be read before anything large is imported. Raises ModelNotLoaded.
+
+    Each part of the pipeline must have its weights as safetensors; pickles would run code.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    for part, kind in index.items():
+        if part.startswith("_") or not isinstance(kind, list) or kind[0] is None:
+            continue
+        if not (folder / part).is_dir():
+            raise ModelNotLoaded(f"{folder} has no {part}: the download is not complete, or the copy is not")
+        files = [file.name for file in (folder / part).iterdir()]
+        pickles = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        if pickles and not any(name.endswith(".safetensors") for name in files):
+            raise ModelNotLoaded(
+                f"{folder / part} has its weights as {pickles[0]} only, a pickle, which may run any code: "
+                "convert it with save_pretrained(…, safe_serialization=True)"
+            )
+
+
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -8,25 +8,30 @@ and of FlowMatchEulerDiscreteScheduler in diffusers 0.42: x += (sigma[i+1] - sig
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
+import torch
 
-from storage.catalog import Model
 from storage.parameters import Parameters
-from worker.engine.interface import Drawing, ModelNotLoaded
-from worker.engine.weights import find_weights, pipeline_class_of
+from worker.engine.device_errors import told_apart
+from worker.engine.device_memory import DeviceMemory
+from worker.engine.embeddings import EmbeddingCache
+from worker.engine.interface import Drawing, Memory
+from worker.engine.loading import device_name
+from worker.engine.pixels import transfer
+from worker.engine.preview_map import PreviewMap
 
 if TYPE_CHECKING:
-    import torch
     from PIL.Image import Image
 
-log = structlog.get_logger(__name__)
-
 MAX_CAPTION_TOKENS = 512  # ZImagePipeline's own default
+CAPTION_UNIT = 32  # the transformer fills captions up to a multiple of it, with tokens that are attended
+PATCH = 2
+# These take an attention mask; the others need drawings of one length in a forward.
+MASKING_BACKENDS = ("", "native", "_native_efficient", "_native_math", "flex", "xformers")
 
 
 @dataclass
@@ -40,124 +45,149 @@ class ZImageDrawing:
     sigmas: torch.Tensor  # (steps + 1,), falling to 0
     times: torch.Tensor  # (steps,), what the transformer is told: 1 - sigma
     steps_done: int = field(default=0)
+    forecast: torch.Tensor | None = None  # what the first image would be if its velocity stayed as it is
 
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
 
 
-class ZImageEngine:
-    """A ZImagePipeline on one device."""
+@dataclass(frozen=True)
+class _Sample:
+    """One image in one forward: with guidance, each image is in it twice."""
 
-    def __init__(self, model: Model, *, device: str) -> None:
-        self._model = model
-        self._asked_device = device
-        self._pipeline: Any = None
-        self._device: Any = None
+    latents: torch.Tensor
+    time: torch.Tensor
+    caption: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Tokens of the picture and of the caption as the transformer fills them up; equal ones need no mask."""
+        _, frames, height, width = self.latents.shape
+        tokens = frames * (height // PATCH) * (width // PATCH)
+        return _filled(tokens), _filled(len(self.caption))
+
+
+class ZImageEngine:
+    """A ZImagePipeline that lies on its device."""
+
+    joins_midway = True
+
+    def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
+        self._pipeline = pipeline
+        self._device = device
+        self._takes_masks = attention in MASKING_BACKENDS
+        self._embeddings = EmbeddingCache(self._encode)
+        self._memory = DeviceMemory(device)
+        self._preview_map: PreviewMap | None = None
 
     @property
     def device(self) -> str:
-        if self._device is None:
-            return self._asked_device
-        if self._device.type == "cuda":
-            import torch
+        return device_name(self._device)
 
-            return torch.cuda.get_device_name(self._device)
-        return str(self._device)
+    def batch_key(self, parameters: Parameters) -> object:
+        return None  # everything goes with everything
 
-    def load(self) -> None:
-        """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
-        folder = find_weights(self._model.source)
-        name = pipeline_class_of(folder)
-        if name != "ZImagePipeline":
-            raise ModelNotLoaded(f"{folder} holds a {name}; this release draws with ZImagePipeline only")
-        if self._model.dtype == "float16":
-            raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
-        began = time.monotonic()
-        import torch
-        from diffusers import ZImagePipeline
-
-        imported = time.monotonic()
-        self._device = _choose_device(self._asked_device)
-        try:
-            pipeline_class: Any = ZImagePipeline  # diffusers is not typed
-            pipeline = pipeline_class.from_pretrained(
-                folder, dtype=getattr(torch, self._model.dtype), use_safetensors=True, local_files_only=True
-            )
-            self._pipeline = pipeline.to(self._device)
-        except Exception as error:  # whatever a damaged folder makes the libraries raise
-            raise ModelNotLoaded(f"{folder} can't be loaded: {type(error).__name__}: {error}") from error
-        log.info(
-            "engine.loaded",
-            model=self._model.name,
-            device=self.device,
-            import_s=round(imported - began, 2),
-            load_s=round(time.monotonic() - imported, 2),
+    @told_apart
+    @torch.inference_mode()
+    def begin(self, parameters: Parameters) -> ZImageDrawing:
+        guided = parameters.guidance_scale > 0
+        sigmas, times = self._schedule(parameters)
+        return ZImageDrawing(
+            parameters=parameters,
+            latents=[self._noise(parameters, parameters.seed_of(index)) for index in range(parameters.num_outputs)],
+            caption=self._embeddings.get(parameters.prompt),
+            negative_caption=self._embeddings.get(parameters.negative_prompt) if guided else None,
+            sigmas=sigmas,
+            times=times,
         )
 
-    def begin(self, parameters: Parameters) -> ZImageDrawing:
-        import torch
+    def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
+        self._advance_all([drawing for drawing in drawings if isinstance(drawing, ZImageDrawing)])
+        after_each()
 
-        with torch.inference_mode():
-            guided = parameters.guidance_scale > 0
-            sigmas, times = self._schedule(parameters)
-            captions, negative = self._pipeline.encode_prompt(
-                prompt=[parameters.prompt],  # a list is changed in place, so it is ours
-                negative_prompt=[parameters.negative_prompt],
-                do_classifier_free_guidance=guided,
-                device=self._device,
-                max_sequence_length=MAX_CAPTION_TOKENS,
-            )
-            return ZImageDrawing(
-                parameters=parameters,
-                latents=[self._noise(parameters, parameters.seed_of(index)) for index in range(parameters.num_outputs)],
-                caption=captions[0],
-                negative_caption=negative[0] if guided else None,
-                sigmas=sigmas,
-                times=times,
-            )
+    @told_apart
+    @torch.inference_mode()
+    def _advance_all(self, drawings: Sequence[ZImageDrawing]) -> None:
+        self._memory.watch()
+        velocities = iter(self._velocities([sample for drawing in drawings for sample in self._samples(drawing)]))
+        advanced = [_next_latents(drawing, velocities) for drawing in drawings]
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # so that time, progress and errors are this step's
+        for drawing, (latents, forecast) in zip(drawings, advanced, strict=True):
+            drawing.latents, drawing.forecast = latents, forecast
+            drawing.steps_done += 1
 
-    def step(self, drawings: Sequence[Drawing]) -> None:
-        import torch
-
-        with torch.inference_mode():
-            samples: list[torch.Tensor] = []
-            times: list[torch.Tensor] = []
-            captions: list[torch.Tensor] = []
-            for drawing in drawings:
-                assert isinstance(drawing, ZImageDrawing)
-                passes = [drawing.caption]
-                if drawing.negative_caption is not None:
-                    passes.append(drawing.negative_caption)
-                for caption in passes:
-                    samples += [latents.to(self._pipeline.transformer.dtype) for latents in drawing.latents]
-                    times += [drawing.times[drawing.steps_done]] * len(drawing.latents)
-                    captions += [caption] * len(drawing.latents)
-            velocities = self._pipeline.transformer(samples, torch.stack(times), captions, return_dict=False)[0]
-            taken = 0
-            for drawing in drawings:
-                assert isinstance(drawing, ZImageDrawing)
-                count = len(drawing.latents) * (1 if drawing.negative_caption is None else 2)
-                _advance(drawing, [velocity.float() for velocity in velocities[taken : taken + count]])
-                taken += count
-
-    def finish(self, drawing: Drawing) -> list[Image]:
-        import torch
-
+    @told_apart
+    @torch.inference_mode()
+    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, ZImageDrawing)
         vae = self._pipeline.vae
-        images: list[Image] = []
-        with torch.inference_mode():
-            for latents in drawing.latents:  # one at a time: decoding is what takes the most memory
-                scaled = latents.squeeze(1).unsqueeze(0).to(vae.dtype) / vae.config.scaling_factor
-                pixels = vae.decode(scaled + vae.config.shift_factor, return_dict=False)[0]
-                images += self._pipeline.image_processor.postprocess(pixels, output_type="pil")
-        return images
+        decoded = []
+        for latents in drawing.latents:  # one at a time: decoding is what takes the most memory
+            scaled = latents.squeeze(1).unsqueeze(0).to(vae.dtype) / vae.config.scaling_factor
+            decoded.append(vae.decode(scaled + vae.config.shift_factor, return_dict=False)[0][0])
+        return transfer(decoded)
+
+    @told_apart
+    @torch.inference_mode()
+    def preview(self, drawing: Drawing) -> Callable[[], Image] | None:
+        assert isinstance(drawing, ZImageDrawing)
+        if drawing.forecast is None:
+            return None
+        if self._preview_map is None:
+            self._preview_map = PreviewMap(self._pipeline.vae)
+        return partial(_show, self._preview_map, drawing.forecast.squeeze(1).cpu())
+
+    def memory(self) -> Memory | None:
+        return self._memory.now()
+
+    def _encode(self, prompt: str) -> torch.Tensor:
+        """The states that the transformer is told, (tokens, hidden size).
+
+        Encoded at the length that the prompt needs, not at 512 as the pipeline does: no token sees the padding that
+        follows it, so the result is the same.
+        """
+        templated = self._pipeline.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        tokens = len(self._pipeline.tokenizer(templated).input_ids)
+        captions, _ = self._pipeline.encode_prompt(
+            prompt=[prompt],  # a list is changed in place, so it is ours
+            do_classifier_free_guidance=False,
+            device=self._device,
+            max_sequence_length=min(_filled(tokens), MAX_CAPTION_TOKENS),
+        )
+        caption: torch.Tensor = captions[0]
+        return caption
+
+    def _samples(self, drawing: ZImageDrawing) -> list[_Sample]:
+        """The images with the prompt, then, with guidance, the same with the negative prompt."""
+        captions = (
+            [drawing.caption] if drawing.negative_caption is None else [drawing.caption, drawing.negative_caption]
+        )
+        dtype = self._pipeline.transformer.dtype
+        time = drawing.times[drawing.steps_done]
+        return [_Sample(latents.to(dtype), time, caption) for caption in captions for latents in drawing.latents]
+
+    def _velocities(self, samples: Sequence[_Sample]) -> list[torch.Tensor]:
+        """What the transformer says to each sample, float32, in their order."""
+        groups: dict[object, list[int]] = {}
+        for place, sample in enumerate(samples):
+            groups.setdefault(None if self._takes_masks else sample.shape, []).append(place)
+        velocities: dict[int, torch.Tensor] = {}
+        for places in groups.values():
+            answers = self._pipeline.transformer(
+                [samples[place].latents for place in places],
+                torch.stack([samples[place].time for place in places]),
+                [samples[place].caption for place in places],
+                return_dict=False,
+            )[0]
+            velocities |= {place: answer.float() for place, answer in zip(places, answers, strict=True)}
+        return [velocities[place] for place in range(len(samples))]
 
     def _noise(self, parameters: Parameters, seed: int) -> torch.Tensor:
         """The latents that a seed begins with, drawn on the CPU so that they are the same on every device."""
-        import torch
-
         unit = self._pipeline.vae_scale_factor * 2
         shape = (
             1,
@@ -189,29 +219,27 @@ class ZImageEngine:
         return scheduler.sigmas.to(self._device), (1000 - scheduler.timesteps) / 1000
 
 
-def _advance(drawing: ZImageDrawing, velocities: list[torch.Tensor]) -> None:
-    """One Euler step of a drawing's images; with guidance, the second half of `velocities` is the negative one."""
-    count = len(drawing.latents)
+def _next_latents(
+    drawing: ZImageDrawing, velocities: Iterator[torch.Tensor]
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """One Euler step of a drawing's images, and the forecast of the first where a preview is wanted."""
+    wanted = [next(velocities) for _ in drawing.latents]
     if drawing.negative_caption is not None:
         scale = drawing.parameters.guidance_scale
-        velocities = [
-            wanted + scale * (wanted - unwanted)
-            for wanted, unwanted in zip(velocities[:count], velocities[count:], strict=True)
-        ]
-    delta = drawing.sigmas[drawing.steps_done + 1] - drawing.sigmas[drawing.steps_done]
-    drawing.latents = [
-        latents - delta * velocity for latents, velocity in zip(drawing.latents, velocities, strict=True)
+        wanted = [velocity + scale * (velocity - next(velocities)) for velocity in wanted]
+    sigma, next_sigma = drawing.sigmas[drawing.steps_done], drawing.sigmas[drawing.steps_done + 1]
+    latents = [
+        latents - (next_sigma - sigma) * velocity for latents, velocity in zip(drawing.latents, wanted, strict=True)
     ]
-    drawing.steps_done += 1
+    forecast = latents[0] + next_sigma * wanted[0] if drawing.parameters.previews else None
+    return latents, forecast
 
 
-def _choose_device(asked: str) -> torch.device:
-    import torch
+def _show(preview_map: PreviewMap, latents: torch.Tensor) -> Image:
+    from PIL import Image
 
-    if asked != "auto":
-        return torch.device(asked)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return Image.fromarray(preview_map.picture(latents).numpy())
+
+
+def _filled(tokens: int) -> int:
+    return -(-tokens // CAPTION_UNIT) * CAPTION_UNIT

@@ -1,0 +1,125 @@
+"""Mean latency under Poisson arrivals: one at a time, batches that run to their end, and steps that are shared.
+
+    python -m bench.engine [--requests 120] [--folder models/pocket]
+
+The three are the same studio on the same pipeline: "none" admits
+one drawing, "batches" lets nobody join midway, "steps" is what the worker does. Capacity is what "none" reaches on
+8-step drawings, measured first. Latency runs from arrival to the decoded picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from storage.catalog import Model
+from storage.parameters import Parameters
+from tests.engine.playing import commission_of
+from worker.admission import Admission
+from worker.commission import Commission
+from worker.engine import load_engine
+from worker.step_costs import StepCosts
+from worker.studio import Studio
+
+SIDE = 128
+
+
+class RunsToTheEnd:
+    """An engine that could be joined midway, used as if it could not."""
+
+    joins_midway = False
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def batch_key(self, parameters: Parameters) -> object:
+        return parameters.num_inference_steps
+
+    def step(self, drawings: Sequence[Any], after_each: Callable[[], None]) -> None:
+        while drawings[0].steps_done < drawings[0].steps:
+            self._engine.step(drawings, after_each)
+
+
+@dataclass
+class Latencies:
+    """Outcomes, timed."""
+
+    arrived_at: dict[str, float] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def stepped(self, commission: Commission, preview: object) -> None: ...
+
+    def drawn(self, commission: Commission, develop: Callable[[], object]) -> None:
+        develop()
+        self.seconds.append(time.monotonic() - self.arrived_at[commission.id])
+
+    def failed(self, commission: Commission, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def dropped(self, commission: Commission) -> None:
+        raise AssertionError
+
+    returned = dropped
+
+
+def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_images: int, costs: StepCosts) -> float:
+    """The mean latency of these arrivals."""
+    typical = Parameters("", SIDE, SIDE, 8, 0.0, 0)
+    latencies = Latencies()
+    studio = Studio(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
+    drawing = threading.Thread(target=studio.run)
+    drawing.start()
+    for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
+        time.sleep(gap_s)
+        commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
+        latencies.arrived_at[commission.id] = time.monotonic()
+        studio.offer(commission)
+    while len(latencies.seconds) < len(steps) and drawing.is_alive():
+        time.sleep(0.01)
+    studio.leave_by(time.monotonic())
+    drawing.join()
+    return statistics.fmean(latencies.seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=120)
+    parser.add_argument("--folder", type=Path, default=Path("models/pocket"))
+    asked = parser.parse_args()
+    torch.set_num_threads(2)
+    engine = load_engine(Model(name="bench/engine", source=str(asked.folder), dtype="float32"), device="cpu")
+    ways = {"none": (engine, 1), "batches": (RunsToTheEnd(engine), 8), "steps": (engine, 8)}
+    learned = {name: StepCosts() for name in ways}
+    for name, (used, max_images) in ways.items():  # each knows its device before it is timed
+        run(used, [8] * 24, [0.0] * 24, max_images=max_images, costs=learned[name])
+    began = time.monotonic()
+    run(engine, [8] * 24, [0.0] * 24, max_images=1, costs=learned["none"])
+    alone_s = (time.monotonic() - began) / 24
+    print(f"one 8-step drawing alone: {alone_s:.3f} s")
+    chance = random.Random(1)
+    mixed = [8 if chance.random() < 0.7 else 32 for _ in range(asked.requests)]
+    for title, steps, load in (
+        ("8 steps, 1.3 x capacity", [8] * asked.requests, 1.3),
+        ("70 % 8 and 30 % 32 steps, 0.8 x capacity", mixed, 0.8),
+    ):
+        mean_gap_s = alone_s * statistics.fmean(steps) / 8 / load
+        gaps_s = [chance.expovariate(1 / mean_gap_s) for _ in steps]
+        for name, (used, max_images) in ways.items():
+            mean_s = run(used, steps, gaps_s, max_images=max_images, costs=learned[name])
+            print(f"{title}: {name}: mean latency {mean_s:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The cache of results: what was drawn before is not drawn again.
+
+Two predictions have the same `cache_key` where model, version and all parameters but the seed are equal. One that
+gives a seed is answered with the images of that seed; one that says `"reuse": true` and gives none, with those of
+any, all of the same token. `"cache": false` asks for a new drawing, whose result others may use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from storage.database import Connection, Row
+from storage.finish import ImageGone, ReusedImage, Succeeded, finish
+from storage.wire import Wire
+
+
+def cache_key_of(model: str, version: str, parameters: dict[str, Any]) -> str:
+    """What two predictions share that may have the same images: a SHA-256 over all that shapes them but the seed."""
+    same = {name: value for name, value in parameters.items() if name not in ("seed", "previews")}
+    return hashlib.sha256(json.dumps([model, version, same], sort_keys=True).encode()).hexdigest()
+
+
+# The newest one, whose objects retention will keep the longest.
+FIND = """
+SELECT id, (parameters->>'seed')::bigint AS seed,
+       (SELECT count(*) FROM images WHERE prediction_id = predictions.id) AS images
+FROM predictions
+WHERE cache_key = %(cache_key)s AND status = 'succeeded' AND NOT data_removed
+  AND token_id IS NOT DISTINCT FROM %(token_id)s
+  AND (%(any_seed)s OR parameters->>'seed' = %(seed)s)
+ORDER BY completed_at DESC LIMIT 1
+"""
+
+
+def reuse_result(conn: Connection, wire: Wire, prediction: Row, *, claim_id: UUID | None = None) -> Row | None:
+    """Finish a prediction with the images of an equal one, if there is one; returns its row, or None: draw it.
+
+    With a `claim_id` it writes under that claim's fence.
+    """
+    if prediction["cache_key"] is None or prediction["input"].get("cache") is False:
+        return None
+    any_seed = prediction["input"].get("reuse") is True and prediction["input"].get("seed") is None
+    wanted = {
+        "cache_key": prediction["cache_key"],
+        "token_id": prediction["token_id"],
+        "any_seed": any_seed,
+        "seed": str(prediction["parameters"]["seed"]),
+    }
+    try:
+        with conn.transaction():
+            found = conn.execute(FIND, wanted).fetchone()
+            if found is None or found["images"] == 0:
+                return None
+            if any_seed:  # it has that seed from now on, also for those who look for its result
+                conn.execute(
+                    "UPDATE predictions SET parameters = jsonb_set(parameters, '{seed}', to_jsonb(%s::bigint))"
+                    " WHERE id = %s",
+                    (found["seed"], prediction["id"]),
+                )
+            outcome = Succeeded(
+                [ReusedImage(found["id"], index) for index in range(found["images"])],
+                logs=f"Using seed: {found['seed']}\nDrawn before: these are the same images\n",
+                metrics={"cached": True},
+            )
+            row = finish(conn, wire, prediction["id"], outcome, claim_id=claim_id)
+            if row is None:
+                raise psycopg.Rollback
+            return row
+    except (ImageGone, psycopg.errors.ForeignKeyViolation):  # retention has just removed them
+        return None
+    return None

@@ -1,0 +1,164 @@
+"""A studio with an engine that keeps its own time: what happens is decided by the test, to the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from PIL import Image
+
+from storage.claim import Claim
+from storage.parameters import Parameters
+from worker.admission import Admission
+from worker.commission import Commission
+from worker.engine import Drawing, Memory
+from worker.leases import HeldClaim
+from worker.step_costs import StepCosts
+from worker.studio import Studio
+
+TYPICAL = Parameters(prompt="", width=64, height=64, num_inference_steps=8, guidance_scale=0.0, seed=0)
+
+
+@dataclass
+class Play:
+    """A drawing of the playing engine."""
+
+    parameters: Parameters
+    steps_done: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.parameters.num_inference_steps
+
+
+@dataclass
+class PlayingEngine:
+    """A step takes `step_s(images)` of the engine's own time. `before_step` may raise what a device raises."""
+
+    step_s: Callable[[int], float] = lambda images: 1.0
+    joins_midway: bool = True
+    now: float = 0.0
+    device: str = "playing"
+    before_step: Callable[[list[Play]], None] = lambda plays: None
+    before_begin: Callable[[Parameters], None] = lambda parameters: None
+    before_finish: Callable[[Play], None] = lambda play: None
+    batches: list[list[str]] = field(default_factory=list)  # the prompts of every step
+    begun: list[str] = field(default_factory=list)
+
+    def batch_key(self, parameters: Parameters) -> object:
+        return None if self.joins_midway else parameters.num_inference_steps
+
+    def begin(self, parameters: Parameters) -> Play:
+        self.before_begin(parameters)
+        self.begun.append(parameters.prompt)
+        return Play(parameters)
+
+    def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
+        plays = [drawing for drawing in drawings if isinstance(drawing, Play)]
+        assert plays
+        assert len(plays) == len(drawings)
+        while True:
+            self.before_step(plays)
+            self.now += self.step_s(len(plays))
+            self.batches.append([play.parameters.prompt for play in plays])
+            for play in plays:
+                play.steps_done += 1
+            after_each()
+            if self.joins_midway or plays[0].steps_done == plays[0].steps:
+                return
+
+    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+        assert isinstance(drawing, Play)
+        assert drawing.steps_done == drawing.steps
+        self.before_finish(drawing)
+        return list
+
+    def preview(self, drawing: Drawing) -> Callable[[], Image.Image] | None:
+        return None
+
+    def memory(self) -> Memory | None:
+        return None
+
+
+@dataclass
+class Heard:
+    """Outcomes, as they came."""
+
+    engine: PlayingEngine
+    ends: list[tuple[str, str, str]] = field(default_factory=list)  # prompt, what became of it, why
+    ended_at: dict[str, float] = field(default_factory=dict)
+    steps: list[tuple[str, int]] = field(default_factory=list)
+
+    def stepped(self, commission: Commission, preview: object) -> None:
+        self.steps.append((commission.parameters.prompt, commission.steps_done))
+
+    def drawn(self, commission: Commission, develop: object) -> None:
+        self._end(commission, "drawn")
+
+    def failed(self, commission: Commission, reason: str) -> None:
+        self._end(commission, "failed", reason)
+
+    def dropped(self, commission: Commission) -> None:
+        self._end(commission, "dropped")
+
+    def returned(self, commission: Commission) -> None:
+        self._end(commission, "returned")
+
+    def of(self, outcome: str) -> list[str]:
+        return [prompt for prompt, what, _ in self.ends if what == outcome]
+
+    def _end(self, commission: Commission, outcome: str, reason: str = "") -> None:
+        self.ends.append((commission.parameters.prompt, outcome, reason))
+        self.ended_at[commission.parameters.prompt] = self.engine.now
+
+
+class Scene:
+    """A studio whose turns the test takes."""
+
+    def __init__(self, engine: PlayingEngine | None = None, *, max_images: int = 8) -> None:
+        self.engine = engine or PlayingEngine()
+        self.heard = Heard(self.engine)
+        self.admission = Admission(StepCosts(), max_images=max_images)
+        self.studio = Studio(self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now)
+        self._offered = 0
+
+    def offer(self, prompt: str, **more: Any) -> Commission:
+        commission = commission_of(prompt, number=self._offered, **more)
+        self._offered += 1
+        self.studio.offer(commission)
+        return commission
+
+    def play(self, turns: int | None = None) -> None:
+        """Take so many turns, or all until nothing is left to do."""
+        taken = 0
+        while (turns is None or taken < turns) and self.studio.turn():
+            taken += 1
+            assert taken < 100_000
+
+
+def commission_of(
+    prompt: str,
+    *,
+    number: int = 0,
+    steps: int = 8,
+    size: int = 64,
+    priority: int = 0,
+    crashes: int = 0,
+    images: int = 1,
+) -> Commission:
+    """A commission whose prediction is in no database; `number` is its age, 0 the oldest."""
+    prediction = {
+        "id": f"{number:026d}", "attempt": 1, "crashes": crashes, "priority": priority, "logs": "", "input": {},
+    }  # fmt: skip
+    parameters = Parameters(
+        prompt=prompt,
+        width=size,
+        height=size,
+        num_inference_steps=steps,
+        guidance_scale=0.0,
+        seed=0,
+        num_outputs=images,
+    )
+    return Commission(HeldClaim(Claim(prediction, uuid4())), parameters)

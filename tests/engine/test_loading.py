@@ -1,0 +1,106 @@
+"""Loading: what works, and what is wrong with a folder in words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from storage.catalog import DeviceSettings, Model
+from storage.parameters import Parameters
+from tests.engine.tiny_pipelines import save, tiny_stable_diffusion
+from worker.engine import ModelNotLoaded, load_engine
+from worker.engine.embeddings import EmbeddingCache
+
+
+def entry(source: Path, **more: Any) -> Model:
+    return Model(name="test/tiny", source=str(source), **({"dtype": "float32"} | more))
+
+
+def test_a_folder_of_zimage_is_stepped_and_any_other_runs_to_its_end(zimage_folder: Path, tmp_path: Path) -> None:
+    engine = load_engine(entry(zimage_folder), device="cpu")
+    assert (engine.joins_midway, engine.device) == (True, "cpu")
+    other = load_engine(entry(save(tiny_stable_diffusion(), tmp_path / "sd")), device="cpu")
+    assert not other.joins_midway
+
+
+def test_bfloat16_is_the_default_and_an_attention_back_end_can_be_named(zimage_folder: Path) -> None:
+    model = Model(name="test/tiny", source=str(zimage_folder), device=DeviceSettings(attention="native"))
+    engine: Any = load_engine(model, device="cpu")
+    assert engine._pipeline.transformer.dtype == torch.bfloat16
+    asked = Parameters(prompt="a", width=64, height=64, num_inference_steps=1, guidance_scale=0.0, seed=0)
+    drawing = engine.begin(asked)
+    engine.step([drawing], lambda: None)
+    assert engine.finish(drawing)()[0].size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"dtype": "float16"}, "black images"),
+        ({"device": DeviceSettings(attention="no-such")}, "attention"),
+        ({"device": DeviceSettings(quantization="int8")}, "pip install torchao"),
+        ({"device": DeviceSettings(offload="model")}, "there is none"),
+    ],
+)
+def test_a_setting_that_can_not_be_had_is_refused_in_words(
+    zimage_folder: Path, more: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ModelNotLoaded, match=reason):
+        load_engine(entry(zimage_folder, **more), device="cpu")
+
+
+def test_a_device_that_is_not_there_is_refused_in_words(zimage_folder: Path) -> None:
+    with pytest.raises(ModelNotLoaded, match="DEVICE=nonsense"):
+        load_engine(entry(zimage_folder), device="nonsense")
+
+
+@pytest.mark.parametrize("damage", ["missing", "index", "class", "part", "corrupt", "pickle"])
+def test_a_damaged_folder_is_refused_in_words(zimage_folder: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "model"
+    if damage != "missing":
+        shutil.copytree(zimage_folder, folder)
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    reason = {
+        "missing": "there is no folder",
+        "index": "no diffusers folder",
+        "class": "NoSuchPipeline, which diffusers",
+        "part": "has no vae",
+        "corrupt": "can't be loaded",
+        "pickle": "a pickle, which may run any code",
+    }[damage]
+    if damage == "index":
+        (folder / "model_index.json").write_text("{")
+    elif damage == "class":
+        index = folder / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "NoSuchPipeline"}))
+    elif damage == "part":
+        shutil.rmtree(folder / "vae")
+    elif damage == "corrupt":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "pickle":
+        weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ModelNotLoaded, match=reason) as caught:
+        load_engine(entry(folder), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_cache_of_prompts_counts_bytes_and_forgets_the_least_recently_used() -> None:
+    encoded: list[str] = []
+
+    def encode(text: str) -> torch.Tensor:
+        encoded.append(text)
+        return torch.zeros(25)  # 100 bytes
+
+    cache = EmbeddingCache(encode, max_bytes=250)
+    first = cache.get("a")
+    cache.get("b")
+    assert cache.get("a") is first
+    cache.get("c")  # b goes
+    assert cache.size_bytes == 200
+    cache.get("b")
+    assert encoded == ["a", "b", "c", "b"]

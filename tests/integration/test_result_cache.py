@@ -1,0 +1,143 @@
+"""The cache of results: a repeat is answered with the images that are there, in the POST itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask.testing import FlaskClient
+
+from api.app import close, create_app
+from api.limits import parameters_for, parse_input
+from api.settings import ApiSettings
+from storage.catalog import Defaults, Model
+from storage.claim import claim
+from storage.database import Connection, Row
+from storage.finish import finish
+from storage.presence import register_bell_worker
+from storage.queue import queue_name_of
+from storage.result_cache import cache_key_of, reuse_result
+from storage.wire import Wire
+from tests.making import count, submit_one, succeeded
+
+CATALOG = """
+[models."test/blank"]
+engine = "blank"
+defaults = { width = 64, height = 64, num_inference_steps = 2 }
+"""
+BLANK = Model(
+    name="test/blank", engine="blank", defaults=Defaults(width=64, height=64, num_inference_steps=2)
+)  # as the catalog above has it
+
+
+@pytest.fixture
+def client(settings: ApiSettings, tmp_path: Any) -> Iterator[FlaskClient]:
+    catalog = tmp_path / "models.toml"
+    catalog.write_text(CATALOG)
+    app = create_app(settings.model_copy(update={"models": catalog}))
+    yield app.test_client()
+    close(app)
+
+
+def ask(conn: Connection, wire: Wire, **inputs: Any) -> Row:
+    """What the API does with a request: submit, then look for a result."""
+    given = {"prompt": "a cat"} | inputs
+    parameters = parameters_for(BLANK, parse_input(given)).to_json()
+    row = submit_one(
+        conn,
+        model=BLANK.name,
+        queue_name=BLANK.queue_name,
+        webhook=None,
+        input=given,
+        parameters=parameters,
+        cache_key=cache_key_of(BLANK.name, BLANK.version, parameters),
+    )
+    return reuse_result(conn, wire, row) or row
+
+
+def draw(conn: Connection, wire: Wire) -> None:
+    claimed = claim(
+        conn,
+        wire,
+        queue_name=queue_name_of("test/blank"),
+        worker_id=uuid4(),
+        bell_worker_id=register_bell_worker(conn),
+        holds_others=False,
+    )
+    assert claimed is not None
+    assert finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is not None
+
+
+def test_an_equal_request_is_answered_in_its_post_with_the_same_object_and_so_is_its_webhook(
+    client: FlaskClient, conn: Connection, wire: Wire
+) -> None:
+    body = {
+        "model": "test/blank",
+        "input": {"prompt": "a cat", "seed": 7},
+        "webhook": "http://127.0.0.1:8089/hook",
+        "webhook_events_filter": ["completed"],
+    }
+    first = client.post("/v1/predictions", json={"model": "test/blank", "input": {"prompt": "a cat", "seed": 7}})
+    assert first.get_json()["status"] == "starting"
+    draw(conn, wire)
+    hit = client.post("/v1/predictions", json=body)
+    assert hit.status_code == 201, hit.text
+    again = hit.get_json()
+    assert (again["status"], again["metrics"]["cached"]) == ("succeeded", True)
+    assert len(again["output"]) == 1
+    assert again["id"] != first.get_json()["id"]
+    assert client.get(f"/v1/predictions/{again['id']}").text == hit.text
+    delivery = conn.execute("SELECT body FROM webhook_deliveries").fetchone()
+    assert delivery is not None
+    assert delivery["body"] == hit.text
+    assert count(conn, "objects") == 1
+    assert count(conn, "images") == 2
+    assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
+
+
+@pytest.mark.parametrize(
+    "different", [{"seed": 8}, {"prompt": "a dog"}, {"width": 128}, {"output_format": "webp"}, {"cache": False}, {}]
+)
+def test_what_differs_is_drawn(conn: Connection, wire: Wire, different: dict[str, Any]) -> None:
+    ask(conn, wire, seed=7)
+    draw(conn, wire)
+    seed = {} if not different else {"seed": 7}  # no seed: a random one
+    assert ask(conn, wire, **(seed | different))["status"] == "starting"
+
+
+def test_reuse_takes_any_seed_and_says_which(conn: Connection, wire: Wire) -> None:
+    ask(conn, wire, seed=7)
+    draw(conn, wire)
+    reused = ask(conn, wire, reuse=True)
+    assert reused["status"] == "succeeded"
+    assert "Using seed: 7" in reused["logs"]
+    assert reused["parameters"]["seed"] == 7
+    assert ask(conn, wire, reuse=True, seed=9)["status"] == "starting"  # a seed that is given counts
+    assert ask(conn, wire, seed=7)["metrics"]["cached"] is True
+
+
+def test_a_removed_result_is_no_result(conn: Connection, wire: Wire) -> None:
+    first = ask(conn, wire, seed=7)
+    draw(conn, wire)
+    conn.execute("UPDATE predictions SET data_removed = true WHERE id = %s", (first["id"],))
+    assert ask(conn, wire, seed=7)["status"] == "starting"
+
+
+def test_the_same_picture_that_came_out_meanwhile_is_found_at_the_claim_under_its_fence(
+    conn: Connection, wire: Wire
+) -> None:
+    ask(conn, wire, seed=7)
+    second = ask(conn, wire, seed=7)
+    draw(conn, wire)
+    assert reuse_result(conn, wire, second, claim_id=uuid4()) is None  # not that claim's
+    assert reuse_result(conn, wire, second) is not None
+    assert count(conn, "images") == 2
+
+
+def test_the_key_leaves_out_the_seed_and_previews_alone() -> None:
+    key = cache_key_of("m/m", "1", {"prompt": "a", "seed": 1, "previews": True})
+    assert key == cache_key_of("m/m", "1", {"prompt": "a", "seed": 2, "previews": False})
+    assert key != cache_key_of("m/m", "2", {"prompt": "a"})
+    assert key != cache_key_of("m/m", "1", {"prompt": "b"})

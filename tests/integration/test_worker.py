@@ -1,0 +1,256 @@
+"""A whole worker with the blank engine, against the real Postgres and the real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from storage.bucket import Bucket
+from storage.catalog import Blank, Defaults, Limits, Model
+from storage.database import Connection
+from storage.finish import Canceled, finish
+from storage.parameters import Parameters
+from storage.presence import Presence
+from storage.rescue import rescue_once
+from storage.result_cache import cache_key_of
+from storage.step_costs import read_step_costs
+from storage.wire import Wire
+from tests.conftest import RunningServices
+from tests.integration.flaky_proxy import FlakyProxy
+from tests.making import MODEL, count, submit_one
+from worker.main import WorkerProcess
+from worker.settings import WorkerSettings
+
+PARAMETERS = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=4, guidance_scale=0.0, seed=7)
+
+
+def blank(**times: float) -> Model:
+    return Model(
+        name=MODEL,
+        engine="blank",
+        defaults=Defaults(width=64, height=64, num_inference_steps=4),
+        limits=Limits(),
+        blank=Blank(**times),
+    )
+
+
+@pytest.fixture
+def worker_settings(services: RunningServices, database: str) -> WorkerSettings:
+    given = services.settings_for(database).model_dump(exclude_unset=True)
+    return WorkerSettings(**given, grace_seconds=10, poll_seconds=0.2)
+
+
+@contextmanager
+def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[WorkerProcess]:
+    """A worker on a thread of its own, which leaves when the block ends."""
+    process = WorkerProcess(settings, model, idle_exit_s=more.get("idle_exit_s"))
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(process.run()), name="worker")
+    thread.start()
+    try:
+        yield process
+    finally:
+        while thread.is_alive():
+            if process._presence.state != "loading":
+                process.leave()
+            thread.join(timeout=5)
+    assert codes == [more.get("code", 0)]
+
+
+def until(true: Callable[[], bool], *, timeout_s: float = 60) -> None:
+    give_up_at = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < give_up_at, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def over(conn: Connection, n: int, status: str = "succeeded") -> Callable[[], bool]:
+    return lambda: count(conn, "predictions", f"status = '{status}'") == n
+
+
+def submit_many(conn: Connection, n: int, **more: Any) -> list[str]:
+    return [
+        submit_one(conn, webhook=None, parameters=replace(PARAMETERS, seed=seed).to_json(), **more)["id"]
+        for seed in range(n)
+    ]
+
+
+def test_it_draws_and_what_it_publishes_is_what_it_says(
+    worker_settings: WorkerSettings, conn: Connection, bucket: Bucket
+) -> None:
+    parameters = replace(PARAMETERS, num_outputs=2, output_format="webp")
+    submit_one(conn, parameters=parameters.to_json())
+    submit_many(conn, 20)
+    with working(worker_settings, blank(step_s=0.005)):
+        until(over(conn, 21))
+    objects = conn.execute("SELECT * FROM objects").fetchall()
+    assert len(objects) == 22
+    for stored in objects:
+        opened = bucket.open(stored["key"])
+        body = b"".join(opened.chunks)
+        assert hashlib.sha256(body).hexdigest() == stored["sha256"]
+        assert (len(body), opened.content_type) == (stored["size_bytes"], stored["content_type"])
+    rows = conn.execute("SELECT metrics, logs, attempt FROM predictions").fetchall()
+    assert all(row["attempt"] == 1 and row["logs"].count("|") == 8 for row in rows)
+    assert max(row["metrics"]["batch_size"] for row in rows) > 1
+    assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
+    assert count(conn, "workers") == 0
+    assert read_step_costs(conn, device="none (blank)", model=MODEL, version="1")
+
+
+def test_it_survives_the_loss_of_all_its_connections(worker_settings: WorkerSettings, conn: Connection) -> None:
+    submit_many(conn, 30)
+    with working(worker_settings, blank(step_s=0.05)):
+        until(lambda: count(conn, "predictions", "status = 'processing'") > 0)
+        for _ in range(3):
+            conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'darkroom worker%'"
+            )
+            time.sleep(0.3)
+        until(over(conn, 30))
+    assert count(conn, "predictions", "attempt > 1") <= 2  # a claim whose answer was lost with its connection
+
+
+def test_pictures_outlast_a_bucket_that_is_away(
+    worker_settings: WorkerSettings, conn: Connection, services: RunningServices
+) -> None:
+    with FlakyProxy(services.s3_endpoint_url) as proxy:
+        settings = worker_settings.model_copy(update={"s3_endpoint_url": proxy.url})
+        submit_many(conn, 12)
+        with working(settings, blank(step_s=0.01)) as process:
+            until(lambda: count(conn, "predictions", "status = 'succeeded'") > 0)
+            proxy.is_down.set()
+            submit_many(conn, 12)
+            time.sleep(3)
+            assert count(conn, "predictions", "status = 'failed'") == 0
+            proxy.is_down.clear()
+            until(over(conn, 24))
+            assert process._leases.held() == []
+    assert count(conn, "predictions", "attempt = 1") == 24
+
+
+def test_a_cancel_drops_the_drawing_and_leaves_the_others(
+    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+) -> None:
+    ids = submit_many(conn, 4)
+    with working(worker_settings, blank(step_s=0.3)) as process:
+        until(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
+        assert finish(conn, wire, ids[0], Canceled()) is not None
+        until(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
+        until(over(conn, 3))
+    assert count(conn, "images", f"prediction_id = '{ids[0]}'") == 0
+
+
+def test_leaving_hands_back_what_it_can_not_draw_in_time(worker_settings: WorkerSettings, conn: Connection) -> None:
+    settings = worker_settings.model_copy(update={"grace_seconds": 0.3})
+    submit_many(conn, 6)
+    with working(settings, blank(step_s=0.5)):
+        until(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
+    assert count(conn, "predictions", "status = 'starting' AND crashes = 0 AND claim_id IS NULL") == 6
+    assert count(conn, "procrastinate_jobs", "status = 'todo' AND task_name = 'darkroom:draw'") == 6
+    with working(worker_settings, blank(), idle_exit_s=0.0):
+        until(over(conn, 6))
+
+
+def test_leaving_while_the_bucket_is_away_hands_the_pictures_back(
+    worker_settings: WorkerSettings, conn: Connection, services: RunningServices
+) -> None:
+    with FlakyProxy(services.s3_endpoint_url) as proxy:
+        proxy.is_down.set()
+        settings = worker_settings.model_copy(update={"grace_seconds": 0.5, "s3_endpoint_url": proxy.url})
+        submit_many(conn, 3)
+        with working(settings, blank()) as process:
+            until(lambda: process._results._unpublished > 0)
+    assert count(conn, "predictions", "status = 'starting' AND crashes = 0") == 3
+
+
+def test_one_that_killed_a_worker_waits_until_it_can_be_alone(
+    worker_settings: WorkerSettings, conn: Connection
+) -> None:
+    ids = submit_many(conn, 6)
+    conn.execute("UPDATE predictions SET crashes = 1 WHERE id = %s", (ids[2],))
+    with working(worker_settings, blank(step_s=0.02)):
+        until(over(conn, 6))
+    row = conn.execute("SELECT metrics FROM predictions WHERE id = %s", (ids[2],)).fetchone()
+    assert row is not None
+    assert row["metrics"]["batch_size"] == 1
+    overlapping = conn.execute(
+        """
+        SELECT count(*) AS n FROM predictions AS suspect JOIN predictions AS other ON other.id <> suspect.id
+        WHERE suspect.id = %s AND other.started_at < suspect.completed_at AND other.completed_at > suspect.started_at
+        """,
+        (ids[2],),
+    ).fetchone()
+    assert overlapping is not None
+    assert overlapping["n"] == 0
+
+
+def test_equal_requests_that_wait_together_are_drawn_once(worker_settings: WorkerSettings, conn: Connection) -> None:
+    stored = PARAMETERS.to_json()
+    key = cache_key_of(MODEL, "1", stored)
+    for _ in range(5):
+        submit_one(conn, parameters=stored, cache_key=key, input={"prompt": "a red circle", "seed": 7})
+    submit_one(
+        conn, parameters=stored, cache_key=key, input={"prompt": "a red circle", "seed": 7, "cache": False}, priority=-1
+    )
+    settings = worker_settings
+    with working(settings, blank(step_s=0.01).model_copy(update={"max_batch": 1})):
+        until(over(conn, 6))
+    drawn = count(conn, "predictions", "NOT metrics ? 'cached'")
+    assert drawn == count(conn, "objects")
+    assert 2 <= drawn <= 4  # those that were claimed before the first was done, and the one that wants no cache
+    assert count(conn, "images") == 6
+
+
+def test_steps_and_previews_are_told_while_it_draws(worker_settings: WorkerSettings, conn: Connection) -> None:
+    import base64
+    import io
+    import json
+
+    from PIL import Image
+
+    conn.execute("LISTEN darkroom_events")
+    wanted = submit_one(conn, parameters=replace(PARAMETERS, previews=True, width=512, height=512).to_json())["id"]
+    silent = submit_one(conn)["id"]
+    with working(worker_settings, blank(step_s=0.1)):
+        until(over(conn, 2))
+    events = [json.loads(told.payload) for told in conn.notifies(timeout=1)]
+    for prediction_id, steps in ((wanted, 4), (silent, 2)):
+        taken = [event["step"] for event in events if event["id"] == prediction_id and "step" in event]
+        assert taken == list(range(1, steps + 1))
+    previews = [event for event in events if "preview" in event]
+    assert {event["id"] for event in previews} == {wanted}
+    picture = Image.open(io.BytesIO(base64.b64decode(previews[0]["preview"])))
+    assert (picture.format, picture.size) == ("WEBP", (64, 64))
+
+
+def test_a_model_that_can_not_be_loaded_says_so_everywhere(
+    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+) -> None:
+    submit_many(conn, 2)
+    model = Model(name=MODEL, source="/nowhere/at/all")
+    with working(worker_settings, model, code=1):
+        pass
+    row = conn.execute("SELECT state, error FROM workers").fetchone()
+    assert row is not None
+    assert row["state"] == "failed"
+    assert "there is no folder /nowhere/at/all" in row["error"]
+    rescue_once(conn, wire, expire=True)
+    assert count(conn, "workers") == 1  # still to be seen
+    assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%/nowhere/at/all%'") == 2
+
+
+def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
+    submit_many(conn, 1)
+    with working(worker_settings, blank(step_s=1.0)) as process:
+        until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
+        assert isinstance(process._presence, Presence)
+        until(over(conn, 1))
+        until(lambda: count(conn, "workers", "state = 'idle'") == 1)

@@ -1,0 +1,35 @@
+"""Prompts that were encoded before: the least recently used go first, counted in bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+
+MAX_BYTES = 256 * 1024 * 1024  # about 500 prompts of 100 tokens for Z-Image (2,560 numbers a token, bfloat16)
+
+
+class EmbeddingCache:
+    """Text to its embedding. What comes out is the very tensor that went in, so reuse is bit-identical."""
+
+    def __init__(self, encode: Callable[[str], torch.Tensor], *, max_bytes: int = MAX_BYTES) -> None:
+        self._encode = encode
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self.size_bytes = 0
+        self.hits = 0
+
+    def get(self, text: str) -> torch.Tensor:
+        """The embedding of a text; nobody may write to it."""
+        if text in self._kept:
+            self.hits += 1
+            self._kept.move_to_end(text)
+            return self._kept[text]
+        embedding = self._encode(text)
+        if embedding.nbytes <= self._max_bytes:
+            self._kept[text] = embedding
+            self.size_bytes += embedding.nbytes
+            while self.size_bytes > self._max_bytes:
+                self.size_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return embedding

@@ -1,0 +1,92 @@
+"""From a catalog entry to an engine that can draw: find the weights, read them, place them on the device."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from storage.catalog import Model
+from worker.engine.interface import Engine, ModelNotLoaded
+from worker.engine.weights import check_weights, find_weights, pipeline_class_of
+
+if TYPE_CHECKING:
+    import torch
+
+log = structlog.get_logger(__name__)
+
+
+def load_diffusers(model: Model, *, device: str) -> Engine:
+    """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
+    folder = find_weights(model.source)
+    name = pipeline_class_of(folder)
+    if name == "ZImagePipeline" and model.dtype == "float16":
+        raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
+    check_weights(folder)
+    began = time.monotonic()
+    import diffusers
+    import torch
+
+    from worker.engine.pipeline import PipelineEngine
+    from worker.engine.placement import place, quantization_of
+    from worker.engine.zimage import ZImageEngine
+
+    imported = time.monotonic()
+    pipeline_class: Any = getattr(diffusers, name, None)
+    if pipeline_class is None:
+        raise ModelNotLoaded(f"{folder} holds a {name}, which diffusers {diffusers.__version__} does not know")
+    chosen = choose_device(device)
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            folder,
+            dtype=getattr(torch, model.dtype),
+            use_safetensors=True,
+            local_files_only=True,
+            **quantization_of(model.device),
+            **({"device_map": model.device.device_map} if model.device.device_map else {}),
+        )
+        place(pipeline, model.device, chosen)
+    except ModelNotLoaded:
+        raise
+    except Exception as error:  # whatever a damaged folder makes the libraries raise
+        raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}") from error
+    kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
+    engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
+    log.info(
+        "engine.loaded",
+        model=model.name,
+        pipeline=name,
+        device=engine.device,
+        import_s=round(imported - began, 2),
+        load_s=round(time.monotonic() - imported, 2),
+    )
+    return engine
+
+
+def choose_device(asked: str) -> torch.device:
+    """The device that DEVICE names; auto is the first there is. Raises ModelNotLoaded."""
+    import torch
+
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise ModelNotLoaded(f"DEVICE={asked}: {_first_line(error)}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelNotLoaded(f"DEVICE={asked}, but torch {torch.__version__} sees no CUDA device here")
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """As people say it: "cpu", "NVIDIA H100 80GB HBM3"."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -25,12 +25,13 @@ class Wire:
     def prediction(self, row: Row, images: Sequence[Row]) -> dict[str, Any]:
         """Replicate's prediction object. `images`: rows of images joined with their objects, by index."""
         status = PredictionStatus(row["status"])
+        shows_output = status is PredictionStatus.SUCCEEDED and not row["data_removed"]
         return {
             "id": row["id"],
             "model": row["model"],
             "version": row["version"],
             "input": row["input"],
-            "output": self._output(row, images) if status is PredictionStatus.SUCCEEDED else None,
+            "output": self._output(row, images) if shows_output else None,
             "error": row["error"],
             "logs": row["logs"],
             "metrics": row["metrics"],

@@ -15,7 +15,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook
 
-from storage import deliveries
+from storage import crash_points, deliveries
 from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable
 from storage.database import Connection
 from storage.deliveries import ClaimedDelivery
@@ -88,6 +88,7 @@ class Deliverer:
             self._write(claimed, lambda conn: self._record(conn, claimed, attempt), until=lock_ends)
 
     def _attempt(self, claimed: ClaimedDelivery, secrets: list[str]) -> Attempt:
+        crash_points.reach("before-post")
         now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
         headers = {

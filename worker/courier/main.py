@@ -25,6 +25,7 @@ from storage.queue import WEBHOOK_QUEUE, make_async_app
 from storage.settings import Settings
 from worker.courier.deliver import Deliverer
 from worker.courier.rescue import keep_rescuing
+from worker.courier.retention import keep_retaining
 from worker.courier.tasks import add_tasks
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,8 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     )
     rescue = threading.Thread(target=keep_rescuing, args=(settings, stop), name="rescue", daemon=True)
     rescue.start()
+    retention = threading.Thread(target=keep_retaining, args=(settings, stop), name="retention", daemon=True)
+    retention.start()
     exit_anyway = threading.Timer(EXIT_ANYWAY_AFTER_S, os._exit, args=(0,))
     exit_anyway.daemon = True
     try:
@@ -72,6 +75,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         deliverer.interrupted.set()
         deliverer.pool.close(timeout=TIDY_UP_S)
         rescue.join(TIDY_UP_S)
+        retention.join(TIDY_UP_S)
         exit_anyway.cancel()
     log.info("courier stopped")
     return 0

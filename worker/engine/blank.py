@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from storage import crash_points
 from storage.catalog import Blank
 from storage.parameters import Parameters
 from worker.engine.interface import Drawing
@@ -42,6 +43,7 @@ class BlankEngine:
 
     def step(self, drawings: Sequence[Drawing]) -> None:
         time.sleep(self._times.step_s)
+        crash_points.reach("mid-step")
         for drawing in drawings:
             assert isinstance(drawing, Sheet)
             drawing.steps_done += 1

@@ -7,9 +7,8 @@ import os
 import signal
 import socket
 import stat
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,13 +16,6 @@ import psutil
 import pytest
 
 from tests.acceptance.running_up import RunningUp, eventually, processes_of, up
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's tmp_path: each new run of pytest takes others' access to those away, and root's Postgres is one."""
-    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as name:
-        yield Path(name).resolve()
 
 
 def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder: Path) -> None:
@@ -84,10 +76,15 @@ def test_a_recorded_pid_that_was_given_to_another_program_is_left_alone(folder: 
 
 
 def test_two_on_one_folder_are_refused_and_the_first_goes_on(folder: Path) -> None:
-    with up(folder) as first, RunningUp(folder) as second:
-        assert second.wait_for_exit() == 2
+    with up(folder) as first:
+        second = RunningUp(folder)
+        try:
+            assert second.wait_for_exit() == 2
+        finally:
+            second.close()
         assert f"Another darkroom up (process {first.process.pid}) uses {first.data}" in second.lines[-1]
         assert first.request("GET", "/readyz")[0] == 200
+        assert first.interrupt() == 0
 
 
 def test_a_taken_port_is_one_clear_line(folder: Path) -> None:

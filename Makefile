@@ -39,3 +39,11 @@ format: setup ## Let ruff mend what it can
 .PHONY: test
 test: setup lint ## Every check and every test (ARGS= goes to pytest)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Kill everything in turn for half an hour, then write docs/reliability.md (SEEDS="1 2 3 4 5")
+	@$(BIN)/python -m tests.chaos.run $(if $(SEEDS),--seeds $(SEEDS))
+
+.PHONY: mutants
+mutants: setup ## Break the code in six ways, one at a time, and see that the tests notice
+	@$(BIN)/python -m tests.mutants.run

@@ -10,6 +10,7 @@ from typing import Any
 
 from storage.database import Connection, Row
 from storage.links import EXTENSIONS, Links
+from storage.sealing import open_sealer
 from storage.settings import Settings
 from storage.signing import ensure_keys, link_keys
 from storage.states import PredictionStatus
@@ -58,9 +59,10 @@ class Wire:
 
 def open_wire(settings: Settings, conn: Connection) -> Wire:
     """The Wire of this deployment; makes the signing keys where there are none."""
-    ensure_keys(conn)
+    sealer = open_sealer(settings)
+    ensure_keys(conn, sealer)
     return Wire(
-        links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn))),
+        links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn, sealer))),
         retention=timedelta(seconds=settings.retention_s),
     )
 

@@ -85,7 +85,7 @@ class Deployment:
                 database_url=self.postgres.url,
                 s3_endpoint_url=self.s3.endpoint_url,
                 s3_access_key_id="chaos",
-                s3_secret_access_key=self._s3_secret,  # type: ignore[arg-type]
+                s3_secret_access_key=self._s3_secret,
                 s3_prefix="chaos",
                 webhook_allow="127.0.0.0/8",
             )

@@ -18,6 +18,7 @@ from storage.bucket import Bucket, ObjectMissing
 from storage.database import Connection, Row
 from storage.queue import TASK_DRAW
 from storage.read import read_images
+from storage.sealing import open_sealer
 from storage.settings import Settings
 from storage.signing import active_webhook_secrets
 from storage.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
@@ -151,7 +152,7 @@ def all_attempts_carry_the_same_true_signed_body(world: World) -> list[str]:
     violations = []
     rows = {row["id"]: row for row in world.conn.execute("SELECT * FROM webhook_deliveries")}
     predictions = {row["id"]: row for row in world.predictions()}
-    secrets = [Webhook(secret) for secret in active_webhook_secrets(world.conn)]
+    secrets = [Webhook(secret) for secret in active_webhook_secrets(world.conn, open_sealer(world.settings))]
     for each in world.arrived:
         row = rows.get(each.webhook_id)
         if row is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tests.chaos.invariants import CHECKS
 from tests.chaos.once import Result
@@ -23,10 +23,10 @@ freezes and cuts them off on a schedule that follows from a seed; lets everythin
 
 def lines_of(results: Sequence[Result], profile: Profile) -> list[str]:
     """The chaos runs: load, faults, what came of them."""
-    faults, points, misbehaved, ended = (
-        sum((getattr(result, name) for result in results), Counter())
-        for name in ("faults", "crash_points", "misbehaved", "ended")
-    )
+    faults = _total(result.faults for result in results)
+    points = _total(result.crash_points for result in results)
+    misbehaved = _total(result.misbehaved for result in results)
+    ended = _total(result.ended for result in results)
     violations = [violation for result in results for violation in result.violations]
     deaths = sum(result.worker_deaths for result in results)
     again = sum(result.begun_again for result in results)
@@ -76,6 +76,13 @@ def recovery_lines(title: str, results: Sequence[Result]) -> list[str]:
             shown = " | ".join(f"{value:.2f} s" for value in (percentile(seconds, 0.5), percentile(seconds, 0.99)))
             rows.append(f"| {name} | {len(seconds)} | {shown} | {max(seconds):.2f} s |")
     return [f"## {title}", "", "| | claims | p50 | p99 | max |", "|---|---|---|---|---|", *rows, ""]
+
+
+def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total += counter
+    return total
 
 
 def _counts(counter: Counter[str]) -> str:

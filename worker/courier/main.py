@@ -22,6 +22,7 @@ from procrastinate.jobs import DeleteJobCondition
 from storage.addresses import AllowList
 from storage.database import KEEPALIVES, connect, open_pool
 from storage.queue import WEBHOOK_QUEUE, make_async_app
+from storage.sealing import open_sealer
 from storage.settings import Settings
 from worker.courier.deliver import Deliverer
 from worker.courier.rescue import keep_rescuing
@@ -58,6 +59,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         logging.getLogger(name).addFilter(_shorten_database_errors)
     deliverer = Deliverer(
         pool=open_pool(settings, application_name="darkroom-courier"),
+        sealer=open_sealer(settings),
         allow=AllowList.parse(settings.webhook_allow),
         schedule_s=settings.webhook_retry_schedule,
         timeout_s=settings.webhook_timeout_s,

@@ -129,7 +129,10 @@ class Deployment:
         self.s3.process.kill()
 
     def end_listen_connections(self) -> None:
-        with contextlib.suppress(psycopg.Error), connect(self.postgres.url, application_name="chaos") as conn:
+        with (
+            contextlib.suppress(psycopg.OperationalError),
+            connect(self.postgres.url, application_name="chaos") as conn,
+        ):
             conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
             conn.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%listener'"

@@ -104,11 +104,15 @@ class Faults:
         if not self._only_busy_workers:
             return _pick(workers, fault)
         busy = set()
-        with suppress(psycopg.Error), connect(self._deployment.postgres.url, application_name="chaos") as conn:
+        with (
+            suppress(psycopg.OperationalError),
+            connect(self._deployment.postgres.url, application_name="chaos") as conn,
+        ):
             rows = conn.execute(
                 """
                 SELECT workers.pid FROM predictions JOIN workers ON workers.id = predictions.worker_id
-                WHERE predictions.status = 'processing' AND crashes = 0 AND started_at < now() - interval '0.2 s'
+                WHERE predictions.status = 'processing' AND predictions.crashes = 0
+                  AND predictions.started_at < now() - interval '0.2 s'
                 """
             )
             busy = {row["pid"] for row in rows}

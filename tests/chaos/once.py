@@ -60,7 +60,7 @@ def run_once(folder: Path, seed: int, profile: Profile) -> Result:
         load.start()
         try:
             load_began = time.monotonic()
-            while not (faults.are_over and load.is_over()):
+            while not (load.is_over() and (faults.are_over or profile.only_busy_workers)):
                 deployment.tick()
                 faults.tick(time.monotonic() - load_began)
                 poison.tick()
@@ -99,7 +99,7 @@ def _settle(deployment: Deployment, poison: PoisonWatch) -> float:
     while (waited_s := time.monotonic() - began) < SETTLE_WITHIN_S:
         deployment.tick()
         poison.tick()
-        with suppress(psycopg.Error):
+        with suppress(psycopg.OperationalError):
             if deployment.is_up() and _is_at_rest(deployment):
                 return waited_s
         time.sleep(0.1)
@@ -132,7 +132,10 @@ class PoisonWatch:
         self._next_at = time.monotonic() + POISON_EVERY_S
         if not self._deployment.postgres.is_ready():
             return
-        with suppress(psycopg.Error), connect(self._deployment.postgres.url, application_name="chaos") as conn:
+        with (
+            suppress(psycopg.OperationalError),
+            connect(self._deployment.postgres.url, application_name="chaos") as conn,
+        ):
             rows = conn.execute(
                 """
                 SELECT chaos_workers.pid FROM predictions JOIN chaos_workers ON chaos_workers.id = worker_id

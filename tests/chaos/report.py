@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from tests.chaos.invariants import CHECKS
 from tests.chaos.once import Result
 from tests.chaos.recovery import percentile
-from tests.chaos.schedule import Profile
 
 HEAD = """\
 # Reliability: what was killed, and what was lost
@@ -21,7 +20,7 @@ freezes and cuts them off on a schedule that follows from a seed; lets everythin
 """
 
 
-def lines_of(results: Sequence[Result], profile: Profile) -> list[str]:
+def lines_of(results: Sequence[Result]) -> list[str]:
     """The chaos runs: load, faults, what came of them."""
     faults = _total(result.faults for result in results)
     points = _total(result.crash_points for result in results)

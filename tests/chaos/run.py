@@ -19,6 +19,7 @@ from tests.chaos.schedule import KILLS_ONLY, LONG, SHORT, Profile
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"
 SEEDS = (1, 2, 3, 4, 5)
 QUIET_SEED = 101
+KILLED = "A killed worker, while everything else is well: until its work is claimed again"
 
 
 def main() -> int:
@@ -26,26 +27,39 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--short", action="store_true", help="the form that `make test` runs, and no report")
     parser.add_argument("--report", type=Path, default=REPORT)
+    parser.add_argument("--kills-only", action="store_true", help="only what a killed worker costs, on stdout")
     asked = parser.parse_args()
     logs.configure("chaos", level="ERROR")
     if asked.short:
         return int(any(_run(seed, SHORT).violations for seed in asked.seeds))
-    results = [_run(seed, LONG) for seed in asked.seeds]
-    quiet = _run(QUIET_SEED, KILLS_ONLY)
-    took_s = sum(result.took_s for result in [*results, quiet])
-    lines = [
-        HEAD,
-        *lines_of(results, LONG),
-        *recovery_lines("A killed worker, while everything else is well: until its work is claimed again", [quiet]),
-        *recovery_lines("The same in the midst of all other faults (Postgres away, couriers dead, …)", results),
-        f"Written {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores ({platform.system()},"
-        f" Python {platform.python_version()}), in {took_s / 60:.0f} minutes.",
-        "",
-    ]
+    if asked.kills_only:
+        quiet = _run(QUIET_SEED, KILLS_ONLY)
+        print("\n".join(recovery_lines(KILLED, [quiet])))
+        return int(bool(quiet.violations))
     asked.report.parent.mkdir(exist_ok=True)
-    asked.report.write_text("\n".join(lines))
+    quiet = _run(QUIET_SEED, KILLS_ONLY)
+    results: list[Result] = []
+    for seed in asked.seeds:
+        results.append(_run(seed, LONG))
+        asked.report.write_text(_report(results, quiet))  # so that an interrupted run has a report too
     print(f"Written: {asked.report}")
     return int(any(result.violations for result in [*results, quiet]))
+
+
+def _report(results: list[Result], quiet: Result) -> str:
+    took_s = sum(result.took_s for result in [*results, quiet])
+    return "\n".join(
+        [
+            HEAD,
+            *lines_of(results),
+            *recovery_lines(KILLED, [quiet]),
+            *recovery_lines("The same in the midst of all other faults (Postgres away, couriers dead, …)", results),
+            f"Written {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores ({platform.system()},"
+            f" Python {platform.python_version()}) with a load average of {os.getloadavg()[1]:.0f},"
+            f" in {took_s / 60:.0f} minutes.",
+            "",
+        ]
+    )
 
 
 def _run(seed: int, profile: Profile) -> Result:

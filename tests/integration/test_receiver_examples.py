@@ -16,7 +16,6 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
-from cli.processes import end_child
 from storage.database import Connection, open_pool
 from storage.outbox import replay
 from storage.sealing import IN_THE_CLEAR
@@ -46,7 +45,8 @@ def running(example: str, secret: str, folder: Path) -> Iterator[tuple[str, Path
                 assert process.poll() is None
             yield found[1], said
         finally:
-            end_child(process)
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

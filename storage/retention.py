@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from storage.bucket import Bucket, ListedObject
 from storage.database import Connection
+from storage.tables import Table
 
 # One transaction stays short, and holds few locks.
 BATCH = 200
@@ -22,7 +23,13 @@ S3_BATCH = 1000
 # {attempt}-{claim_id}/{n}.{ext}, below the folder of the prediction: worker/publish.py names them.
 KEY = re.compile(r"(?P<id>[0-9a-z]{26})/(?P<attempt>\d{1,9})-[0-9a-f-]{36}/[^/]+")
 
-UNREFERRED = "NOT EXISTS (SELECT FROM images WHERE images.object_key = objects.key)"
+# Every column that refers to an object, as the tables declare them: none can be forgotten here.
+UNREFERRED = " AND ".join(
+    f"NOT EXISTS (SELECT FROM {table.name} WHERE {table.name}.{key.parent.name} = objects.key)"
+    for table in Table.metadata.sorted_tables
+    for key in table.foreign_keys
+    if key.target_fullname == "objects.key"
+)
 
 
 def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:

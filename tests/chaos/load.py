@@ -63,7 +63,7 @@ class Load:
         manner = choose_manner(chance) if hostile else "good"
         inputs: dict[str, object] = {
             "prompt": f"a circle, number {number}",
-            "num_inference_steps": chance.randint(4, 12),
+            "num_inference_steps": chance.randint(*self._profile.steps),
             "num_outputs": chance.choice((1, 1, 1, 2)),
             "seed": number,
         }

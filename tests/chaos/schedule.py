@@ -78,6 +78,7 @@ class Profile:
     predictions: int
     faults: int
     load_s: float
+    steps: tuple[int, int] = (4, 12)  # of a drawing, at 0.1 s each
     weights: tuple[tuple[FaultKind, int], ...] = tuple(WEIGHTS.items())
     hostile: bool = True  # receivers that misbehave, clients that cancel, a poison prediction
     only_busy_workers: bool = False  # kill a worker that draws
@@ -85,11 +86,12 @@ class Profile:
 
 LONG = Profile(predictions=220, faults=68, load_s=120)
 SHORT = Profile(predictions=40, faults=20, load_s=24)
-# Nothing but killed workers: what recovery costs where everything else is well.
+# Nothing but killed workers: what recovery costs where everything else is well, and a worker is free to recover.
 KILLS_ONLY = Profile(
-    predictions=170,
-    faults=40,
-    load_s=110,
+    predictions=55,
+    faults=25,
+    load_s=150,
+    steps=(30, 40),
     weights=(("worker killed", 1),),
     hostile=False,
     only_busy_workers=True,

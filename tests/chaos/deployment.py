@@ -193,7 +193,7 @@ class Deployment:
         if role.name in SUPERVISED and code != 0:
             self.demand_watch.worker_died(pid)
 
-    def _wait_until_up(self, timeout_s: float = 90.0) -> None:
+    def _wait_until_up(self, timeout_s: float = 240.0) -> None:
         """Every worker has said that it is there, and couriers and APIs have begun."""
         deadline = time.monotonic() + timeout_s
         with connect(self.postgres.url, application_name="chaos") as conn:

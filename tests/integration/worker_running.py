@@ -79,7 +79,7 @@ def rescuing(settings: Settings) -> Iterator[None]:
         thread.join()
 
 
-def wait_until(settings: Settings, condition: str, *, timeout_s: float = 90) -> None:
+def wait_until(settings: Settings, condition: str, *, timeout_s: float = 180) -> None:
     """Until some prediction fulfils an SQL condition."""
     with connect(settings.database_url, application_name="test") as conn:
         eventually(

@@ -47,3 +47,7 @@ chaos: setup ## Kill everything in turn for half an hour, then write docs/reliab
 .PHONY: mutants
 mutants: setup ## Break the code in six ways, one at a time, and see that the tests notice
 	@$(BIN)/python -m tests.mutants.run
+
+.PHONY: fuzz
+fuzz: setup ## 20,000 requests made up from the OpenAPI document (REQUESTS=)
+	@GENERATED_REQUESTS=$(or $(REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py

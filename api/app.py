@@ -10,7 +10,23 @@ import structlog
 from flask import Flask, Response, g, request
 from psycopg import Error as PostgresError
 
-from api import errors, files, health, predictions, webhook_deliveries, webhook_secret
+from api import (
+    account,
+    cors,
+    docs,
+    errors,
+    files,
+    health,
+    images,
+    metrics,
+    models,
+    predictions,
+    streams,
+    webhook_deliveries,
+    webhook_secret,
+)
+from api.auth import Doorkeeper
+from api.queue_position import QueuePositions
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
@@ -19,7 +35,7 @@ from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.database import open_pool
 from storage.errors import OperatorError
-from storage.events import Hub
+from storage.hub import Hub
 from storage.migrate import check
 from storage.wire import open_wire
 
@@ -49,7 +65,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app = Flask("darkroom", static_folder=None)
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # of the default provider
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.extensions[KEY] = Services(
+    services = app.extensions[KEY] = Services(
         settings=settings,
         catalog=catalog,
         pool=pool,
@@ -57,17 +73,28 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         hub=hub,
         wire=wire,
         webhook_allow=_parse_allow_list(settings.webhook_allow),
+        positions=QueuePositions(pool, hub),
         may_wait=threading.BoundedSemaphore(settings.api_max_waiting),
+        may_stream=threading.BoundedSemaphore(settings.api_max_streams),
     )
     errors.register(app)
+    metrics.register(app, services)
+    app.before_request(_name_request)
+    Doorkeeper(settings, pool).register(app)
+    cors.register(app, settings.cors_origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
+        app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
+        app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
+        app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
+        app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
         app.register_blueprint(webhook_deliveries.blueprint, url_prefix=prefix, name=f"webhook-deliveries-{name}")
     app.register_blueprint(files.blueprint, url_prefix="/v1")
     app.register_blueprint(health.blueprint)
-    app.before_request(_name_request)
+    app.register_blueprint(metrics.blueprint)
+    app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
     return app
 

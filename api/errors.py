@@ -9,7 +9,10 @@ import structlog
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
+from api import metrics
 from storage.bucket import BucketUnavailable
+from storage.idempotency import KeyReused
+from storage.quota import QuotaExceeded
 from storage.wire import dump
 
 log = structlog.get_logger(__name__)
@@ -61,6 +64,15 @@ def register(app: Flask) -> None:
         problem = Problem(status, error.name, error.description or error.name, headers=headers)
         return problem.response()
 
+    @app.errorhandler(KeyReused)
+    def answer_key_reused(error: KeyReused) -> Response:
+        return InvalidInput("Idempotency-Key", str(error)).response()
+
+    @app.errorhandler(QuotaExceeded)
+    def answer_quota(error: QuotaExceeded) -> Response:
+        headers = {"Retry-After": str(error.retry_after_s)}
+        return Problem(429, "Too many requests", str(error), headers=headers).response()
+
     @app.errorhandler(psycopg.OperationalError)
     def answer_postgres_away(error: psycopg.OperationalError) -> Response:
         log.warning("api.postgres_away", reason=str(error).strip().partition("\n")[0])
@@ -69,6 +81,7 @@ def register(app: Flask) -> None:
     @app.errorhandler(BucketUnavailable)
     def answer_bucket_away(error: BucketUnavailable) -> Response:
         log.warning("api.bucket_away", reason=str(error))
+        metrics.count_bucket_error()
         return _unavailable("The image store is not reachable. Try again.")
 
     @app.errorhandler(Exception)

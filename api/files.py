@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from api.auth import open_to_all
 from api.errors import NotFound, Problem
 from api.services import services
 from storage.bucket import ObjectMissing
-from storage.links import EXTENSIONS
+from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION
 from storage.read import read_file
 
 blueprint = Blueprint("files", __name__)
@@ -17,19 +18,21 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 
 
 @blueprint.get("/files/<prediction_id>/<name>")
+@open_to_all
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify_image(f"{prediction_id}/{name}", expires, signature):
+    if not services().wire.links.verify(f"{prediction_id}/{name}", expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
     with services().pool.connection() as conn:
-        file = read_file(conn, prediction_id, int(name.partition(".")[0]))
+        index, _, extension = name.partition(".")
+        file = read_file(conn, prediction_id, int(index), thumbnail=extension == THUMBNAIL_EXTENSION)
     if file is None:
         raise NotFound("the image was removed")
     try:
         stored = services().bucket.open(file.key)
     except ObjectMissing:
         raise NotFound("the image was removed") from None
-    shown_name = f"{prediction_id}-{name.partition('.')[0]}.{EXTENSIONS[file.content_type]}"
+    shown_name = f"{prediction_id}-{index}.{EXTENSIONS[file.content_type]}"
     return Response(
         stored.chunks,
         content_type=file.content_type,

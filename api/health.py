@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 from flask import Blueprint, Response
 
+from api.auth import open_to_all
 from api.services import services
 from storage.bucket import BucketUnavailable
 from storage.wire import dump
@@ -13,12 +14,14 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
+@open_to_all
 def live() -> Response:
     """Asks nobody: an outage of Postgres is no reason to restart the API."""
     return Response(dump({"status": "ok"}), content_type="application/json")
 
 
 @blueprint.get("/readyz")
+@open_to_all
 def ready() -> Response:
     """200 when a POST would be accepted, 503 with the reason otherwise."""
     here = services()
@@ -41,6 +44,7 @@ def ready() -> Response:
 
 
 @blueprint.get("/")
+@open_to_all
 def about() -> Response:
     example = {"model": min(services().catalog.models), "input": {"prompt": "a red circle on a blue background"}}
     url = services().settings.public_url

@@ -66,9 +66,7 @@ def notes_on(asked: PredictionInput, parameters: Parameters) -> str:
     """The first lines of `logs`: the seed, and what of the request has no effect."""
     lines = [f"Using seed: {parameters.seed}"]
     if unknown := sorted(asked.model_extra or {}):
-        lines.append(
-            f"Ignored inputs that this model does not have: {', '.join(name[:SHOWN_CHARS] for name in unknown)}"
-        )
+        lines.append(f"Ignored inputs that this model does not have: {', '.join(map(shown_name, unknown))}")
     if asked.negative_prompt and parameters.guidance_scale == 0:
         lines.append("negative_prompt has no effect: guidance_scale is 0")
     return "".join(f"{line}\n" for line in lines)
@@ -122,6 +120,12 @@ def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
 def _at_most(field: str, value: float, limit: float, model: Model) -> None:
     if value > limit:
         raise InvalidInput(f"input.{field}", f"{value} is over the limit of {model.name}, which is {limit}")
+
+
+def shown_name(name: str) -> str:
+    """The name of an input as a client sent it, fit for `logs`: without what Postgres or a terminal chokes on."""
+    text = name if name.isprintable() else repr(name)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
 
 
 def _shown(value: object) -> str:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import structlog
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
-from ulid import ULID
 
+from api.auth import caller
 from api.cursor import Cursor, decode_cursor, parse_moment
-from api.errors import InvalidInput, NotFound, Problem
-from api.limits import invalid, notes_on, parameters_for, parse_input
+from api.errors import InvalidInput, NotFound
+from api.idempotency_key import hash_of_request, idempotency_key
+from api.json_body import json_object
+from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
+from api.ownership import find_own
 from api.prefer import cancel_after_s, wait_s
+from api.priority import priority
 from api.schemas import ALL_EVENTS, PredictionRequest
 from api.services import Services, services
+from api.watch import Snapshot, watch
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
-from storage.database import Connection, Row
+from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_prediction, read_predictions
+from storage.read import read_images, read_predictions
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
 from storage.wire import dump
@@ -55,16 +60,16 @@ def create_for_model(owner: str, name: str) -> Response:
 @blueprint.get("/predictions/<prediction_id>")
 def get(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
 
 @blueprint.post("/predictions/<prediction_id>/cancel")
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
-        _find(conn, prediction_id)
+        find_own(conn, prediction_id)
         if finish(conn, services().wire, prediction_id, Canceled()) is not None:
             log.info("prediction.canceled", prediction_id=prediction_id)
-        return _answer(services().body_of(conn, _find(conn, prediction_id)))
+        return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
 
 @blueprint.get("/predictions")
@@ -79,6 +84,7 @@ def list_() -> Response:
             before=cursor.position if cursor and older else None,
             after=cursor.position if cursor and not older else None,
             limit=PAGE + 1,
+            token_id=caller().token_id,
             created_after=window.get("created_after"),
             created_before=window.get("created_before"),
         )
@@ -106,15 +112,35 @@ def list_() -> Response:
 def _create(asked: PredictionRequest, model: Model) -> Response:
     here = services()
     wait = wait_s(request.headers.get("Prefer"))
-    deadline_s = cancel_after_s(request.headers.get("Cancel-After")) or here.settings.prediction_deadline_s
+    row, is_new = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
+    # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
+    if wait is None or not here.may_wait.acquire(blocking=False):
+        if is_new:
+            return _answer(here.wire.body(row, []), 201)
+        with here.pool.connection() as conn:
+            return _answer(here.body_of(conn, row), 201)
+    try:
+        return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
+    finally:
+        here.may_wait.release()
+
+
+def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) -> tuple[Row, bool]:
+    """Check a request against its model and submit it; every route that draws goes through here.
+
+    Returns the prediction and whether it is a new one: its Idempotency-Key may have made it before. Raises Problem,
+    KeyReused, QuotaExceeded.
+    """
+    here, by = services(), caller()
     inputs = parse_input(asked.input)
     if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
         raise InvalidInput(
-            f"input.{min(inputs.model_extra)[:60]}", "is no input of this model (X-Darkroom-Strict is 1)"
+            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
         )
-    parameters = parameters_for(model, inputs)
+    parameters = replace(parameters_for(model, inputs), previews=bool(asked.previews))
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
+    key = idempotency_key(request.headers.get("Idempotency-Key"))
     submission = Submission(
         model=model.name,
         version=model.version,
@@ -122,20 +148,20 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
         input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
         parameters=parameters.to_json(),
         logs=notes_on(inputs, parameters),
-        deadline_s=deadline_s,
+        deadline_s=deadline_s or here.settings.prediction_deadline_s,
         webhook=asked.webhook,
         webhook_events=_events(asked),
+        priority=priority(request.headers.get("X-Darkroom-Priority"), by.max_priority),
+        token_id=by.token_id,
+        quota=by.quota,
+        idempotency_key=key,
+        request_hash=None if key is None else hash_of_request(),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)
-    log.info("prediction.created", prediction_id=row["id"], model=model.name)
-    # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
-    if wait is None or not here.may_wait.acquire(blocking=False):
-        return _answer(here.wire.body(row, []), 201)
-    try:
-        return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
-    finally:
-        here.may_wait.release()
+    is_new = row["id"] == submission.id
+    log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
+    return row, is_new
 
 
 def _wait(here: Services, row: Row, timeout_s: int) -> str:
@@ -144,26 +170,18 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
     for the end.
     """
+    current = row
     give_up_at = time.monotonic() + timeout_s
-    with here.hub.subscribe(row["id"]) as woken:
-        while True:
-            woken.clear()
-            with here.pool.connection() as conn:
-                current = read_prediction(conn, row["id"])
-                if current is None:
-                    raise NotFound(f"prediction {row['id']} was removed")
-                if PredictionStatus(current["status"]).is_terminal:
-                    return here.body_of(conn, current)
-            left_s = give_up_at - time.monotonic()
-            if left_s <= 0:
-                return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
-            woken.wait(left_s)
+    for seen in watch(here, row["id"], give_up_at=give_up_at):
+        if isinstance(seen, Snapshot):
+            current = seen.row
+            if seen.is_over:
+                return here.wire.body(seen.row, seen.images)
+    return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
 
 
 def _parse_body() -> PredictionRequest:
-    body: Any = request.get_json(silent=True, force=True)
-    if not isinstance(body, dict):
-        raise Problem(400, "Bad request", "the body needs to be a JSON object")
+    body = json_object()
     try:
         return PredictionRequest.model_validate(body)
     except ValidationError as error:
@@ -186,20 +204,6 @@ def _events(asked: PredictionRequest) -> tuple[str, ...]:
         return ()
     wanted = asked.webhook_events_filter
     return ALL_EVENTS if wanted is None else tuple(event for event in ALL_EVENTS if event in wanted)
-
-
-def _find(conn: Connection, prediction_id: str) -> Row:
-    row = read_prediction(conn, prediction_id) if _is_id(prediction_id) else None
-    if row is None:
-        raise NotFound(f"there is no prediction {prediction_id[:60]!r}")
-    return row
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(ULID.from_str(text.upper())).lower() == text
-    except ValueError:
-        return False
 
 
 def _page_url(cursor: Cursor) -> str:

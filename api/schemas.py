@@ -68,4 +68,5 @@ class PredictionRequest(BaseModel):
     version: Annotated[Text, StringConstraints(max_length=200)] | None = None
     webhook: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     webhook_events_filter: list[WebhookEvent] | None = None
-    stream: bool | None = None
+    stream: bool | None = Field(default=None, description="Accepted as it is: every prediction can be streamed.")
+    previews: bool | None = Field(default=None, description="Show small pictures of the drawing in `events`.")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from flask import current_app
 from psycopg_pool import ConnectionPool
 
+from api.queue_position import QueuePositions
 from api.settings import ApiSettings
 from storage.addresses import AllowList
 from storage.bucket import Bucket
 from storage.catalog import Catalog
 from storage.database import Connection, Row
-from storage.events import Hub
+from storage.hub import Hub
 from storage.read import read_images
 from storage.wire import Wire
 
@@ -31,7 +32,9 @@ class Services:
     hub: Hub
     wire: Wire
     webhook_allow: AllowList
+    positions: QueuePositions
     may_wait: threading.BoundedSemaphore  # one place for each request that may wait at the same time
+    may_stream: threading.BoundedSemaphore  # and for each stream
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""

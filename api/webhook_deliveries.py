@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 import structlog
 from flask import Blueprint, Response, request
 
+from api.auth import caller
 from api.errors import InvalidInput, NotFound, Problem
 from api.services import services
+from storage.database import Connection, Row
 from storage.outbox import STATUSES, read_deliveries, read_delivery, replay, show
 from storage.wire import dump
 
@@ -31,7 +33,14 @@ def list_() -> Response:
     if status is not None and status not in STATUSES:
         raise InvalidInput("status", f"{status[:40]!r} is none of {', '.join(STATUSES)}")
     with services().pool.connection() as conn:
-        rows = read_deliveries(conn, limit=PAGE + 1, before=cursor, prediction_id=prediction_id, status=status)
+        rows = read_deliveries(
+            conn,
+            limit=PAGE + 1,
+            before=cursor,
+            prediction_id=prediction_id,
+            status=status,
+            token_id=caller().token_id,
+        )
     page = rows[:PAGE]
     following = None
     if len(rows) > PAGE:
@@ -43,18 +52,14 @@ def list_() -> Response:
 @blueprint.get("/webhook_deliveries/<delivery_id>")
 def get(delivery_id: str) -> Response:
     with services().pool.connection() as conn:
-        row = read_delivery(conn, delivery_id) if DELIVERY_ID.fullmatch(delivery_id) else None
-    if row is None:
-        raise _not_found(delivery_id)
-    return _answer(show(row))
+        return _answer(show(_find_own(conn, delivery_id)))
 
 
 @blueprint.post("/webhook_deliveries/<delivery_id>/replay")
 def send_again(delivery_id: str) -> Response:
     """The same webhook-id and the same body, from the start of the schedule."""
     with services().pool.connection() as conn:
-        if not DELIVERY_ID.fullmatch(delivery_id) or read_delivery(conn, delivery_id) is None:
-            raise _not_found(delivery_id)
+        _find_own(conn, delivery_id)
         row = replay(conn, delivery_id)
     if row is None:
         raise Problem(409, "Conflict", "a later event of its prediction has told more than this one: replay that one")
@@ -69,8 +74,14 @@ def _argument(name: str, form: re.Pattern[str], problem: str) -> str | None:
     return value
 
 
-def _not_found(delivery_id: str) -> NotFound:
-    return NotFound(f"there is no webhook delivery {delivery_id[:60]!r}, or it was removed with its prediction's data")
+def _find_own(conn: Connection, delivery_id: str) -> Row:
+    """The delivery, if its prediction is the caller's; to everybody else it does not exist."""
+    row = read_delivery(conn, delivery_id) if DELIVERY_ID.fullmatch(delivery_id) else None
+    if row is None or not caller().owns(row):
+        raise NotFound(
+            f"there is no webhook delivery {delivery_id[:60]!r}, or it was removed with its prediction's data"
+        )
+    return row
 
 
 def _address() -> str:

@@ -5,22 +5,68 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from typing import TYPE_CHECKING
 
 from cli.embedded.ports import free_ports
 from storage.errors import OperatorError
 
+if TYPE_CHECKING:
+    from api.settings import ApiSettings
 
-def require_loopback(host: str) -> None:
-    """Refuse to be reached from outside: there are no API tokens yet, so whoever reaches us may use us."""
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
     try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
+        return False
+
+
+def require_public_url(host: str, public_url: str | None) -> None:
+    """Refuse an address for others without the URL by which they reach us: every link that we give out begins so."""
+    if not is_loopback(host) and not public_url:
         raise OperatorError(
-            f"--host {host} would let everybody on the network use this service, since it has no access tokens yet:"
-            " use 127.0.0.1, and a proxy with a login in front of it for others."
+            f"--host {host} is for others, so say by which URL they reach this service:"
+            " PUBLIC_URL=https://draw.example.com (or http://this-machine:8000)."
         )
+
+
+def require_tokens(host: str, settings: ApiSettings) -> None:
+    """Refuse to be reached from outside by everybody: it takes tokens, or a plain word that there shall be none.
+
+    Raises OperatorError. The schema has to be there.
+    """
+    if is_loopback(host) or settings.auth != "auto":
+        return
+    from storage.database import connect
+    from storage.tokens import any_token_was_made
+
+    with connect(settings.direct_url, application_name="darkroom tokens") as conn:
+        if any_token_was_made(conn):
+            return
+    raise OperatorError(
+        f"--host {host} would let everybody on the network use this service, since it has no access tokens yet:"
+        " make one with `darkroom tokens create NAME` (for `darkroom up`: start it on 127.0.0.1 first), or set"
+        " AUTH=none if a proxy in front of it asks who comes."
+    )
+
+
+def describe_access(host: str, settings: ApiSettings) -> str:
+    """One line for the operator: who is let in."""
+    from storage.database import connect
+    from storage.tokens import any_token_was_made
+
+    if settings.auth == "none":
+        return "Access: everybody who reaches it, without a token (AUTH=none)"
+    with connect(settings.direct_url, application_name="darkroom tokens") as conn:
+        if settings.auth == "tokens" or any_token_was_made(conn):
+            return "Access: with a token (`darkroom tokens list`)"
+    return f"Access: everybody on this machine, without a token ({host}); `darkroom tokens create NAME` ends that"
+
+
+def reachable(host: str) -> str:
+    """The address by which this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
 def choose_port(host: str, port: int) -> int:

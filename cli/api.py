@@ -16,13 +16,15 @@ def command(host: str, port: int) -> None:
     from gunicorn.app.base import Application
 
     import api
+    from api.settings import ApiSettings
+    from cli.address import require_tokens
     from storage.catalog import load_catalog
     from storage.migrate import check
-    from storage.settings import Settings
 
-    settings = Settings()
+    settings = ApiSettings()
     load_catalog(settings.models)
     check(settings)
+    require_tokens(host, settings)
 
     class Api(Application):  # type: ignore[misc]
         """Gunicorn without its own command line."""

@@ -17,6 +17,7 @@ COMMANDS = {
     "worker": "cli.worker",
     "courier": "cli.courier",
     "migrate": "cli.migrate",
+    "tokens": "cli.tokens",
     "webhooks": "cli.webhooks",
 }
 EXIT_OPERATOR_ERROR = 2

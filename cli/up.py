@@ -10,7 +10,7 @@ import click
 
 @click.command("up")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="One that others can reach needs a token.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cli
-from cli.address import choose_port, require_loopback, url_of
+from cli.address import choose_port, describe_access, reachable, require_public_url, require_tokens, url_of
 from cli.children import shared_environment, start_role
 from cli.data_folder import DataFolder
 from cli.embedded import StartCancelled
@@ -28,6 +28,7 @@ from cli.supervise import Role, describe_exit
 from storage.errors import OperatorError
 
 if TYPE_CHECKING:
+    from api.settings import ApiSettings
     from cli.demand_watch import DemandWatch
     from cli.workers import Workers
     from storage.catalog import Catalog
@@ -84,12 +85,12 @@ class WholeService:
 
     def _start(self) -> None:
         threading.Thread(target=_import_ahead, daemon=True).start()
-        require_loopback(self._options.host)
+        require_public_url(self._options.host, os.environ.get("PUBLIC_URL"))
         self._folder.open()
         for role in self._record.end_leftovers():
             self._log.from_role("up", f"ended the {role} process that an earlier run left behind")
         port = choose_port(self._options.host, self._options.port)
-        url = url_of(self._options.host, port)
+        url = url_of(reachable(self._options.host), port)
         self._stop.raise_if_set()
 
         self._log.line(f"Starting Darkroom, with its data in {self._folder.path}")
@@ -108,6 +109,7 @@ class WholeService:
         settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
         self._servers.wait_for_postgres(self._stages)
         self._prepare_database(settings)
+        give_way_to(self._stop, partial(require_tokens, self._options.host, settings))
         if self._servers.s3 is None:
             self._prepare_bucket(settings)
             self._start_roles(env, settings, catalog, port)
@@ -116,6 +118,7 @@ class WholeService:
             self._servers.wait_for_s3(self._stages)
             self._prepare_bucket(settings)
         self._wait_until_ready(url)
+        self._log.line(describe_access(self._options.host, settings))
         self._log.line(f"Darkroom is ready at {url}")
         self._log.dim(_example(url, catalog))
 
@@ -195,13 +198,13 @@ class WholeService:
             self._folder.close()
 
 
-def _read_settings(env: Mapping[str, str]) -> tuple[Settings, Catalog]:
+def _read_settings(env: Mapping[str, str]) -> tuple[ApiSettings, Catalog]:
     """Settings as the roles will read them. They come from the environment, so ours becomes theirs."""
+    from api.settings import ApiSettings
     from storage.catalog import load_catalog
-    from storage.settings import Settings
 
     os.environ.update(env)
-    settings = Settings()
+    settings = ApiSettings()
     return settings, load_catalog(settings.models)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from storage.errors import OperatorError, UnknownModel
 from storage.queue import queue_name_of
 
+NEVER = datetime.fromtimestamp(0, UTC)
 NAME = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"
 
 
@@ -70,6 +73,11 @@ class Model(_Part):
     def owner(self) -> str:
         return self.name.partition("/")[0]
 
+    @property
+    def version_id(self) -> str:
+        """A version that names its model too: Replicate's clients send `owner/name:version` as the version alone."""
+        return hashlib.sha256(f"{self.name}:{self.version}".encode()).hexdigest()
+
     @field_validator("name")
     @classmethod
     def _owner_and_name(cls, value: str) -> str:
@@ -85,17 +93,18 @@ class Catalog:
     """All models, by name and by alias."""
 
     models: dict[str, Model]
+    changed_at: datetime = NEVER  # of the file: what its versions are dated with
 
     def find(self, reference: str) -> Model:
-        """The model that `owner/name`, `owner/name:version` or an alias means.
+        """The model that `owner/name`, `owner/name:version`, an alias or a version by itself means.
 
         Raises UnknownModel, whose message names what there is.
         """
         name, _, version = reference.partition(":")
-        model = self.models.get(name.lower()) or self._by_alias(reference)
+        model = self.models.get(name.lower()) or self._by_alias(reference) or self._by_alias(name)
         if model is None:
-            raise UnknownModel(f"there is no model {reference!r}; this deployment serves {self.names()}")
-        if version and name.lower() in self.models and version != model.version:
+            return self._by_version(reference)
+        if version and reference not in model.aliases and version not in (model.version, model.version_id):
             raise UnknownModel(f"{model.name} has no version {version!r}; its version is {model.version!r}")
         return model
 
@@ -105,6 +114,18 @@ class Catalog:
     def _by_alias(self, reference: str) -> Model | None:
         return next((model for model in self.models.values() if reference in model.aliases), None)
 
+    def _by_version(self, version: str) -> Model:
+        """Replicate's clients cut `owner/name:version` and send what is behind the colon."""
+        models = [model for model in self.models.values() if version in (model.version, model.version_id)]
+        if not models:
+            raise UnknownModel(f"there is no model {version!r}; this deployment serves {self.names()}")
+        if len(models) > 1:
+            raise UnknownModel(
+                f"version {version!r} is one of several models ({', '.join(sorted(model.name for model in models))}): "
+                "name the model too, or take the version's id from GET /v1/models"
+            )
+        return models[0]
+
 
 def load_catalog(path: Path) -> Catalog:
     """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot).
@@ -113,6 +134,7 @@ def load_catalog(path: Path) -> Catalog:
     """
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8")).get("models", {})
+        changed_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         raise OperatorError(f"There is no catalog {path}: set MODELS (or --models) to a models.toml.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -121,7 +143,7 @@ def load_catalog(path: Path) -> Catalog:
         raise OperatorError(f'The catalog {path} has no models: add a [models."owner/name"] table.')
     models = {name: _read_model(path, name, entry) for name, entry in entries.items()}
     _refuse_ambiguous_aliases(path, models)
-    return Catalog(models)
+    return Catalog(models, changed_at)
 
 
 def _read_model(path: Path, name: str, entry: Any) -> Model:

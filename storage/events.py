@@ -1,12 +1,10 @@
-"""Telling other processes that a prediction moved: NOTIFY, and one LISTEN a process, fanned out in memory."""
+"""Telling other processes that a prediction moved: NOTIFY, and the thread that LISTENs (`storage.hub` fans it out)."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import psycopg
 import structlog
@@ -17,6 +15,7 @@ from storage.database import Connection, Row, connect
 log = structlog.get_logger(__name__)
 
 CHANNEL = "darkroom_events"
+WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began to load, or is done with it
 
 RECONNECT_AFTER_S = 0.2
 RECONNECT_AFTER_AT_MOST_S = 5.0
@@ -87,49 +86,3 @@ class Listener:
             for notification in conn.notifies(timeout=0.5):
                 self._on_notify(notification.channel, notification.payload)
             conn.execute("SELECT 1")  # a dead connection is found here, also when nothing is ever notified
-
-
-class Hub:
-    """The events of all predictions, for the requests of one process that wait for some of them."""
-
-    def __init__(self, url: str, *, name: str) -> None:
-        self._lock = threading.Lock()
-        self._waiting: dict[str, set[threading.Event]] = defaultdict(set)
-        self._listener = Listener(url, [CHANNEL], name=name, on_notify=self._wake_one, on_connect=self._wake_all)
-
-    def start(self) -> None:
-        self._listener.start()
-
-    def stop(self) -> None:
-        self._listener.stop()
-        self._wake_all()
-
-    @property
-    def is_listening(self) -> bool:
-        return self._listener.connected.is_set()
-
-    @contextmanager
-    def subscribe(self, prediction_id: str) -> Iterator[threading.Event]:
-        """An Event that is set whenever the prediction may have moved. Subscribe first, then read the row."""
-        woken = threading.Event()
-        with self._lock:
-            self._waiting[prediction_id].add(woken)
-        try:
-            yield woken
-        finally:
-            with self._lock:
-                self._waiting[prediction_id].discard(woken)
-                if not self._waiting[prediction_id]:
-                    del self._waiting[prediction_id]
-
-    def _wake_one(self, channel: str, payload: str) -> None:
-        prediction_id = json.loads(payload)["id"]
-        with self._lock:
-            for woken in self._waiting.get(prediction_id, ()):
-                woken.set()
-
-    def _wake_all(self) -> None:
-        with self._lock:
-            for waiting in self._waiting.values():
-                for woken in waiting:
-                    woken.set()

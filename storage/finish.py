@@ -20,6 +20,16 @@ from storage.wire import Wire
 
 
 @dataclass(frozen=True)
+class StoredThumbnail:
+    """The small picture beside an image, its bytes in the bucket."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    content_type: str
+
+
+@dataclass(frozen=True)
 class StoredImage:
     """A picture whose bytes are in the bucket."""
 
@@ -30,6 +40,7 @@ class StoredImage:
     width: int
     height: int
     seed: int
+    thumbnail: StoredThumbnail | None = None
 
 
 @dataclass(frozen=True)
@@ -125,25 +136,37 @@ def finish(
 
 
 def _insert_image(conn: Connection, prediction_id: str, index: int, image: StoredImage) -> None:
+    if image.thumbnail is not None:
+        _insert_object(conn, image.thumbnail)
+    _insert_object(conn, image)
     conn.execute(
         """
-        WITH object AS (
-            INSERT INTO objects (key, sha256, size_bytes, content_type)
-            VALUES (%(key)s, %(sha256)s, %(size_bytes)s, %(content_type)s)
-        )
-        INSERT INTO images (prediction_id, index, object_key, width, height, seed)
-        VALUES (%(prediction_id)s, %(index)s, %(key)s, %(width)s, %(height)s, %(seed)s)
+        INSERT INTO images (prediction_id, index, object_key, thumbnail_key, width, height, seed)
+        VALUES (%(prediction_id)s, %(index)s, %(key)s, %(thumbnail_key)s, %(width)s, %(height)s, %(seed)s)
         """,
         {
             "prediction_id": prediction_id,
             "index": index,
             "key": image.key,
-            "sha256": image.sha256,
-            "size_bytes": image.size_bytes,
-            "content_type": image.content_type,
+            "thumbnail_key": image.thumbnail.key if image.thumbnail else None,
             "width": image.width,
             "height": image.height,
             "seed": image.seed,
+        },
+    )
+
+
+def _insert_object(conn: Connection, stored: StoredImage | StoredThumbnail) -> None:
+    conn.execute(
+        """
+        INSERT INTO objects (key, sha256, size_bytes, content_type)
+        VALUES (%(key)s, %(sha256)s, %(size_bytes)s, %(content_type)s)
+        """,
+        {
+            "key": stored.key,
+            "sha256": stored.sha256,
+            "size_bytes": stored.size_bytes,
+            "content_type": stored.content_type,
         },
     )
 

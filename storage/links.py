@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
+THUMBNAIL_EXTENSION = "thumbnail.webp"
 
 
 @dataclass(frozen=True)
@@ -18,20 +19,29 @@ class Links:
     public_url: str
     keys: tuple[bytes, ...]
 
-    def of_prediction(self, prediction_id: str) -> dict[str, str]:
-        """The `urls` of a prediction."""
+    def of_prediction(self, prediction_id: str, stream_expires_at: datetime) -> dict[str, str]:
+        """The `urls` of a prediction.
+
+        Replicate's JavaScript client opens `stream` without a token, so the URL carries its own; and where the path
+        begins with /v1/files/, as Replicate's does, it makes files of what the stream says. `events` is for browsers,
+        whose EventSource and WebSocket send none either.
+        """
         get = f"{self.public_url}/v1/predictions/{prediction_id}"
-        return {"get": get, "cancel": f"{get}/cancel", "web": get}
+        stream = self._signed(f"{prediction_id}/stream", stream_expires_at)
+        events = self._signed(f"{prediction_id}/events", stream_expires_at)
+        return {"get": get, "cancel": f"{get}/cancel", "stream": stream, "events": events, "web": get}
 
     def of_image(self, prediction_id: str, index: int, extension: str, expires_at: datetime) -> str:
         """A URL that serves one image until `expires_at`; a pure function of its arguments."""
-        name = f"{prediction_id}/{index}.{extension}"
+        return self._signed(f"{prediction_id}/{index}.{extension}", expires_at)
+
+    def _signed(self, name: str, expires_at: datetime) -> str:
         expires = int(expires_at.timestamp())
         signature = _sign(self.keys[0], name, expires)
         return f"{self.public_url}/v1/files/{quote(name)}?expires={expires}&signature={signature}"
 
-    def verify_image(self, name: str, expires: str, signature: str) -> bool:
-        """Whether `name` (`{prediction_id}/{index}.{extension}`) was signed by us and has not expired."""
+    def verify(self, name: str, expires: str, signature: str) -> bool:
+        """Whether `name` (what follows /files/) was signed by us and has not expired."""
         if not expires.isascii() or not expires.isdigit() or len(expires) > 12:
             return False
         genuine = any(

@@ -18,22 +18,42 @@ def read_deliveries(
     before: str | None = None,
     prediction_id: str | None = None,
     status: str | None = None,
+    token_id: int | None = None,
 ) -> list[Row]:
-    """A page, newest first: those older than the delivery `before`. Their ids sort by time."""
+    """A page, newest first: those older than the delivery `before`. Their ids sort by time.
+
+    With a `token_id`, only those of that token's predictions.
+    """
     return conn.execute(
         """
         SELECT delivery.* FROM webhook_deliveries AS delivery
         WHERE (%(before)s::text IS NULL OR delivery.id < %(before)s)
           AND (%(prediction_id)s::text IS NULL OR delivery.prediction_id = %(prediction_id)s)
           AND (%(status)s::text IS NULL OR delivery.status = %(status)s)
+          AND (%(token_id)s::bigint IS NULL OR EXISTS (
+              SELECT FROM predictions
+              WHERE predictions.id = delivery.prediction_id AND predictions.token_id = %(token_id)s))
         ORDER BY delivery.id DESC LIMIT %(limit)s
         """,
-        {"before": before, "prediction_id": prediction_id, "status": status, "limit": limit},
+        {
+            "before": before,
+            "prediction_id": prediction_id,
+            "status": status,
+            "token_id": token_id,
+            "limit": limit,
+        },
     ).fetchall()
 
 
 def read_delivery(conn: Connection, delivery_id: str) -> Row | None:
-    return conn.execute("SELECT * FROM webhook_deliveries WHERE id = %s", (delivery_id,)).fetchone()
+    """One delivery, with the `token_id` of its prediction."""
+    return conn.execute(
+        """
+        SELECT delivery.*, predictions.token_id FROM webhook_deliveries AS delivery
+        JOIN predictions ON predictions.id = delivery.prediction_id WHERE delivery.id = %s
+        """,
+        (delivery_id,),
+    ).fetchone()
 
 
 def replay(conn: Connection, delivery_id: str) -> Row | None:

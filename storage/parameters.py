@@ -22,6 +22,7 @@ class Parameters:
     negative_prompt: str = ""
     output_format: str = "png"
     output_quality: int = 90  # of jpg and webp
+    previews: bool = False  # small pictures of the drawing, for who follows it
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,6 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from storage.database import Connection
+from storage.events import WORKERS_CHANNEL
 
 WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
 
@@ -25,15 +26,24 @@ class Presence:
 
 
 def say_alive(conn: Connection, presence: Presence) -> None:
-    """Write the worker's row, or refresh it."""
+    """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
     conn.execute(
         """
-        INSERT INTO workers (id, hostname, pid, model, device, state, error)
-        VALUES (%(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s)
-        ON CONFLICT (id) DO UPDATE
-        SET device = excluded.device, state = excluded.state, error = excluded.error, seen_at = clock_timestamp()
+        WITH before AS (
+            SELECT state FROM workers WHERE id = %(id)s
+        ), written AS (
+            INSERT INTO workers (id, hostname, pid, model, device, state, error)
+            VALUES (%(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s)
+            ON CONFLICT (id) DO UPDATE
+            SET device = excluded.device, state = excluded.state, error = excluded.error,
+                seen_at = clock_timestamp()
+        )
+        SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
+        WHERE coalesce((SELECT state FROM before), 'none') IS DISTINCT FROM %(state)s
+          AND ((SELECT state FROM before) = 'loading' OR %(state)s = 'loading')
         """,
         {
+            "channel": WORKERS_CHANNEL,
             "id": presence.id,
             "hostname": presence.hostname,
             "pid": presence.pid,

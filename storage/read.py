@@ -21,23 +21,28 @@ def read_predictions(
     limit: int,
     created_after: datetime | None = None,
     created_before: datetime | None = None,
+    token_id: int | None = None,
 ) -> list[Row]:
     """A page, newest first: those older than the position `before`, or those just newer than `after`.
 
-    A position is (created_at, id) of a prediction; at most one of the two is given.
+    A position is (created_at, id) of a prediction; at most one of the two is given. With a `token_id`, only those
+    of that token.
     """
+    owner = "true" if token_id is None else "token_id = %(token_id)s"
     order = "ASC" if after is not None else "DESC"
     rows = conn.execute(
         f"""
         SELECT * FROM predictions
-        WHERE (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s))
+        WHERE {owner}
+          AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s))
           AND (%(after_at)s::timestamptz IS NULL OR (created_at, id) > (%(after_at)s, %(after_id)s))
           AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
           AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
         ORDER BY created_at {order}, id {order}
         LIMIT %(limit)s
-        """,  # noqa: S608 (order is one of two words of ours)
+        """,  # noqa: S608 (words of ours)
         {
+            "token_id": token_id,
             "before_at": before[0] if before else None,
             "before_id": before[1] if before else None,
             "after_at": after[0] if after else None,
@@ -73,13 +78,14 @@ class StoredFile:
     content_type: str
 
 
-def read_file(conn: Connection, prediction_id: str, index: int) -> StoredFile | None:
-    """The object behind one image, or None."""
+def read_file(conn: Connection, prediction_id: str, index: int, *, thumbnail: bool = False) -> StoredFile | None:
+    """The object behind one image or its thumbnail, or None."""
     row = conn.execute(
         """
-        SELECT objects.key, objects.content_type FROM images JOIN objects ON objects.key = images.object_key
+        SELECT objects.key, objects.content_type FROM images
+        JOIN objects ON objects.key = CASE WHEN %s THEN images.thumbnail_key ELSE images.object_key END
         WHERE images.prediction_id = %s AND images.index = %s
         """,
-        (prediction_id, index),
+        (thumbnail, prediction_id, index),
     ).fetchone()
     return StoredFile(row["key"], row["content_type"]) if row else None

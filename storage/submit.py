@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from ulid import ULID
 
+from storage import idempotency, quota
 from storage.database import Connection, Row
 from storage.queue import TASK_DRAW
+from storage.quota import NO_LIMITS, Quota
 
 
 @dataclass(frozen=True)
@@ -26,46 +29,83 @@ class Submission:
     webhook_events: tuple[str, ...] = ()
     logs: str = ""
     priority: int = 0
+    token_id: int | None = None
+    quota: Quota = NO_LIMITS
+    idempotency_key: str | None = None
+    request_hash: str | None = None
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
 # One statement is one transaction and one round trip. Procrastinate's function inserts the job and notifies.
-SUBMIT = """
-WITH bell AS (
+_SUBMIT = """
+WITH {allowed},
+bell AS (
     SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
         %(queue_name)s, %(task)s, %(priority)s, NULL, NULL, jsonb_build_object('prediction_id', %(id)s::text), NULL
     )::procrastinate_job_to_defer_v1]))[1] AS id
+    FROM allowed
 )
 INSERT INTO predictions (
     id, status, model, version, queue_name, queue_job_id, priority, input, parameters, logs,
-    webhook, webhook_events, deadline_at
+    webhook, webhook_events, token_id, idempotency_key, request_hash, deadline_at
 )
 SELECT
     %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, bell.id, %(priority)s, %(input)s, %(parameters)s,
-    %(logs)s, %(webhook)s, %(webhook_events)s, clock_timestamp() + make_interval(secs => %(deadline_s)s)
+    %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s,
+    clock_timestamp() + make_interval(secs => %(deadline_s)s)
 FROM bell
 RETURNING *
 """
+SUBMIT = _SUBMIT.format(allowed=quota.UNLIMITED)
+SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS)
 
 
 def submit(conn: Connection, submission: Submission) -> Row:
-    """Write the prediction and ring its bell; when this returns, the prediction can't be lost."""
-    row = conn.execute(
-        SUBMIT,
-        {
-            "id": submission.id,
-            "task": TASK_DRAW,
-            "model": submission.model,
-            "version": submission.version,
-            "queue_name": submission.queue_name,
-            "priority": submission.priority,
-            "input": Jsonb(submission.input),
-            "parameters": Jsonb(submission.parameters),
-            "logs": submission.logs,
-            "webhook": submission.webhook,
-            "webhook_events": list(submission.webhook_events),
-            "deadline_s": submission.deadline_s,
-        },
-    ).fetchone()
-    assert row is not None
-    return row
+    """Write the prediction and ring its bell; when this returns, the prediction can't be lost.
+
+    Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
+    is not the submission's. Raises KeyReused, QuotaExceeded. To be called outside of a transaction: the statement
+    that finds the key taken is rolled back, its bell with it.
+    """
+    while True:
+        try:
+            row = _insert(conn, submission)
+            was_refused = row is None
+        except UniqueViolation as error:
+            if not idempotency.is_about_key(error):
+                raise
+            row, was_refused = None, False
+        if row is None and submission.idempotency_key is not None:
+            row = idempotency.read_by_key(
+                conn, submission.token_id, submission.idempotency_key, submission.request_hash
+            )
+        if row is not None:
+            return row
+        if was_refused:
+            raise quota.explain(conn, submission.quota, submission.token_id)
+        # The key was taken, and its prediction has been pruned since: now the key is free.
+
+
+def _insert(conn: Connection, submission: Submission) -> Row | None:
+    """The new row, or None where a limit was reached. Raises UniqueViolation where the key is taken."""
+    limited = submission.quota.limits_anything
+    values: dict[str, Any] = {
+        "id": submission.id,
+        "task": TASK_DRAW,
+        "model": submission.model,
+        "version": submission.version,
+        "queue_name": submission.queue_name,
+        "priority": submission.priority,
+        "input": Jsonb(submission.input),
+        "parameters": Jsonb(submission.parameters),
+        "logs": submission.logs,
+        "webhook": submission.webhook,
+        "webhook_events": list(submission.webhook_events),
+        "token_id": submission.token_id,
+        "idempotency_key": submission.idempotency_key,
+        "request_hash": submission.request_hash,
+        "deadline_s": submission.deadline_s,
+    }
+    if limited:
+        values |= submission.quota.parameters(submission.token_id)
+    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()

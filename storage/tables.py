@@ -11,7 +11,9 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -68,6 +70,12 @@ class Prediction(Table):
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))
 
+    # Whose it is: NULL where the API was open to everybody. No foreign key, since tokens are never deleted and
+    # its check would lock the token's row in every submit.
+    token_id: Mapped[int | None] = mapped_column(BigInteger)
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str | None]  # of route and body, where there is a key
+
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     started_at: Mapped[datetime | None]  # of the latest claim
     completed_at: Mapped[datetime | None]
@@ -99,6 +107,17 @@ class Prediction(Table):
         # What retention looks through: the ended ones that still hold data.
         Index("ix_predictions_retention", "completed_at", postgresql_where=text("NOT data_removed")),
         Index("ix_predictions_waiting", "model", "created_at", postgresql_where=text("status = 'starting'")),
+        # The list of one token, and how many of its predictions wait.
+        Index("ix_predictions_token_id_created_at_id", "token_id", "created_at", "id"),
+        Index("ix_predictions_queued", "token_id", postgresql_where=text("status = 'starting'")),
+        Index(
+            "uq_predictions_idempotency_key",
+            "token_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
     )
 
 
@@ -131,6 +150,7 @@ class Image(Table):
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(Integer, primary_key=True)  # from 0, the order of `output`
     object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+    thumbnail_key: Mapped[str | None] = mapped_column(ForeignKey("objects.key"), index=True)
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -198,6 +218,63 @@ class Worker(Table):
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     __table_args__ = (CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),)
+
+
+class Token(Table):
+    """What lets a client in. Only its digest is kept; a token is revoked, never deleted."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[str] = mapped_column(unique=True)  # SHA-256 of the whole token, hexadecimal
+    shown: Mapped[str]  # its first characters, by which people know it again
+    rate_per_minute: Mapped[int | None] = mapped_column(Integer)  # NULL: the setting; 0: no limit
+    max_queued: Mapped[int | None] = mapped_column(Integer)  # likewise
+    max_priority: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    last_used_at: Mapped[datetime | None]  # to the minute
+    revoked_at: Mapped[datetime | None]
+
+
+class RateBucket(Table):
+    """How many submits a token has left at that moment; it refills with time."""
+
+    __tablename__ = "rate_buckets"
+
+    token_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # 0: everybody
+    left: Mapped[float] = mapped_column(Double)
+    refilled_at: Mapped[datetime]
+
+
+class ModelTotals(Table):
+    """What the metrics count for a model since ever; triggers of revision 0004 add to it.
+
+    The buckets of a histogram count what is at most their bound (`storage.totals`), not added up.
+    """
+
+    __tablename__ = "model_totals"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    succeeded: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    canceled: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    lease_expiries: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    pickup_buckets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    pickup_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    drawing_buckets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    drawing_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    batch_buckets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    batch_sizes: Mapped[float] = mapped_column(Double, server_default=text("0"))
+
+
+class WebhookTotals(Table):
+    """How often each outcome of a webhook attempt was seen since ever; the same triggers add to it."""
+
+    __tablename__ = "webhook_totals"
+
+    outcome: Mapped[str] = mapped_column(primary_key=True)  # delivered, retried, failed
+    attempts: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class CompatibleRevision(Table):

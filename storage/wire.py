@@ -9,11 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from storage.database import Connection, Row
-from storage.links import EXTENSIONS, Links
+from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION, Links
 from storage.sealing import open_sealer
 from storage.settings import Settings
 from storage.signing import ensure_keys, link_keys
 from storage.states import PredictionStatus
+
+# By its deadline a prediction is over; who opens the stream a little later still hears how it ended.
+STREAM_AFTER_DEADLINE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,21 @@ class Wire:
             "completed_at": timestamp(row["completed_at"]),
             "data_removed": row["data_removed"],
             "source": row["source"],
-            "urls": self.links.of_prediction(row["id"]),
+            "urls": self.links.of_prediction(row["id"], row["deadline_at"] + STREAM_AFTER_DEADLINE),
+            "seed": row["parameters"].get("seed"),
+            "thumbnails": self._thumbnails(row, images) if shows_output else None,
         }
 
     def body(self, row: Row, images: Sequence[Row]) -> str:
         """The same as JSON text: what GET answers with and what a webhook carries, byte for byte."""
         return dump(self.prediction(row, images))
+
+    def _thumbnails(self, row: Row, images: Sequence[Row]) -> list[str | None]:
+        expires_at = row["completed_at"] + self.retention
+        return [
+            image["thumbnail_key"] and self.links.of_image(row["id"], image["index"], THUMBNAIL_EXTENSION, expires_at)
+            for image in images
+        ]
 
     def _output(self, row: Row, images: Sequence[Row]) -> list[str]:
         expires_at = row["completed_at"] + self.retention

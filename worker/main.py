@@ -89,7 +89,9 @@ class WorkerProcess:
         with self._pool.connection() as conn:
             self._wire = open_wire(settings, conn)
         self._engine: Engine = make_engine(model, device=settings.device)
-        self._publisher = Publisher(self._pool, Bucket(settings), self._wire, settings.s3_prefix)
+        self._publisher = Publisher(
+            self._pool, Bucket(settings), self._wire, settings.s3_prefix, settings.embed_parameters
+        )
         self._reports = ProgressReports(self._pool, self._wire)
         self._leases = Leases(
             settings.direct_url, stall_s=settings.stall_seconds, on_beat=self._beat, on_stall=self._on_stall

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,18 +16,17 @@ from psycopg_pool import ConnectionPool
 from storage.bucket import Bucket, BucketUnavailable
 from storage.claim import Claim
 from storage.database import Connection
-from storage.finish import Outcome, StoredImage, finish
-from storage.links import EXTENSIONS
+from storage.finish import Outcome, StoredImage, StoredThumbnail, finish
+from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION
 from storage.parameters import Parameters
 from storage.wire import Wire
+from worker.encoding import describe, encode, encode_thumbnail
 from worker.leases import ClaimLost, HeldClaim
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = structlog.get_logger(__name__)
-
-CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 
 RETRY_AFTER_S = 0.5
 RETRY_AFTER_AT_MOST_S = 5.0
@@ -44,6 +42,7 @@ class Publisher:
     bucket: Bucket
     wire: Wire
     s3_prefix: str
+    embed_parameters: bool = True
 
     def upload(self, held: HeldClaim, images: Sequence[Image], parameters: Parameters) -> list[StoredImage]:
         """Store the images under keys of this claim's own, so that nobody's published image is overwritten.
@@ -51,8 +50,10 @@ class Publisher:
         Raises ClaimLost.
         """
         stored = []
+        row = held.claim.prediction
         for index, image in enumerate(images):
-            body, content_type = encode(image, parameters)
+            text = describe(parameters, index, model=row["model"], version=row["version"])
+            body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
             key = key_of(self.s3_prefix, held.claim, index, EXTENSIONS[content_type])
             _insist(held, partial(self.bucket.put, key, body, content_type))
             stored.append(
@@ -64,9 +65,16 @@ class Publisher:
                     width=image.width,
                     height=image.height,
                     seed=parameters.seed_of(index),
+                    thumbnail=self._upload_thumbnail(held, index, image),
                 )
             )
         return stored
+
+    def _upload_thumbnail(self, held: HeldClaim, index: int, image: Image) -> StoredThumbnail:
+        body, content_type = encode_thumbnail(image)
+        key = key_of(self.s3_prefix, held.claim, index, THUMBNAIL_EXTENSION)
+        _insist(held, partial(self.bucket.put, key, body, content_type))
+        return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)
 
     def finish(self, held: HeldClaim, outcome: Outcome) -> None:
         """Commit the outcome. Raises ClaimLost where the claim was lost, also if only the fence knew it.
@@ -87,17 +95,6 @@ def key_of(s3_prefix: str, claim: Claim, index: int, extension: str) -> str:
     """`{S3_PREFIX}/predictions/{id}/{attempt}-{claim_id}/{n}.{ext}`"""
     name = f"predictions/{claim.prediction_id}/{claim.attempt}-{claim.claim_id}/{index}.{extension}"
     return f"{s3_prefix}/{name}" if s3_prefix else name
-
-
-def encode(image: Image, parameters: Parameters) -> tuple[bytes, str]:
-    """The bytes of an image in the format that was asked for, and their content type."""
-    buffer = io.BytesIO()
-    if parameters.output_format == "png":
-        image.save(buffer, "PNG", compress_level=4)  # 6, the default, takes twice as long and saves 2 %
-    else:
-        format_ = "JPEG" if parameters.output_format == "jpg" else "WEBP"
-        image.save(buffer, format_, quality=parameters.output_quality)
-    return buffer.getvalue(), CONTENT_TYPES[parameters.output_format]
 
 
 def _insist(held: HeldClaim, attempt: Callable[[], T]) -> T:

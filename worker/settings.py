@@ -18,3 +18,6 @@ class WorkerSettings(Settings):
         default=25, ge=0, description="how long SIGTERM lets a drawing go on; below the orchestrator's own limit"
     )
     poll_seconds: float = Field(default=1.0, gt=0, description="the net under LISTEN")
+    embed_parameters: bool = Field(
+        default=True, description="write prompt, seed and the other parameters into the image files"
+    )

@@ -21,7 +21,7 @@ import psutil
 
 REPOSITORY = Path(__file__).parents[2]
 READY = re.compile(r"Darkroom is ready at (http://\S+)")
-NOT_OURS = ("DATABASE_", "S3_", "PUBLIC_URL", "MODELS", "WEBHOOK_")
+NOT_OURS = ("DATABASE_", "S3_", "PUBLIC_URL", "MODELS", "WEBHOOK_", "AUTH")
 CATALOG = """
 [models."test/blank"]
 engine = "blank"

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.acceptance.running_up import RunningUp, eventually, processes_of, up
+from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
 
 
 def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder: Path) -> None:
@@ -101,11 +103,44 @@ def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104
-def test_a_host_that_others_can_reach_is_refused(folder: Path, host: str) -> None:
+def test_a_host_that_others_can_reach_needs_to_know_its_public_url(folder: Path, host: str) -> None:
     with RunningUp(folder, "--host", host) as running:
         assert running.wait_for_exit() == 2
         assert len(running.lines) == 1
-        assert "127.0.0.1" in running.lines[0]
+        assert "PUBLIC_URL" in running.lines[0]
+
+
+def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(folder: Path) -> None:
+    public = {"PUBLIC_URL": "http://192.0.2.1:8000"}
+    with RunningUp(folder, "--host", "0.0.0.0", env=public) as refused:  # noqa: S104
+        assert refused.wait_for_exit() == 2
+        assert "darkroom tokens create NAME" in refused.lines[-1]
+        assert processes_of(folder) == []
+    with up(folder) as open_:
+        assert "everybody on this machine, without a token" in open_.output
+        token = _darkroom("tokens", "create", "n8n", "--data", str(open_.data))
+        listed = _darkroom("tokens", "list", "--data", str(open_.data))
+        assert "n8n" in listed
+        assert token not in listed
+    with up(folder, "--host", "0.0.0.0", env=public) as running:  # noqa: S104
+        assert running.request("GET", "/v1/predictions")[0] == 401
+        status, page = running.request("GET", "/v1/predictions", Authorization=f"Bearer {token}")
+        assert (status, page["results"]) == (200, [])
+        assert token not in running.output
+
+
+def test_tokens_without_a_database_are_one_clear_line(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", "tokens", "list", "--data", str(folder)],
+        cwd=REPOSITORY,
+        env={name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "DATABASE_URL" in done.stderr
 
 
 def test_a_data_folder_that_cannot_be_written_is_one_clear_line(folder: Path) -> None:
@@ -244,6 +279,15 @@ def test_secrets_are_ours_alone_and_never_shown(folder: Path) -> None:
         secret = json.loads(keys.read_text())["secret_access_key"]
         assert secret not in running.output
         assert not any(secret in " ".join(each.cmdline()) for each in processes_of(folder))
+
+
+def _darkroom(*words: str) -> str:
+    """What the command says on stdout."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *words], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def _submit_patiently(running: RunningUp) -> str:

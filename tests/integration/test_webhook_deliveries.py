@@ -19,6 +19,7 @@ from storage.errors import OperatorError
 from storage.sealing import IN_THE_CLEAR, open_sealer
 from storage.settings import Settings
 from storage.signing import active_webhook_secrets, ensure_keys, link_keys, rotate_webhook_secret
+from storage.tokens import create_token
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
 from tests.making import count
@@ -188,3 +189,18 @@ def test_a_wrong_a_missing_and_a_short_secret_key_are_one_clear_line(settings: S
     refused = darkroom(settings, "rotate-secret", SECRET_KEY="w" * 8)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "wwww" not in refused.stderr
+
+
+def test_a_token_sees_and_replays_the_deliveries_of_its_own_predictions_alone(
+    client: FlaskClient, conn: Connection
+) -> None:
+    mine, others = create_token(conn, "mine"), create_token(conn, "others")
+    prediction_id = insert_prediction(conn)
+    conn.execute("UPDATE predictions SET token_id = (SELECT id FROM tokens WHERE name = 'mine')")
+    delivery_id = write(conn, URL, prediction_id=prediction_id)
+    for token, status, seen in ((mine, 200, [delivery_id]), (others, 404, [])):
+        bearer = {"Authorization": f"Bearer {token}"}
+        listed = client.get("/v1/webhook_deliveries", headers=bearer).get_json()
+        assert [each["id"] for each in listed["results"]] == seen
+        assert client.get(f"/v1/webhook_deliveries/{delivery_id}", headers=bearer).status_code == status
+        assert client.post(f"/v1/webhook_deliveries/{delivery_id}/replay", headers=bearer).status_code == status

@@ -79,7 +79,7 @@ BELL_OUTSIDE = Breakage(
         ),
         Edit(
             "storage/submit.py",
-            "    row = conn.execute(\n        SUBMIT,\n        {\n",
+            "    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()\n",
             '''\
     bell = conn.execute(
         """
@@ -89,10 +89,8 @@ BELL_OUTSIDE = Breakage(
         """,
         (submission.queue_name, TASK_DRAW, submission.priority, submission.id),
     ).fetchone()
-    row = conn.execute(
-        SUBMIT,
-        {
-            "bell_id": bell["id"],
+    values["bell_id"] = bell["id"]
+    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()
 ''',
         ),
     ),

@@ -1,0 +1,81 @@
+"""What answers look like, for the documentation; a test holds real answers against it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Urls(BaseModel):
+    """Where this prediction goes on. `stream` needs no token: it is signed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    get: str
+    cancel: str
+    web: str
+    stream: str
+
+
+class Prediction(BaseModel):
+    """Replicate's prediction object, and a webhook's body, byte for byte; `seed` and `thumbnails` are ours."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(description="26 characters that sort by time")
+    model: str
+    version: str
+    status: Literal["starting", "processing", "succeeded", "failed", "canceled"]
+    input: dict[str, Any]
+    output: list[str] | None = Field(description="signed URLs of the images, once it succeeded")
+    error: str | None
+    logs: str
+    metrics: dict[str, Any] = Field(description="times in seconds")
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    data_removed: bool
+    source: str
+    urls: Urls
+    seed: int | None
+    thumbnails: list[str | None] | None
+
+
+class PredictionPage(BaseModel):
+    """At most 100, newest first."""
+
+    next: str | None
+    previous: str | None
+    results: list[Prediction]
+
+
+class InvalidField(BaseModel):
+    field: str
+    description: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `detail` says what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    title: str
+    detail: str
+    status: int
+    type: str
+    invalid_fields: list[InvalidField] = []
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIError(BaseModel):
+    """The same in the shape that OpenAI's clients read."""
+
+    error: OpenAIErrorDetail

@@ -1,0 +1,131 @@
+"""Who asks: the token of a request, and which views need one.
+
+Every view needs a token, unless it says `@open_to_all`; a view that somebody forgets is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, g, request
+from psycopg_pool import ConnectionPool
+
+from api.errors import Problem
+from api.settings import ApiSettings
+from storage.database import Connection
+from storage.quota import Quota
+from storage.token_format import is_token
+from storage.tokens import Token, any_token_was_made, find_token
+
+# A revoked token is let in for at most this long.
+REMEMBER_S = 3.0
+REMEMBER_AT_MOST = 10_000
+
+OPEN = "darkroom_is_open_to_all"
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent the request. `token_id` is None where the API is open to everybody."""
+
+    token_id: int | None
+    quota: Quota
+    max_priority: int
+
+    def owns(self, row: dict[str, Any]) -> bool:
+        """Whether it may see and cancel that prediction: where the API is open everybody may, else its own."""
+        return self.token_id is None or row["token_id"] == self.token_id
+
+
+class Unauthorized(Problem):
+    def __init__(self, detail: str) -> None:
+        super().__init__(401, "Unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="darkroom"'})
+
+
+def open_to_all(view: View) -> View:
+    """Mark a view that needs no token: it tells nothing, or its URL is signed."""
+    setattr(view, OPEN, True)
+    return view
+
+
+def caller() -> Caller:
+    """Of this request. Only for views that need a token."""
+    found: Caller = g.caller
+    return found
+
+
+class Doorkeeper:
+    """Knows which tokens are good, and remembers it for a few seconds."""
+
+    def __init__(self, settings: ApiSettings, pool: ConnectionPool[Connection]) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, Token]] = {}
+        self._open_until = 0.0
+        self._closed = settings.auth == "tokens"
+
+    def register(self, app: Flask) -> None:
+        """Ask every request of the app for its token."""
+        app.before_request(self._check)
+
+    def is_open(self) -> bool:
+        """Whether requests need no token: by setting, or since no token was ever made."""
+        if self._settings.auth == "none":
+            return True
+        if self._closed:
+            return False
+        if time.monotonic() < self._open_until:
+            return True
+        with self._pool.connection() as conn:
+            self._closed = any_token_was_made(conn)
+        self._open_until = time.monotonic() + REMEMBER_S
+        return not self._closed
+
+    def _check(self) -> None:
+        view = current_app.view_functions.get(request.endpoint or "")
+        if view is None or getattr(view, OPEN, False) or request.method == "OPTIONS":
+            return
+        g.caller = self._everybody() if self.is_open() else self._caller_of(self._token())
+
+    def _everybody(self) -> Caller:
+        return Caller(None, Quota(self._settings.rate_limit_per_minute, self._settings.max_queued), max_priority=100)
+
+    def _caller_of(self, token: Token) -> Caller:
+        settings = self._settings
+        return Caller(
+            token.id,
+            Quota(
+                settings.rate_limit_per_minute if token.rate_per_minute is None else token.rate_per_minute,
+                settings.max_queued if token.max_queued is None else token.max_queued,
+            ),
+            token.max_priority,
+        )
+
+    def _token(self) -> Token:
+        scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
+        text = text.strip()
+        if scheme.lower() not in ("bearer", "token") or not text:
+            raise Unauthorized("send a token: `Authorization: Bearer dr_…`; `darkroom tokens create` makes one")
+        if not is_token(text):
+            raise Unauthorized("that is no token of Darkroom, or it is incomplete: compare it with what was made")
+        now = time.monotonic()
+        remembered = self._known.get(text)
+        if remembered is not None and now < remembered[0]:
+            return remembered[1]
+        with self._pool.connection() as conn:
+            found = find_token(conn, text)
+        with self._lock:
+            if found is None:
+                self._known.pop(text, None)
+                raise Unauthorized("this token was revoked or replaced, or belongs to another deployment")
+            if len(self._known) >= REMEMBER_AT_MOST:
+                self._known.clear()
+            self._known[text] = (now + REMEMBER_S, found)
+        return found

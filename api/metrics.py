@@ -1,0 +1,171 @@
+"""`/metrics` for Prometheus: what the deployment did, read from Postgres, and what this API process does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import psycopg
+from flask import Blueprint, Flask, Response, current_app, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from psycopg_pool import PoolTimeout
+
+from api.services import Services
+from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
+
+blueprint = Blueprint("metrics", __name__)
+
+KEY = "darkroom-metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Several scrapers, or an impatient one, cost Postgres no more than this.
+READ_EVERY_S = 5.0
+TERMINAL = ("succeeded", "failed", "canceled")
+
+
+class Metrics:
+    """Those of one app."""
+
+    def __init__(self, services: Services) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(DeploymentCollector(services))
+        self.requests = Counter(
+            "darkroom_http_requests", "Requests answered", ("method", "route", "status"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "darkroom_http_request_seconds",
+            "Until the answer began; `Prefer: wait` included",
+            ("route",),
+            registry=self.registry,
+        )
+        self.bucket_errors = Counter(
+            "darkroom_s3_errors", "Requests that failed since the bucket did", registry=self.registry
+        )
+
+
+def register(app: Flask, services: Services) -> None:
+    """Count every request of the app from now on."""
+    metrics = Metrics(services)
+    app.extensions[KEY] = metrics
+
+    @app.before_request
+    def start_clock() -> None:
+        g.began_at = time.monotonic()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        # The rule, not the path: an id in a label would make a series of every prediction.
+        route = request.url_rule.rule if request.url_rule else "none"
+        metrics.requests.labels(request.method, route, str(response.status_code)).inc()
+        if (began_at := g.get("began_at")) is not None:
+            metrics.request_seconds.labels(route).observe(time.monotonic() - began_at)
+        return response
+
+
+def count_bucket_error() -> None:
+    """The bucket failed the request that is being answered."""
+    metrics: Metrics = current_app.extensions[KEY]
+    metrics.bucket_errors.inc()
+
+
+@blueprint.get("/metrics")
+def get() -> Response:
+    metrics: Metrics = current_app.extensions[KEY]
+    return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE)
+
+
+class DeploymentCollector(Collector):
+    """Reads Postgres at most every few seconds; without Postgres it says so, and no old numbers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._totals: Totals | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            if time.monotonic() - self._read_at > READ_EVERY_S:
+                self._totals = self._read()
+                self._read_at = time.monotonic()
+            totals = self._totals
+        here = self._services
+        yield GaugeMetricFamily("darkroom_database_up", "Whether Postgres answered", int(totals is not None))
+        yield GaugeMetricFamily(
+            "darkroom_listener_up", "Whether this API process hears events", int(here.hub.is_listening)
+        )
+        if totals is not None:
+            yield from _of_queues(totals, here.catalog.models)
+            yield from _of_models(totals)
+            yield from _of_webhooks(totals)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: registering must not ask Postgres."""
+        return iter(())
+
+    def _read(self) -> Totals | None:
+        try:
+            with self._services.pool.connection(timeout=2) as conn:
+                return read_totals(conn)
+        except (psycopg.Error, PoolTimeout):
+            return None
+
+
+def _of_queues(totals: Totals, models: Iterable[str]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("darkroom_queue_depth", "Predictions that wait", labels=["model"])
+    oldest = GaugeMetricFamily("darkroom_queue_oldest_seconds", "How long the oldest has waited", labels=["model"])
+    drawing = GaugeMetricFamily("darkroom_predictions_processing", "Predictions being drawn", labels=["model"])
+    by_model = {row["model"]: row for row in totals.queues}
+    for model in sorted({*models, *by_model}):
+        row = by_model.get(model, {})
+        waiting.add_metric([model], row.get("waiting", 0))
+        oldest.add_metric([model], row.get("oldest_s", 0.0))
+        drawing.add_metric([model], row.get("processing", 0))
+    yield from (waiting, oldest, drawing)
+    workers = GaugeMetricFamily("darkroom_workers", "Worker processes", labels=["model", "state"])
+    for row in totals.workers:
+        workers.add_metric([row["model"], row["state"]], row["n"])
+    yield workers
+
+
+def _of_models(totals: Totals) -> Iterator[Metric]:
+    ended = CounterMetricFamily("darkroom_predictions", "Predictions that ended", labels=["model", "status"])
+    expiries = CounterMetricFamily(
+        "darkroom_lease_expiries", "Predictions taken back from a worker that was gone", labels=["model"]
+    )
+    pickup = HistogramMetricFamily("darkroom_pickup_seconds", "From submit to the first claim", labels=["model"])
+    drawing = HistogramMetricFamily("darkroom_drawing_seconds", "From the claim to the result", labels=["model"])
+    batches = HistogramMetricFamily("darkroom_batch_size", "Images drawn together", labels=["model"])
+    for row in totals.models:
+        model = row["model"]
+        for status in TERMINAL:
+            ended.add_metric([model, status], row[status])
+        expiries.add_metric([model], row["lease_expiries"])
+        pickup.add_metric([model], _cumulative(SECONDS_BOUNDS, row["pickup_buckets"]), row["pickup_seconds"])
+        drawing.add_metric([model], _cumulative(SECONDS_BOUNDS, row["drawing_buckets"]), row["drawing_seconds"])
+        batches.add_metric([model], _cumulative(BATCH_BOUNDS, row["batch_buckets"]), row["batch_sizes"])
+    yield from (ended, expiries, pickup, drawing, batches)
+
+
+def _of_webhooks(totals: Totals) -> Iterator[Metric]:
+    attempts = CounterMetricFamily("darkroom_webhook_attempts", "Webhook attempts", labels=["outcome"])
+    for outcome in ("delivered", "retried", "failed"):
+        attempts.add_metric([outcome], totals.webhook_attempts.get(outcome, 0))
+    yield attempts
+    yield GaugeMetricFamily("darkroom_webhooks_pending", "Deliveries not yet made", totals.webhooks_pending)
+    yield GaugeMetricFamily(
+        "darkroom_webhooks_overdue_seconds", "How long the oldest has been due", totals.webhooks_overdue_s
+    )
+
+
+def _cumulative(bounds: Sequence[float], buckets: Sequence[int]) -> list[tuple[str, float]]:
+    """Prometheus wants each bucket to hold all that is at most its bound."""
+    names = [*(str(bound) for bound in bounds), "+Inf"]
+    total, pairs = 0, []
+    for name, count in zip(names, buckets, strict=True):
+        total += count
+        pairs.append((name, float(total)))
+    return pairs

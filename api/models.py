@@ -1,0 +1,90 @@
+"""The catalog, as Replicate's clients and as OpenAI's read it: both shapes fit in one object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from api.errors import NotFound
+from api.model_schema import COG_VERSION, openapi_schema
+from api.services import services
+from storage.catalog import Model
+from storage.errors import UnknownModel
+from storage.wire import dump, timestamp
+
+blueprint = Blueprint("models", __name__)
+
+
+@blueprint.get("/models")
+def list_() -> Response:
+    """`results` is what Replicate's clients read, `data` what OpenAI's do."""
+    found = [_model(model) for model in services().catalog.models.values()]
+    return _answer({"object": "list", "data": found, "next": None, "previous": None, "results": found})
+
+
+@blueprint.get("/models/<alias>")
+def get_alias(alias: str) -> Response:
+    """OpenAI's `models.retrieve("dall-e-3")`."""
+    return _answer(_model(_find(alias)) | {"id": alias})
+
+
+@blueprint.get("/models/<owner>/<name>")
+def get(owner: str, name: str) -> Response:
+    return _answer(_model(_find(f"{owner}/{name}")))
+
+
+@blueprint.get("/models/<owner>/<name>/versions")
+def versions(owner: str, name: str) -> Response:
+    return _answer({"next": None, "previous": None, "results": [_version(_find(f"{owner}/{name}"))]})
+
+
+@blueprint.get("/models/<owner>/<name>/versions/<version>")
+def get_version(owner: str, name: str, version: str) -> Response:
+    return _answer(_version(_find(f"{owner}/{name}:{version}")))
+
+
+def _find(reference: str) -> Model:
+    try:
+        return services().catalog.find(reference)
+    except UnknownModel as error:
+        raise NotFound(str(error)) from None
+
+
+def _model(model: Model) -> dict[str, Any]:
+    public_url = services().settings.public_url
+    return {
+        "url": f"{public_url}/v1/models/{model.name}",
+        "owner": model.owner,
+        "name": model.name.partition("/")[2],
+        "description": model.description,
+        "visibility": "private",
+        "github_url": None,
+        "paper_url": None,
+        "license_url": None,
+        "run_count": 0,
+        "cover_image_url": None,
+        "default_example": None,
+        "is_official": False,
+        "latest_version": _version(model),
+        # OpenAI's:
+        "id": model.name,
+        "object": "model",
+        "created": int(services().catalog.changed_at.timestamp()),
+        "owned_by": model.owner,
+        "aliases": list(model.aliases),
+    }
+
+
+def _version(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.version_id,
+        "version": model.version,
+        "created_at": timestamp(services().catalog.changed_at),
+        "cog_version": COG_VERSION,
+        "openapi_schema": openapi_schema(model),
+    }
+
+
+def _answer(body: dict[str, Any]) -> Response:
+    return Response(dump(body), content_type="application/json")

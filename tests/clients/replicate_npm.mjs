@@ -1,0 +1,82 @@
+// Every way in which the unmodified client is used; prints what it got as JSON.
+import Replicate, { parseProgressFromLogs, validateWebhook } from "replicate";
+
+const replicate = new Replicate({ auth: "r8_any", baseUrl: process.env.BASE_URL });
+const input = { prompt: "a red circle", seed: 7 };
+const model = "darkroom/blank";
+
+async function statusOf(promise) {
+  try {
+    await promise;
+    return null;
+  } catch (error) {
+    return error.response ? error.response.status : String(error);
+  }
+}
+
+if (process.argv[2] === "validate") {
+  const [body, headers] = [process.argv[3], JSON.parse(process.argv[4])];
+  const secret = await replicate.webhooks.default.secret.get();
+  const check = (text) => validateWebhook({ headers, body: text }, secret.key);
+  console.log(
+    JSON.stringify({ genuine: await check(body), tampered: await check(body.replace("succeeded", "failed")) }),
+  );
+  process.exit(0);
+}
+
+const said = {};
+said.run = await replicate.run(model, { input });
+const found = await replicate.models.get("darkroom", "blank");
+said.run_by_version = (await replicate.run(`${model}:${found.latest_version.id}`, { input })).length;
+
+const statuses = [];
+const progress = [];
+await replicate.run("darkroom/slow", { input, wait: { mode: "poll", interval: 100 } }, (prediction) => {
+  statuses.push(prediction.status);
+  const parsed = parseProgressFromLogs(prediction);
+  if (parsed) progress.push(parsed.percentage);
+});
+said.polled = { statuses, progress };
+
+const events = [];
+for await (const { event, data } of replicate.stream("darkroom/slow", { input })) {
+  events.push(event);
+  if (event === "output") {
+    const blob = await data.blob();
+    said.stream = { bytes: blob.size, type: blob.type };
+  }
+}
+said.stream = { ...said.stream, events };
+
+const created = await replicate.predictions.create({ model: "darkroom/nobody", input });
+said.created = created.status;
+said.canceled = (await replicate.predictions.cancel(created.id)).status;
+said.read = (await replicate.predictions.get(created.id)).status;
+
+await Promise.all(
+  Array.from({ length: 101 }, () => replicate.predictions.create({ model: "darkroom/nobody", input })),
+);
+const ids = [];
+said.pages = 0;
+for await (const page of replicate.paginate(replicate.predictions.list)) {
+  said.pages += 1;
+  ids.push(...page.map((prediction) => prediction.id));
+}
+said.listed = ids.length;
+said.distinct = new Set(ids).size;
+
+said.models = (await replicate.models.list()).results.length;
+said.model = `${found.owner}/${found.name}`;
+said.versions = (await replicate.models.versions.list("darkroom", "blank")).results.length;
+said.account = (await replicate.accounts.current()).username;
+said.errors = {
+  missing: await statusOf(replicate.predictions.get("nothing")),
+  invalid: await statusOf(replicate.run(model, { input: { prompt: "x", width: 65 } })),
+};
+await replicate.predictions.create({
+  model,
+  input,
+  webhook: process.env.RECEIVER,
+  webhook_events_filter: ["completed"],
+});
+console.log(JSON.stringify(said));

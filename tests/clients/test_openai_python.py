@@ -1,0 +1,172 @@
+"""`openai`, as it is installed from PyPI, against the running service."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import openai
+import pytest
+import requests
+from openai import OpenAI
+from PIL import Image
+
+from storage.database import connect
+from storage.progress import notify_preview, notify_step
+from tests.serving import Service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[OpenAI]:
+    with OpenAI(api_key="any", base_url=f"{service.url}/v1", max_retries=0) as opened:
+        yield opened
+
+
+def picture(base64_text: str | None) -> Image.Image:
+    assert base64_text is not None
+    return Image.open(io.BytesIO(base64.b64decode(base64_text)))
+
+
+def test_generate_gives_a_url_that_serves_the_picture(client: OpenAI) -> None:
+    answer = client.images.generate(model="dall-e-3", prompt="a red circle", size="128x64")
+    assert answer.data is not None
+    assert answer.data[0].url is not None
+    assert Image.open(io.BytesIO(requests.get(answer.data[0].url, timeout=30).content)).size == (128, 64)
+    assert answer.created > 0
+
+
+@pytest.mark.parametrize(("format_", "is_"), [("png", "PNG"), ("jpeg", "JPEG"), ("webp", "WEBP")])
+def test_generate_base64_in_each_format(client: OpenAI, format_: Literal["png", "jpeg", "webp"], is_: str) -> None:
+    answer = client.images.generate(
+        model="darkroom/blank",
+        prompt="a red circle",
+        n=2,
+        response_format="b64_json",
+        output_format=format_,
+        output_compression=50,
+        size="auto",
+        quality="high",
+        user="me",
+        background="opaque",
+        moderation="low",
+    )
+    assert answer.data is not None
+    assert [(picture(image.b64_json).format, picture(image.b64_json).size) for image in answer.data] == [
+        (is_, (64, 64))
+    ] * 2
+    assert answer.output_format == format_
+
+
+def test_the_first_model_of_the_catalog_is_the_default(client: OpenAI) -> None:
+    answer = client.images.generate(prompt="a red circle", extra_body={"seed": 7})
+    assert answer.data
+    assert len(answer.data) == 1
+
+
+def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
+    webp = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(webp, "WEBP")
+    over = threading.Event()
+
+    def preview() -> None:
+        """The blank engine shows no previews; this stands for an engine that does."""
+        with connect(service.settings.database_url, application_name="test") as conn:
+            while not over.wait(0.1):
+                row = conn.execute("SELECT id FROM predictions WHERE status = 'processing'").fetchone()
+                if row is not None:
+                    notify_step(conn, row["id"], 7, 8)
+                    notify_preview(conn, row["id"], webp.getvalue())
+
+    previews = threading.Thread(target=preview)
+    previews.start()
+    try:
+        events = list(
+            client.images.generate(model="darkroom/slow", prompt="a red circle", stream=True, partial_images=2)
+        )
+    finally:
+        over.set()
+        previews.join()
+    assert [event.type for event in events] == [
+        "image_generation.partial_image",
+        "image_generation.partial_image",
+        "image_generation.completed",
+    ]
+    assert events[0].type == "image_generation.partial_image"
+    assert events[0].partial_image_index == 0
+    assert picture(events[0].b64_json).size == (16, 16)
+    assert picture(events[-1].b64_json).size == (64, 64)
+
+
+def test_a_stream_without_partial_images_is_one_event(client: OpenAI) -> None:
+    events = list(client.images.generate(model="gpt-image-1", prompt="a red circle", stream=True))
+    assert [event.type for event in events] == ["image_generation.completed"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameter"),
+    [
+        ({"size": "65x64"}, "size"),
+        ({"size": "big"}, "size"),
+        ({"size": "9999999x64"}, "size"),
+        ({"n": 5}, "n"),
+        ({"n": 0}, "n"),
+        ({"response_format": "gif"}, "response_format"),
+        ({"output_compression": 101}, "output_compression"),
+        ({"prompt": ""}, None),
+        ({"prompt": "x" * 5000}, "prompt"),
+    ],
+)
+def test_what_is_wrong_is_named_as_openai_names_it(client: OpenAI, asked: dict[str, Any], parameter: str) -> None:
+    request: dict[str, Any] = {"model": "darkroom/blank", "prompt": "a red circle"} | asked
+    if parameter is None:  # an empty prompt is a prompt
+        assert client.images.generate(**request).data
+        return
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(**request)
+    assert refused.value.param == parameter
+    assert refused.value.type == "invalid_request_error"
+
+
+def test_an_unknown_model_is_not_found(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.images.generate(model="dall-e-99", prompt="a red circle")
+    assert refused.value.code == "model_not_found"
+    assert "darkroom/blank" in refused.value.message
+
+
+def test_a_prediction_that_is_canceled_is_an_error_and_not_repeated(service: Service) -> None:
+    with OpenAI(api_key="any", base_url=f"{service.url}/v1") as client:  # with its own retries
+        errors: list[Exception] = []
+
+        def generate() -> None:
+            try:
+                client.images.generate(model="darkroom/nobody", prompt="cancel me")
+            except openai.APIStatusError as error:
+                errors.append(error)
+
+        waiting = threading.Thread(target=generate)
+        waiting.start()
+        url = f"{service.url}/v1/predictions"
+        mine: list[str] = []
+        give_up_at = time.monotonic() + 60
+        while not mine:
+            listed = requests.get(url, timeout=30).json()["results"]
+            mine = [row["id"] for row in listed if row["input"].get("prompt") == "cancel me"]
+            assert time.monotonic() < give_up_at
+        requests.post(f"{url}/{mine[0]}/cancel", timeout=30)
+        waiting.join(60)
+    assert [type(error) for error in errors] == [openai.ConflictError]
+    listed = requests.get(url, timeout=30).json()["results"]
+    assert sum(row["input"].get("prompt") == "cancel me" for row in listed) == 1
+
+
+def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["darkroom/blank", "darkroom/slow", "darkroom/nobody"]
+    assert client.models.retrieve("dall-e-3").owned_by == "darkroom"
+    assert client.models.retrieve("darkroom/blank").id == "darkroom/blank"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-7")

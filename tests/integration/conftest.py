@@ -1,0 +1,37 @@
+"""The API in this process, on the real Postgres and the real S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.settings import ApiSettings
+from tests.api_app import CATALOG, serving
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Path:
+    """A catalog of two models that need no weights."""
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG)
+    return path
+
+
+@pytest.fixture
+def api_settings(settings: ApiSettings, catalog: Path) -> ApiSettings:
+    return settings.model_copy(update={"models": catalog})
+
+
+@pytest.fixture
+def app(api_settings: ApiSettings) -> Iterator[Flask]:
+    with serving(api_settings) as app:
+        yield app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

@@ -1,0 +1,113 @@
+"""Requests that schemathesis makes up from the OpenAPI document, right ones and wrong ones.
+
+No 5xx, no status that is not documented, no right request refused, no wrong one accepted, no traceback.
+`GENERATED_REQUESTS=20000` is the long form; `make test` sends about 1,000.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase, given, seed
+from hypothesis import settings as hypothesis_settings
+from schemathesis import GenerationMode
+
+from api.operations import OPERATIONS, Operation
+from tests.integration.test_api_openapi import validator
+
+REQUESTS = int(os.environ.get("GENERATED_REQUESTS", "1000"))
+SENT = [each for each in OPERATIONS if each.path != "/v1/images/generations"]  # that one waits for its picture
+# What a schema can't say: fields that have to fit each other, and names that have to resolve.
+BETWEEN_FIELDS = {
+    "model",
+    "version",
+    "input.width",
+    "input.height",
+    "input.aspect_ratio",
+    "webhook",
+    "cursor",
+    "Idempotency-Key",
+}
+ROUTED_ELSEWHERE = {404, 405, 308}  # a path parameter such as ".." or "a/b" is another route
+
+
+@pytest.mark.timeout(3600 if REQUESTS > 1000 else 300)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+def test_generated_requests_are_answered_as_documented(app: Flask, mode: GenerationMode) -> None:
+    client = app.test_client()
+    document = client.get("/openapi.json").get_json()
+    schema = schemathesis.openapi.from_dict(document)
+    bodies = [each for each in SENT if each.body is not None]
+    for operation in SENT:
+        # Half of all requests carry a body: that is where most can go wrong.
+        share = 0.25 / len(bodies) if operation in bodies else 0.25 / (len(SENT) - len(bodies))
+        _send(client, document, schema, operation, mode, count=max(5, round(REQUESTS * share)))
+
+
+def _send(
+    client: FlaskClient,
+    document: dict[str, Any],
+    schema: Any,
+    operation: Operation,
+    mode: GenerationMode,
+    *,
+    count: int,
+) -> None:
+    described = document["paths"][operation.path][operation.method]
+    request_schema = validator(document, operation.body.__name__) if operation.body else None
+    if mode is GenerationMode.NEGATIVE and not (described["parameters"] or operation.body):
+        return
+
+    @seed(count)
+    @hypothesis_settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=schema[operation.path][operation.method.upper()].as_strategy(generation_mode=mode))
+    def check(case: Any) -> None:
+        headers = {name: value for name, value in (case.headers or {}).items() if name != "Prefer"}  # would wait
+        body = _without_lookups(case.body) if operation.body else None
+        sent = body if isinstance(body, bytes) else json.dumps(body, default=lambda _: None).encode()
+        answer = client.open(
+            case.formatted_path,
+            method=operation.method.upper(),
+            query_string=case.query or None,
+            headers={name: value for name, value in headers.items() if _fits_a_header(value)},
+            data=sent if operation.body else None,
+            content_type="application/json" if operation.body else None,
+        )
+        about = f"{case.method} {case.formatted_path} {headers} {case.query} {body}: {answer.status_code}"
+        assert answer.status_code < 500, f"{about} {answer.text}"
+        assert "Traceback" not in answer.text, about
+        assert str(answer.status_code) in described["responses"] or answer.status_code in ROUTED_ELSEWHERE, about
+        if request_schema is None:
+            return
+        is_valid = not isinstance(body, bytes) and request_schema.is_valid(json.loads(sent))
+        if answer.status_code < 300:
+            assert is_valid, f"accepted: {about}"
+            validator(document, "Prediction").validate(answer.get_json())
+        if mode is GenerationMode.POSITIVE and is_valid and answer.status_code == 422:
+            field = answer.get_json()["invalid_fields"][0]["field"]
+            assert field in BETWEEN_FIELDS, f"refused: {about} {answer.text}"
+
+    check()
+
+
+def _without_lookups(body: Any) -> Any:
+    """No name servers are asked in tests."""
+    if isinstance(body, dict) and isinstance(body.get("webhook"), str):
+        return body | {"webhook": "http://127.0.0.1:9/"}
+    return body
+
+
+def _fits_a_header(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()

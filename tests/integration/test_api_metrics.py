@@ -1,0 +1,146 @@
+"""`/metrics`: what was counted, by whichever process, and what is waiting now."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from api import metrics
+from api.settings import ApiSettings
+from storage.claim import hand_back
+from storage.database import Connection, connect
+from storage.finish import Canceled, Failed, finish
+from storage.rescue import rescue_once
+from storage.wire import Wire
+from tests.api_app import MODEL, post, problem, serving
+from tests.making import claim_one, expire_lease, submit_one, succeeded
+
+
+@pytest.fixture(autouse=True)
+def _read_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "READ_EVERY_S", -1.0)
+
+
+def read(client: FlaskClient) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and the values of its labels."""
+    text = client.get("/metrics").text
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_what_waits_and_what_is_drawn_is_seen_by_model(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+    for _ in range(3):
+        submit_one(conn)
+    conn.execute("UPDATE predictions SET created_at = created_at - interval '100 s'")
+    assert claim_one(conn, wire)
+    seen = read(client)
+    assert seen["darkroom_queue_depth", MODEL] == 2
+    assert 100 <= seen["darkroom_queue_oldest_seconds", MODEL] < 160
+    assert seen["darkroom_predictions_processing", MODEL] == 1
+    assert seen["darkroom_queue_depth", "darkroom/other"] == 0
+    assert seen["darkroom_pickup_seconds_count", MODEL] == 1
+    assert seen["darkroom_pickup_seconds_sum", MODEL] >= 100
+    assert seen["darkroom_pickup_seconds_bucket", "60.0", MODEL] == 0
+    assert seen["darkroom_pickup_seconds_bucket", "300.0", MODEL] == 1
+
+
+def test_every_end_is_counted_once_and_stays_when_predictions_are_pruned(
+    client: FlaskClient, conn: Connection, wire: Wire
+) -> None:
+    for outcome in ("succeeded", "failed", "canceled", "succeeded"):
+        made = submit_one(conn)
+        if outcome == "canceled":
+            finish(conn, wire, made["id"], Canceled())
+            continue
+        claimed = claim_one(conn, wire)
+        assert claimed is not None
+        result = succeeded(claimed) if outcome == "succeeded" else Failed("no")
+        if outcome == "succeeded":
+            result.metrics["batch_size"] = 4
+        finish(conn, wire, claimed.prediction_id, result, claim_id=claimed.claim_id)
+        assert finish(conn, wire, claimed.prediction_id, result, claim_id=claimed.claim_id) is None
+    conn.execute("DELETE FROM predictions")
+    seen = read(client)
+    assert seen["darkroom_predictions_total", MODEL, "succeeded"] == 2
+    assert seen["darkroom_predictions_total", MODEL, "failed"] == 1
+    assert seen["darkroom_predictions_total", MODEL, "canceled"] == 1
+    assert seen["darkroom_drawing_seconds_count", MODEL] == 2
+    assert seen["darkroom_batch_size_bucket", "2.0", MODEL] == 0
+    assert seen["darkroom_batch_size_bucket", "4.0", MODEL] == 2
+    assert seen["darkroom_batch_size_sum", MODEL] == 8
+
+
+def test_a_lease_that_expired_is_counted_and_one_handed_back_is_not(
+    client: FlaskClient, conn: Connection, wire: Wire
+) -> None:
+    submit_one(conn)
+    claimed = claim_one(conn, wire)
+    assert claimed is not None
+    hand_back(conn, wire, claimed.prediction_id, claimed.claim_id)
+    assert claim_one(conn, wire) is not None
+    expire_lease(conn, claimed.prediction_id)
+    rescue_once(conn, wire, expire=True)
+    seen = read(client)
+    assert seen["darkroom_lease_expiries_total", MODEL] == 1
+    assert seen["darkroom_pickup_seconds_count", MODEL] == 1  # the first claim alone
+
+
+def test_a_transaction_that_hangs_in_the_middle_holds_up_no_other_of_its_model(
+    settings: ApiSettings, conn: Connection, wire: Wire
+) -> None:
+    first, second = submit_one(conn), submit_one(conn)
+    with connect(settings.database_url, application_name="test") as stopped, stopped.transaction():
+        finish(stopped, wire, first["id"], Canceled())
+        conn.execute("SET statement_timeout = '5s'")
+        assert finish(conn, wire, second["id"], Canceled()) is not None
+
+
+def test_webhook_attempts_are_counted_by_outcome(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+    for _ in range(3):
+        finish(conn, wire, submit_one(conn)["id"], Canceled())
+    ids = [row["id"] for row in conn.execute("SELECT id FROM webhook_deliveries ORDER BY id")]
+    change = "UPDATE webhook_deliveries SET attempts = attempts + 1, status = %s WHERE id = %s"
+    conn.execute(change, ("delivered", ids[0]))
+    conn.execute(change, ("pending", ids[1]))
+    conn.execute(change, ("failed", ids[1]))
+    seen = read(client)
+    assert seen["darkroom_webhook_attempts_total", "delivered"] == 1
+    assert seen["darkroom_webhook_attempts_total", "retried"] == 1
+    assert seen["darkroom_webhook_attempts_total", "failed"] == 1
+    assert seen["darkroom_webhooks_pending",] == 1
+
+
+def test_requests_are_counted_by_rule_and_not_by_path(client: FlaskClient) -> None:
+    post(client)
+    for name in ("a", "b"):
+        client.get(f"/v1/predictions/{name}")
+    seen = read(client)
+    assert seen["darkroom_http_requests_total", "POST", "/v1/predictions", "201"] == 1
+    assert seen["darkroom_http_requests_total", "GET", "/v1/predictions/<prediction_id>", "404"] == 2
+
+
+def test_without_postgres_the_metrics_say_so(app: Flask, conn: Connection) -> None:
+    conn.execute("ALTER TABLE model_totals RENAME TO moved")
+    seen = read(app.test_client())
+    assert seen["darkroom_database_up",] == 0
+    assert ("darkroom_queue_depth", MODEL) not in seen
+
+
+def test_a_bucket_that_fails_requests_is_counted(api_settings: ApiSettings, conn: Connection, wire: Wire) -> None:
+    submit_one(conn)
+    claimed = claim_one(conn, wire)
+    assert claimed is not None
+    row = finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    assert row is not None
+    with serving(api_settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})) as app:
+        client = app.test_client()
+        url = client.get(f"/v1/predictions/{row['id']}").get_json()["output"][0]
+        answer = client.get(url.removeprefix("http://127.0.0.1:8000"))
+        problem(answer, 503)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert read(client)["darkroom_s3_errors_total",] == 1

@@ -1,0 +1,89 @@
+"""The documentation: complete, true to what answers look like, and served without anything from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import jsonschema_rs
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.operations import OPERATIONS
+from storage.database import Connection
+from storage.finish import finish
+from storage.wire import Wire
+from tests.api_app import post, submit
+from tests.making import claim_one, succeeded
+
+NOT_DOCUMENTED = {"/", "/docs", "/openapi.json"}  # pages for people, and the document itself
+
+
+def test_every_route_is_documented_and_every_documented_one_is_there(app: Flask) -> None:
+    routes = {
+        (method.lower(), re.sub(r"<([^>]+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule not in NOT_DOCUMENTED
+    }
+    documented = {(each.method, each.path) for each in OPERATIONS}
+    at_the_root = {(method, f"/v1{path}") for method, path in routes if not path.startswith("/v1")}
+    assert documented - routes == set()
+    assert {each for each in routes if each[1].startswith("/v1")} - documented == set()
+    assert at_the_root - documented == {("get", f"/v1{each}") for each in ("/healthz", "/readyz", "/metrics")}
+
+
+def test_which_routes_need_no_token_is_told_as_it_is(app: Flask) -> None:
+    from api.auth import OPEN
+
+    views = {
+        re.sub(r"<([^>]+)>", r"{\1}", rule.rule): app.view_functions[rule.endpoint] for rule in app.url_map.iter_rules()
+    }
+    assert all(each.is_open == hasattr(views[each.path], OPEN) for each in OPERATIONS)
+
+
+def test_real_answers_are_as_documented(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+    document = client.get("/openapi.json").get_json()
+    submit(client)
+    claimed = claim_one(conn, wire)
+    assert claimed is not None
+    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    validator(document, "Prediction").validate(client.get(f"/v1/predictions/{claimed.prediction_id}").get_json())
+    validator(document, "PredictionPage").validate(client.get("/v1/predictions").get_json())
+    validator(document, "ProblemDocument").validate(post(client, input={}).get_json())
+
+
+def test_every_example_works_as_it_stands(client: FlaskClient) -> None:
+    document = client.get("/openapi.json").get_json()
+    for path in ("/v1/predictions", "/v1/models/{owner}/{name}/predictions"):
+        operation = document["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        for parameter in operation["parameters"]:
+            path = path.replace(f"{{{parameter['name']}}}", str(parameter.get("example")))
+        assert client.post(path, json=example).status_code == 201
+
+
+def test_the_limits_of_the_models_are_in_the_document(client: FlaskClient) -> None:
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    inputs = schemas["Input.darkroom.blank"]["properties"]
+    assert inputs["prompt"]["maxLength"] == 100
+    width = inputs["width"]["anyOf"][0]
+    assert (width["minimum"], width["maximum"], width["multipleOf"]) == (64, 512, 16)
+    assert "dall-e-3" in schemas["PredictionRequest"]["properties"]["model"]["anyOf"][0]["enum"]
+
+
+def test_the_page_loads_nothing_and_names_every_operation(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert not re.search(r"<script|src=|<link|@import|url\(", page.text)
+    for each in OPERATIONS:
+        assert each.path in page.text
+    assert "multiples of 16" in page.text
+    assert "&lt;" not in page.text.split("</style>")[1]
+
+
+def validator(document: dict[str, Any], name: str) -> jsonschema_rs.Draft202012Validator:
+    text = json.dumps(document["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
+    return jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": json.loads(text)})

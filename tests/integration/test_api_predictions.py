@@ -1,0 +1,252 @@
+"""Replicate's routes as a client meets them: create, get, list, cancel, and every kind of wrong request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask.testing import FlaskClient
+from ulid import ULID
+
+from api.predictions import PAGE
+from storage.database import Connection
+from storage.wire import Wire
+from tests.api_app import MODEL, post, problem, submit
+from tests.making import claim_one, count, submit_one, succeeded
+
+
+def test_a_new_prediction_is_starting_and_has_its_bell(client: FlaskClient, conn: Connection) -> None:
+    made = submit(client, input={"prompt": "a red circle", "seed": 5, "num_outputs": 2})
+    assert made["status"] == "starting"
+    assert made["model"] == MODEL
+    assert made["input"] == {"prompt": "a red circle", "seed": 5, "num_outputs": 2}
+    assert made["output"] is None
+    assert "Using seed: 5" in made["logs"]
+    assert count(conn, "procrastinate_jobs", f"args->>'prediction_id' = '{made['id']}' AND status = 'todo'") == 1
+    assert client.get(f"/v1/predictions/{made['id']}").get_json() == made
+
+
+def test_every_route_is_there_with_and_without_v1(client: FlaskClient) -> None:
+    for prefix in ("/v1", ""):
+        _use_every_route(client, prefix)
+
+
+def _use_every_route(client: FlaskClient, prefix: str) -> None:
+    body = {"model": MODEL, "input": {"prompt": "a"}}
+    made = client.post(f"{prefix}/predictions", json=body).get_json()
+    assert client.get(f"{prefix}/predictions/{made['id']}").status_code == 200
+    assert client.get(f"{prefix}/predictions").get_json()["results"][0]["id"] == made["id"]
+    assert client.post(f"{prefix}/predictions/{made['id']}/cancel").status_code == 200
+    assert client.post(f"{prefix}/models/{MODEL}/predictions", json={"input": {"prompt": "a"}}).status_code == 201
+    assert client.get(f"{prefix}/webhooks/default/secret").get_json()["key"].startswith("whsec_")
+
+
+def test_a_model_goes_by_name_version_or_alias(client: FlaskClient) -> None:
+    for reference in (
+        {"model": MODEL},
+        {"version": MODEL},
+        {"version": f"{MODEL}:1"},
+        {"model": f"{MODEL}:1"},
+        {"model": MODEL, "version": "1"},
+        {"model": "dall-e-3"},
+    ):
+        answer = client.post("/v1/predictions", json={"input": {"prompt": "a"}} | reference)
+        assert answer.status_code == 201, answer.text
+        assert answer.get_json()["model"] == MODEL
+
+
+WRONG_VALUES: list[tuple[dict[str, Any], str, str]] = [
+    ({"model": None}, "model", "is required"),
+    ({"model": "darkroom/nothing"}, "model", "darkroom/blank, darkroom/other"),
+    ({"model": MODEL, "version": "9"}, "version", "has no version '9'"),
+    ({"model": 5}, "model", "valid string (got 5)"),
+    ({"input": None}, "input", "valid dictionary (got None)"),
+    ({"input": {}}, "input.prompt", "is required"),
+    ({"input": {"prompt": "a", "width": 65}}, "input.width", "65 is not a multiple of 16"),
+    ({"input": {"prompt": "a", "width": 1024, "height": 64}}, "input.width", "1024 is outside of 64 to 512"),
+    ({"input": {"prompt": "a", "num_outputs": 5}}, "input.num_outputs", "5 is over the limit of darkroom/blank"),
+    ({"input": {"prompt": "a\0"}}, "input.prompt", "NUL"),
+    ({"input": {"prompt": "\ud83d"}}, "input.prompt", "surrogate"),
+    ({"input": {"prompt": "a", "\ud800": 1}}, "input", "unicode"),
+    ({"webhook": "ftp://example.com"}, "webhook", "https:// or http://"),
+    ({"webhook": "http://10.0.0.1/hook"}, "webhook", "WEBHOOK_ALLOW=10.0.0.1"),
+    ({"webhook_events_filter": ["done"]}, "webhook_events_filter.0", "'completed'"),
+    ({"stream": "yes"}, "stream", "valid boolean (got 'yes')"),
+]
+
+
+def test_a_wrong_value_is_422_and_names_the_field_the_value_and_the_limit(
+    client: FlaskClient, conn: Connection
+) -> None:
+    for body, field, said in WRONG_VALUES:
+        told = problem(post(client, **body), 422)
+        assert told["detail"].startswith(f"{field}: ")
+        assert said in told["detail"]
+        assert told["invalid_fields"][0]["field"] == field
+    assert count(conn, "predictions") == count(conn, "procrastinate_jobs") == 0
+
+
+NO_OBJECTS = [
+    b"",
+    b"{",
+    b"[]",
+    b'"text"',
+    b"null",
+    b'{"input": {"prompt": "a", "guidance_scale": NaN}}',
+    b'{"input": {"prompt": "\xff"}}',
+    b"[" * 60_000,
+    b'{"input": {"seed": 1' + b"0" * 5000 + b"}}",
+]
+
+
+def test_what_is_no_json_object_is_400(client: FlaskClient) -> None:
+    for body in NO_OBJECTS:
+        told = problem(client.post("/v1/predictions", data=body, content_type="application/json"), 400)
+        assert "JSON object" in told["detail"]
+
+
+def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
+    problem(post(client, input={"prompt": "a" * 70_000}), 413)
+
+
+WRONG_HEADERS = [
+    ("Prefer", "wait=61"),
+    ("Cancel-After", "4"),
+    ("Idempotency-Key", ""),
+    ("Idempotency-Key", "x" * 256),
+    ("X-Darkroom-Priority", "101"),
+    ("X-Darkroom-Priority", "high"),
+]
+
+
+def test_a_wrong_header_is_422_and_named(client: FlaskClient) -> None:
+    for header, value in WRONG_HEADERS:
+        assert problem(post(client, headers={header: value}), 422)["detail"].startswith(f"{header}: ")
+
+
+def test_an_unknown_input_is_ignored_and_named_or_refused_where_that_is_asked_for(client: FlaskClient) -> None:
+    for name in ("mask", "a\0b", "naïve\n", "x" * 500):
+        made = submit(client, input={"prompt": "a", name: 1})
+        assert "Ignored inputs that this model does not have: " in made["logs"]
+        assert made["input"] == {"prompt": "a"}
+        strict = post(client, headers={"X-Darkroom-Strict": "1"}, input={"prompt": "a", name: 1})
+        assert "is no input of this model" in problem(strict, 422)["detail"]
+
+
+def test_what_is_not_there_is_404(client: FlaskClient) -> None:
+    for path in ("/v1/nothing", "/v1/predictions/x", "/v1/predictions/%00", "/v1/predictions/%FF"):
+        problem(client.get(path), 404)
+    problem(client.get(f"/v1/predictions/{str(ULID()).lower()}"), 404)
+    problem(client.post(f"/v1/predictions/{ULID()!s}/cancel"), 404)
+    problem(client.post("/v1/models/nobody/nothing/predictions", json={"input": {"prompt": "a"}}), 404)
+
+
+def test_a_wrong_method_is_405_and_says_which_are_right(client: FlaskClient) -> None:
+    answer = client.delete("/v1/predictions")
+    problem(answer, 405)
+    assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
+
+
+def test_cancel_is_terminal_at_once_and_again_changes_nothing(client: FlaskClient, conn: Connection) -> None:
+    made = submit(client)
+    first = client.post(f"/v1/predictions/{made['id']}/cancel")
+    assert first.status_code == 200
+    assert first.get_json()["status"] == "canceled"
+    assert first.get_json()["completed_at"]
+    assert client.post(f"/v1/predictions/{made['id']}/cancel").data == first.data
+    assert count(conn, "procrastinate_jobs") == 0
+
+
+def test_the_list_is_read_forth_and_back_without_gap_or_repeat(client: FlaskClient, conn: Connection) -> None:
+    ids = [submit_one(conn)["id"] for _ in range(2 * PAGE + 50)]
+    seen: list[str] = []
+    pages = []
+    url: str | None = "/v1/predictions"
+    while url is not None:
+        page = client.get(_path(url)).get_json()
+        pages.append(page)
+        seen += [each["id"] for each in page["results"]]
+        url = page["next"]
+    assert seen == ids[::-1]
+    assert [len(page["results"]) for page in pages] == [PAGE, PAGE, 50]
+    assert pages[0]["previous"] is None
+    back = client.get(_path(pages[2]["previous"])).get_json()
+    assert back["results"] == pages[1]["results"]
+    first = client.get(_path(back["previous"])).get_json()
+    assert first["results"] == pages[0]["results"]
+    assert first["previous"] is None
+
+
+def test_the_list_keeps_to_its_window_of_time_also_on_the_next_page(client: FlaskClient, conn: Connection) -> None:
+    old = submit_one(conn)
+    conn.execute("UPDATE predictions SET created_at = '2020-01-01Z'")
+    new = submit_one(conn)
+    after = client.get("/v1/predictions?created_after=2021-01-01T00:00:00Z").get_json()
+    assert [each["id"] for each in after["results"]] == [new["id"]]
+    before = client.get("/v1/predictions?created_before=2021-01-01T00:00:00Z").get_json()
+    assert [each["id"] for each in before["results"]] == [old["id"]]
+    problem(client.get("/v1/predictions?created_after=yesterday"), 422)
+    problem(client.get("/v1/predictions?cursor=x"), 422)
+
+
+def test_an_empty_list_has_no_pages(client: FlaskClient) -> None:
+    assert client.get("/v1/predictions").get_json() == {"next": None, "previous": None, "results": []}
+
+
+def test_prefer_wait_answers_when_another_process_has_finished_it(
+    client: FlaskClient, conn: Connection, wire: Wire
+) -> None:
+    def draw() -> None:
+        while (claimed := claim_one(conn, wire)) is None:
+            time.sleep(0.02)
+        from storage.finish import finish
+
+        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+
+    worker = threading.Thread(target=draw)
+    worker.start()
+    answer = post(client, headers={"Prefer": "wait=60"})
+    worker.join()
+    assert answer.status_code == 201
+    assert answer.headers["Preference-Applied"] == "wait=60"
+    done = answer.get_json()
+    assert done["status"] == "succeeded"
+    assert len(done["output"]) == 1
+    assert client.get(f"/v1/predictions/{done['id']}").data == answer.data
+
+
+def test_prefer_wait_says_starting_where_the_time_was_up_first(
+    client: FlaskClient, conn: Connection, wire: Wire
+) -> None:
+    def take() -> None:
+        while claim_one(conn, wire) is None:
+            time.sleep(0.02)
+
+    worker = threading.Thread(target=take)
+    worker.start()
+    answer = post(client, headers={"Prefer": "wait=2"})
+    worker.join()
+    assert answer.get_json()["status"] == "starting"
+    assert client.get(f"/v1/predictions/{answer.get_json()['id']}").get_json()["status"] == "processing"
+
+
+def test_cancel_after_sets_the_deadline(client: FlaskClient, conn: Connection) -> None:
+    submit(client, headers={"Cancel-After": "1m30s"})
+    assert count(conn, "predictions", "deadline_at - created_at BETWEEN interval '89 s' AND interval '91 s'") == 1
+
+
+def test_a_priority_reaches_the_bell(client: FlaskClient, conn: Connection) -> None:
+    submit(client, headers={"X-Darkroom-Priority": "-7"})
+    assert count(conn, "procrastinate_jobs", "priority = -7") == 1
+
+
+def test_every_answer_carries_the_request_id_that_was_sent_or_a_new_one(client: FlaskClient) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+    for bad in ("a b", "x" * 129, "ü"):
+        assert len(client.get("/v1/nothing", headers={"X-Request-ID": bad}).headers["X-Request-ID"]) == 16
+
+
+def _path(url: str) -> str:
+    return urlsplit(url)._replace(scheme="", netloc="").geturl()

@@ -1,0 +1,35 @@
+"""The Grafana dashboard asks only for metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from storage.database import Connection
+from storage.finish import finish
+from storage.wire import Wire
+from tests.api_app import post
+from tests.conftest import REPOSITORY
+from tests.making import claim_one, submit_one, succeeded
+
+
+def test_every_metric_of_the_dashboard_is_there(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+    submit_one(conn)
+    claimed = claim_one(conn, wire)
+    assert claimed is not None
+    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    post(client)
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    there = {sample.name for family in families for sample in family.samples} | {"darkroom_workers"}
+    dashboard = json.loads((REPOSITORY / "deploy/grafana/darkroom.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"darkroom_[a-z0-9_]+", target["expr"])
+    }
+    assert len(asked) >= 14
+    assert asked - there == set()

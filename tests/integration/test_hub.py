@@ -1,0 +1,123 @@
+"""One LISTEN fanned out: what a reader gets, in order, when it is slow, and when the connection was away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from storage.database import Connection
+from storage.events import CHANNEL
+from storage.hub import FEED_LENGTH, Feed, Hub, Preview, Signal, Step
+from storage.presence import Presence, say_alive
+from storage.progress import MAX_PREVIEW_BYTES, notify_preview, notify_step, progress_line, read_progress
+from storage.settings import Settings
+
+
+@pytest.fixture
+def hub(settings: Settings) -> Iterator[Hub]:
+    made = Hub(settings.direct_url, name="test")
+    made.start()
+    assert made._listener.connected.wait(30)
+    yield made
+    made.stop()
+
+
+def test_news_come_in_order_and_only_to_those_who_follow(hub: Hub, conn: Connection) -> None:
+    with hub.follow("a") as feed, hub.follow("b") as other:
+        assert (feed.next(0), other.next(0)) == (Signal.MOVED, Signal.MOVED)  # read the row after subscribing
+        notify_step(conn, "a", 1, 8)
+        notify_preview(conn, "a", b"x" * MAX_PREVIEW_BYTES)
+        conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps({"id": "a", "status": "succeeded"})))
+        assert feed.next(30) == Step(1, 8)
+        assert isinstance(feed.next(30), Preview)
+        assert feed.next(30) is Signal.MOVED
+        assert other.next(0.05) is None
+
+
+def test_a_preview_that_no_notify_can_carry_is_refused(conn: Connection) -> None:
+    with pytest.raises(ValueError, match="at most 5000"):
+        notify_preview(conn, "a", b"x" * (MAX_PREVIEW_BYTES + 1))
+
+
+def test_a_slow_reader_is_told_to_read_the_row_instead() -> None:
+    feed = Feed()
+    for step in range(FEED_LENGTH):
+        feed.put(Step(step, 100))
+    assert [feed.next(0), feed.next(0), feed.next(0)] == [Signal.MOVED, Step(FEED_LENGTH - 1, 100), None]
+
+
+def test_moves_in_a_row_are_one() -> None:
+    feed = Feed()
+    feed.put(Signal.MOVED)
+    feed.put(Signal.MOVED)
+    assert [feed.next(0), feed.next(0)] == [Signal.MOVED, None]
+
+
+def test_after_a_reconnect_everybody_reads_again(hub: Hub, conn: Connection) -> None:
+    with hub.follow("a") as feed:
+        feed.next(0)
+        moves = hub.moves
+        conn.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'darkroom test listener'"
+            " AND datname = current_database()"
+        )
+        assert feed.next(30) is Signal.MOVED
+        assert hub.moves > moves
+        notify_step(conn, "a", 1, 8)
+        assert feed.next(30) == Step(1, 8)
+
+
+def test_closing_ends_all_feeds_and_those_to_come(hub: Hub) -> None:
+    with hub.follow("a") as feed:
+        feed.put(Step(1, 8))
+        hub.close()
+        assert [feed.next(0), feed.next(0)] == [Signal.CLOSED, Signal.CLOSED]
+    with hub.follow("a") as late:
+        assert late.next(0) is Signal.CLOSED
+
+
+def test_what_nobody_understands_is_passed_over(hub: Hub, conn: Connection) -> None:
+    with hub.follow("a") as feed:
+        feed.next(0)
+        for payload in ("no json", "[]", "{}", '{"id": "a", "step": "x"}'):
+            conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
+        notify_step(conn, "a", 2, 8)
+        assert feed.next(30) == Step(2, 8)
+
+
+def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, conn: Connection) -> None:
+    from dataclasses import replace
+    from uuid import uuid4
+
+    def moved(presence: Presence) -> bool:
+        before = hub.moves
+        say_alive(conn, presence)
+        notify_step(conn, "a", 1, 8)  # comes after what say_alive may have notified
+        while feed.next(30) != Step(1, 8):
+            pass
+        return hub.moves > before
+
+    worker = Presence(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
+    with hub.follow("a") as feed:
+        assert moved(worker)
+        assert not moved(worker)
+        assert moved(replace(worker, state="idle"))
+        assert not moved(replace(worker, state="drawing"))
+        assert not moved(replace(worker, state="idle"))
+
+
+@pytest.mark.parametrize(
+    ("logs", "progress"),
+    [
+        ("", None),
+        ("Using seed: 7\n", None),
+        (f"Using seed: 7\n{progress_line(1, 8)}\n", (1, 8)),
+        (f"{progress_line(1, 8)}\n{progress_line(8, 8)}\nand more\n", (8, 8)),
+        ("a | b / c\n", None),
+        ("|1/", None),
+    ],
+)
+def test_progress_is_read_out_of_the_logs(logs: str, progress: tuple[int, int] | None) -> None:
+    assert read_progress(logs) == progress

@@ -66,7 +66,8 @@ def test_wherever_a_worker_dies_one_result_is_published_and_no_byte_is_left(
         keys = published(conn, bucket)
         assert len(keys) == number, place
         orphans += sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=timedelta(days=7))
-        assert len([key for page in bucket.pages(settings.s3_prefix) for key in page]) == number, place
+        stored = {listed.key for page in bucket.pages(f"{settings.s3_prefix}/predictions/") for listed in page}
+        assert stored == {row["key"] for row in conn.execute("SELECT key FROM objects")}, place
     assert orphans == 1, "what the one that died after its upload had stored, under a key of its own"
 
 

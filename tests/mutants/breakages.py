@@ -52,8 +52,8 @@ COMMIT_BEFORE_UPLOAD = Breakage(
         Edit("worker/publish.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\nLATER: list[Callable[[], None]] = []\n'),
         Edit(
             "worker/publish.py",
-            "_insist(held, partial(self.bucket.put, key, body, content_type))\n",
-            "LATER.append(partial(self.bucket.put, key, body, content_type))\n",
+            "EXTENSIONS[content_type])\n            _insist(held, partial(self.bucket.put, key, body, content_type))\n",
+            "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put, key, body, content_type))\n",
         ),
         Edit(
             "worker/publish.py",

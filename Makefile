@@ -40,6 +40,14 @@ format: setup ## Let ruff mend what it can
 test: setup lint ## Every check and every test (ARGS= goes to pytest)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)
 
+.PHONY: chaos
+chaos: setup ## Kill everything in turn for half an hour, then write docs/reliability.md (SEEDS="1 2 3 4 5")
+	@$(BIN)/python -m tests.chaos.run $(if $(SEEDS),--seeds $(SEEDS))
+
+.PHONY: mutants
+mutants: setup ## Break the code in six ways, one at a time, and see that the tests notice
+	@$(BIN)/python -m tests.mutants.run
+
 .PHONY: fuzz
 fuzz: setup ## 20,000 requests made up from the OpenAPI document (REQUESTS=)
 	@GENERATED_REQUESTS=$(or $(REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py

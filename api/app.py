@@ -22,6 +22,7 @@ from api import (
     models,
     predictions,
     streams,
+    webhook_deliveries,
     webhook_secret,
 )
 from api.auth import Doorkeeper
@@ -38,6 +39,8 @@ from storage.hub import Hub
 from storage.migrate import check
 from storage.wire import open_wire
 
+log = structlog.get_logger(__name__)
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -47,6 +50,8 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     logs.configure("api", log_format=settings.log_format, level=settings.log_level)
     catalog = load_catalog(settings.models)
     check(settings)
+    if settings.secret_key is None:
+        log.warning("secrets.not_encrypted", hint="set SECRET_KEY (openssl rand -hex 32), the same for every role")
     pool = open_pool(settings, application_name="darkroom api")
     try:
         with pool.connection() as conn:
@@ -85,6 +90,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
         app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
+        app.register_blueprint(webhook_deliveries.blueprint, url_prefix=prefix, name=f"webhook-deliveries-{name}")
     app.register_blueprint(files.blueprint, url_prefix="/v1")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)

@@ -18,6 +18,7 @@ COMMANDS = {
     "courier": "cli.courier",
     "migrate": "cli.migrate",
     "tokens": "cli.tokens",
+    "webhooks": "cli.webhooks",
 }
 EXIT_OPERATOR_ERROR = 2
 

@@ -58,20 +58,25 @@ class DataFolder:
 
     def s3_keys(self) -> S3Keys:
         """The keys of the embedded S3 server: random, made once, readable for us only."""
-        path = self.path / "s3-keys.json"
+        keys = {"access_key_id": "darkroom" + secrets.token_hex(6), "secret_access_key": secrets.token_urlsafe(30)}
+        return S3Keys(**json.loads(self._kept("s3-keys.json", json.dumps(keys))))
+
+    def secret_key(self) -> str:
+        """What encrypts the signing secrets in the embedded database: made once, readable for us only."""
+        return self._kept("secret-key", secrets.token_hex(32))
+
+    def _kept(self, name: str, first: str) -> str:
+        """The text of a private file, which is `first` when it is made; never half of it. Raises OperatorError."""
+        path = self.path / name
         try:
             if not path.exists():
-                keys = {
-                    "access_key_id": "darkroom" + secrets.token_hex(6),
-                    "secret_access_key": secrets.token_urlsafe(30),
-                }
                 unfinished = path.with_suffix(".new")
                 unfinished.unlink(missing_ok=True)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
                 with open(os.open(unfinished, flags, 0o600), "w") as file:
-                    json.dump(keys, file)
+                    file.write(first)
                 unfinished.rename(path)
-            return S3Keys(**json.loads(path.read_text()))
+            return path.read_text()
         except OSError as error:
             raise self._unusable(error) from error
 

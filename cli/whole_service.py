@@ -104,6 +104,8 @@ class WholeService:
             database_url=self._servers.postgres.url if self._servers.postgres else None,
             s3=self._servers.s3_settings(),
         )
+        if self._servers.postgres is not None and not env.get("SECRET_KEY"):
+            env["SECRET_KEY"] = self._folder.secret_key()
         settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
         self._servers.wait_for_postgres(self._stages)
         self._prepare_database(settings)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from storage import crash_points
 from storage.errors import DarkroomError, OperatorError
 from storage.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+log = structlog.get_logger(__name__)
+
 CHUNK_BYTES = 64 * 1024
+DELETE_AT_ONCE = 1000  # what S3 takes in one request
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 ATTEMPTS = 3
@@ -39,6 +45,14 @@ class StoredObject:
     chunks: Iterator[bytes]
 
 
+@dataclass(frozen=True)
+class ListedObject:
+    """An object as a listing tells of it."""
+
+    key: str
+    modified_at: datetime
+
+
 class Bucket:
     """One bucket. Threads may share it."""
 
@@ -52,6 +66,7 @@ class Bucket:
             self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
         except (ClientError, BotoCoreError) as error:
             raise BucketUnavailable(f"{key} could not be stored: {error}") from error
+        crash_points.reach("after-upload")
 
     def open(self, key: str) -> StoredObject:
         """Read an object in chunks. Raises ObjectMissing, BucketUnavailable."""
@@ -68,6 +83,36 @@ class Bucket:
             size_bytes=answer["ContentLength"],
             chunks=answer["Body"].iter_chunks(CHUNK_BYTES),
         )
+
+    def delete(self, keys: Sequence[str]) -> list[str]:
+        """Delete objects; returns the keys that S3 has confirmed, also where there was no such object.
+
+        Raises BucketUnavailable.
+        """
+        deleted: list[str] = []
+        for start in range(0, len(keys), DELETE_AT_ONCE):
+            batch = keys[start : start + DELETE_AT_ONCE]
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            except (ClientError, BotoCoreError) as error:
+                raise BucketUnavailable(f"{len(batch)} objects could not be deleted: {error}") from error
+            refused = {failed.get("Key"): failed.get("Code") for failed in answer.get("Errors", [])}
+            if refused:
+                log.warning(
+                    "bucket.not_deleted", count=len(refused), reasons=sorted({str(x) for x in refused.values()})
+                )
+            deleted += [key for key in batch if key not in refused or refused[key] == "NoSuchKey"]
+        return deleted
+
+    def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
+        """The objects whose keys begin with `prefix`, in pages of a thousand. Raises BucketUnavailable."""
+        try:
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
+                yield [ListedObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
+        except (ClientError, BotoCoreError) as error:
+            raise BucketUnavailable(f"{prefix} could not be listed: {error}") from error
 
     def check(self) -> None:
         """Raise BucketUnavailable unless the bucket is there and ours."""

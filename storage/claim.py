@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from storage import bell, deliveries, events
+from storage import bell, crash_points, deliveries, events
 from storage.database import Connection, Row
 from storage.finish import Failed, finish
 from storage.states import MAX_ATTEMPTS
@@ -98,7 +98,8 @@ def claim(
                     body=wire.body(prediction, []),
                 )
             events.notify(conn, prediction)
-            return Claim(prediction=prediction, claim_id=prediction["claim_id"])
+        crash_points.reach("after-claim")
+        return Claim(prediction=prediction, claim_id=prediction["claim_id"])
 
 
 def renew(conn: Connection, claims: Iterable[tuple[str, UUID]]) -> set[UUID]:

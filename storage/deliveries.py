@@ -29,7 +29,7 @@ OVERDUE_AFTER = timedelta(seconds=2)
 WORKER_GONE_AFTER = timedelta(seconds=60)
 
 # The job that wakes a courier for the delivery `d`, at the time {at} (NULL: at once).
-_DEFER = f"""
+DEFER = f"""
 (procrastinate_defer_jobs_v1(ARRAY[ROW(
     '{WEBHOOK_QUEUE}', '{TASK_DELIVER}', 0, NULL, NULL, jsonb_build_object('delivery_id', d.id), {{at}}
 )::procrastinate_job_to_defer_v1]))[1]
@@ -67,7 +67,7 @@ def write_delivery(conn: Connection, *, prediction_id: str, event: str, url: str
         f"""
         WITH d AS (SELECT %(id)s::text AS id)
         INSERT INTO webhook_deliveries (id, prediction_id, event, url, body, queue_job_id)
-        SELECT d.id, %(prediction_id)s, %(event)s, %(url)s, %(body)s, {_DEFER.format(at="NULL")} FROM d
+        SELECT d.id, %(prediction_id)s, %(event)s, %(url)s, %(body)s, {DEFER.format(at="NULL")} FROM d
         """,  # noqa: S608 (constants)
         {"id": delivery_id, "prediction_id": prediction_id, "event": event, "url": url, "body": body},
     )
@@ -151,7 +151,7 @@ def record_retry(
         f"""
         WITH due AS (SELECT clock_timestamp() + %(delay)s AS at)
         UPDATE webhook_deliveries AS d
-        SET next_attempt_at = due.at, locked_until = NULL, queue_job_id = {_DEFER.format(at="due.at")},
+        SET next_attempt_at = due.at, locked_until = NULL, queue_job_id = {DEFER.format(at="due.at")},
             attempts = attempts + 1, last_attempt_at = clock_timestamp(), last_status = %(status)s,
             last_error = %(error)s
         FROM due
@@ -171,7 +171,7 @@ def postpone(conn: Connection, claimed: ClaimedDelivery, *, delay: timedelta) ->
         f"""
         WITH due AS (SELECT clock_timestamp() + %(delay)s AS at)
         UPDATE webhook_deliveries AS d
-        SET next_attempt_at = due.at, locked_until = NULL, queue_job_id = {_DEFER.format(at="due.at")}
+        SET next_attempt_at = due.at, locked_until = NULL, queue_job_id = {DEFER.format(at="due.at")}
         FROM due
         WHERE d.id = %(id)s AND d.locked_until = %(locked_until)s AND d.status = 'pending'
         """,  # noqa: S608 (constants)
@@ -198,7 +198,7 @@ def ring_overdue(conn: Connection) -> int:
             ORDER BY next_attempt_at LIMIT %(batch)s
             FOR UPDATE SKIP LOCKED
         )
-        UPDATE webhook_deliveries AS d SET queue_job_id = {_DEFER.format(at="NULL")}
+        UPDATE webhook_deliveries AS d SET queue_job_id = {DEFER.format(at="NULL")}
         FROM overdue WHERE d.id = overdue.id
         """,  # noqa: S608 (constants)
         {"overdue_after": OVERDUE_AFTER, "batch": BATCH},

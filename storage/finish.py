@@ -12,7 +12,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from storage import bell, deliveries, events
+from storage import bell, crash_points, deliveries, events
 from storage.database import Connection, Row
 from storage.errors import DarkroomError
 from storage.read import read_images
@@ -148,7 +148,9 @@ def finish(
         bell.remove(conn, prediction)
         _write_last_event(conn, wire, prediction)
         events.notify(conn, prediction)
-        return prediction
+    if claim_id is not None:
+        crash_points.reach("after-commit")
+    return prediction
 
 
 def _insert_image(conn: Connection, prediction_id: str, index: int, image: StoredImage) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+
+import structlog
 
 from storage import bell
 from storage.claim import give_up_or_ring, release
@@ -12,6 +15,8 @@ from storage.finish import Canceled, finish
 from storage.queue import TASK_DRAW
 from storage.states import MAX_CRASHES
 from storage.wire import Wire
+
+log = structlog.get_logger(__name__)
 
 # Healthy workers must have the time to renew their leases after Postgres was away.
 GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
@@ -30,6 +35,7 @@ class RescueReport:
     lost_bells: int = 0
     leftover_bells: int = 0
     gone_workers: int = 0
+    broken: int = 0
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -40,15 +46,49 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
 
     `expire=False` leaves leases alone (after a reconnect), but for those whose process is known to be dead.
     `check_bells` reads the whole backlog, so it needs no asking every second. Any number may run at once: each
-    prediction is locked, and one that somebody else has locked is skipped.
+    prediction is locked, and one that somebody else has locked is skipped. One that can't be moved is logged and
+    counted as `broken`, and the others are moved. Raises psycopg.Error where the connection was lost.
     """
+    turn = _Turn(conn)
     return RescueReport(
-        expired_leases=_take_back_expired_leases(conn, wire, expire=expire),
-        passed_deadlines=_end_passed_deadlines(conn, wire),
-        lost_bells=_ring_lost_bells(conn) if check_bells else 0,
-        leftover_bells=_sweep_leftover_bells(conn) if check_bells else 0,
-        gone_workers=_forget_gone_workers(conn),
+        expired_leases=_take_back_expired_leases(turn, wire, expire=expire),
+        passed_deadlines=_end_passed_deadlines(turn, wire),
+        lost_bells=_ring_lost_bells(turn) if check_bells else 0,
+        leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
+        gone_workers=turn.attempt(_forget_gone_workers),
+        broken=turn.broken,
     )
+
+
+class _Turn:
+    """One round on one connection, in which an error costs what it struck and nothing else."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.broken = 0
+
+    def attempt(self, move: Callable[[Connection], int], *, prediction_id: str | None = None) -> int:
+        """What `move` returns, or 0 where it raised, which is logged. Raises where the connection is gone."""
+        try:
+            with self.conn.transaction():
+                return move(self.conn)
+        except Exception:
+            if self.conn.closed:
+                raise
+            self.broken += 1
+            log.exception("rescue.broken", during=move.__name__, prediction_id=prediction_id)
+            return 0
+
+    def candidates(self, query: str, parameters: dict[str, object] | None = None) -> list[str]:
+        """The ids that a query finds; none where it raised."""
+        found: list[str] = []
+
+        def read_candidates(conn: Connection) -> int:
+            found.extend(row["id"] for row in conn.execute(query, parameters))
+            return len(found)
+
+        self.attempt(read_candidates)
+        return found
 
 
 def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
@@ -79,25 +119,25 @@ status = 'processing' AND (
 """
 
 
-def _take_back_expired_leases(conn: Connection, wire: Wire, *, expire: bool) -> int:
+def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
     parameters = {"expire": expire, "grace": GRACE_AFTER_POSTGRES_STARTED}
-    candidates = conn.execute(
-        f"SELECT id FROM predictions WHERE {EXPIRED} ORDER BY lease_expires_at LIMIT {BATCH}",  # noqa: S608
-        parameters,
-    ).fetchall()
+    query = f"SELECT id FROM predictions WHERE {EXPIRED} ORDER BY lease_expires_at LIMIT {BATCH}"  # noqa: S608
+
+    def take_back(conn: Connection) -> int:
+        locked = conn.execute(
+            f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608
+            parameters | {"id": prediction_id},
+        ).fetchone()
+        if locked is None:
+            return 0
+        prediction = release(conn, locked["id"], locked["claim_id"], crashes=1)
+        assert prediction is not None, "it is locked and processing"
+        give_up_or_ring(conn, wire, prediction, reason=_reason_to_give_up(prediction["crashes"]))
+        return 1
+
     taken = 0
-    for candidate in candidates:
-        with conn.transaction():
-            locked = conn.execute(
-                f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608
-                parameters | {"id": candidate["id"]},
-            ).fetchone()
-            if locked is None:
-                continue
-            prediction = release(conn, locked["id"], locked["claim_id"], crashes=1)
-            assert prediction is not None, "it is locked and processing"
-            give_up_or_ring(conn, wire, prediction, reason=_reason_to_give_up(prediction["crashes"]))
-            taken += 1
+    for prediction_id in turn.candidates(query, parameters):
+        taken += turn.attempt(take_back, prediction_id=prediction_id)
     return taken
 
 
@@ -107,37 +147,43 @@ def _reason_to_give_up(crashes: int) -> str | None:
     return f"The worker that drew it died {crashes} times; it is not tried again."
 
 
-def _end_passed_deadlines(conn: Connection, wire: Wire) -> int:
-    candidates = conn.execute(
-        f"""
-        SELECT id FROM predictions
-        WHERE status IN ('starting', 'processing') AND deadline_at < clock_timestamp()
-        ORDER BY deadline_at LIMIT {BATCH}
-        """  # noqa: S608
-    ).fetchall()
-    reason = "Its deadline passed before it was done."
-    return sum(finish(conn, wire, row["id"], Canceled(reason)) is not None for row in candidates)
+def _end_passed_deadlines(turn: _Turn, wire: Wire) -> int:
+    query = f"""
+    SELECT id FROM predictions
+    WHERE status IN ('starting', 'processing') AND deadline_at < clock_timestamp()
+    ORDER BY deadline_at LIMIT {BATCH}
+    """  # noqa: S608
+    outcome = Canceled("Its deadline passed before it was done.")
+
+    def end(conn: Connection) -> int:
+        return int(finish(conn, wire, prediction_id, outcome) is not None)
+
+    ended = 0
+    for prediction_id in turn.candidates(query):
+        ended += turn.attempt(end, prediction_id=prediction_id)
+    return ended
 
 
-def _ring_lost_bells(conn: Connection) -> int:
+def _ring_lost_bells(turn: _Turn) -> int:
     without_bell = """
     status = 'starting' AND NOT EXISTS (
         SELECT FROM procrastinate_jobs AS job WHERE job.id = predictions.queue_job_id AND job.status = 'todo'
     )
     """
-    candidates = conn.execute(
-        f"SELECT id FROM predictions WHERE {without_bell} LIMIT {BATCH}"  # noqa: S608
-    ).fetchall()
+
+    def ring(conn: Connection) -> int:
+        prediction = conn.execute(
+            f"SELECT * FROM predictions WHERE id = %s AND {without_bell} FOR UPDATE SKIP LOCKED",  # noqa: S608
+            (prediction_id,),
+        ).fetchone()
+        if prediction is None:
+            return 0
+        bell.ring_again(conn, prediction)
+        return 1
+
     rung = 0
-    for candidate in candidates:
-        with conn.transaction():
-            prediction = conn.execute(
-                f"SELECT * FROM predictions WHERE id = %s AND {without_bell} FOR UPDATE SKIP LOCKED",  # noqa: S608
-                (candidate["id"],),
-            ).fetchone()
-            if prediction is not None:
-                bell.ring_again(conn, prediction)
-                rung += 1
+    for prediction_id in turn.candidates(f"SELECT id FROM predictions WHERE {without_bell} LIMIT {BATCH}"):  # noqa: S608
+        rung += turn.attempt(ring, prediction_id=prediction_id)
     return rung
 
 

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     log_format: str = Field(default="console", pattern="^(console|json)$")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
+    secret_key: SecretStr | None = Field(
+        default=None, description="encrypts the signing secrets in the database; `openssl rand -hex 32` makes one"
+    )
+
     # Life of a prediction.
     prediction_deadline_s: float = Field(default=DAY_S, ge=5)
     retention_s: float = Field(default=7 * DAY_S, gt=0)

@@ -1,12 +1,14 @@
-"""Darkroom's own secrets: one signs webhooks, the other signs links."""
+"""Darkroom's own secrets: one signs webhooks, the other signs links. Encrypted at rest where SECRET_KEY is set."""
 
 from __future__ import annotations
 
 import base64
 import secrets
+from datetime import timedelta
 from typing import Literal
 
 from storage.database import Connection
+from storage.sealing import Sealer
 
 Purpose = Literal["webhook", "link"]
 
@@ -14,29 +16,56 @@ WEBHOOK_PREFIX = "whsec_"
 SECRET_BYTES = 32  # Standard Webhooks asks for 24 to 64
 
 
-def ensure_keys(conn: Connection) -> None:
-    """Make the first key of each purpose where there is none; two processes at once agree on one."""
+def ensure_keys(conn: Connection, sealer: Sealer) -> None:
+    """Make the first key of each purpose where there is none; two processes at once agree on one.
+
+    Keys that lie there in the clear are encrypted, if there is a SECRET_KEY now.
+    """
     for purpose in ("webhook", "link"):
         conn.execute(
             """
             INSERT INTO signing_keys (purpose, secret) VALUES (%s, %s)
             ON CONFLICT (purpose) WHERE retired_at IS NULL DO NOTHING
             """,
-            (purpose, _new_secret()),
+            (purpose, sealer.seal(_new_secret())),
         )
+    for row in conn.execute("SELECT id, secret FROM signing_keys").fetchall():
+        if sealer.wants_to_seal(row["secret"]):
+            conn.execute(
+                "UPDATE signing_keys SET secret = %s WHERE id = %s AND secret = %s",
+                (sealer.seal(row["secret"]), row["id"], row["secret"]),
+            )
 
 
-def active_webhook_secrets(conn: Connection) -> list[str]:
+def active_webhook_secrets(conn: Connection, sealer: Sealer) -> list[str]:
     """The secrets that sign now, newest first, as `whsec_…`. More than one while a secret is being rotated."""
-    return [WEBHOOK_PREFIX + secret for secret in _secrets(conn, "webhook")]
+    return [WEBHOOK_PREFIX + secret for secret in _secrets(conn, "webhook", sealer)]
 
 
-def link_keys(conn: Connection) -> list[bytes]:
+def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelta) -> str:
+    """Make a new webhook secret; the present one goes on signing beside it for `overlap`. Returns the new one."""
+    secret = _new_secret()
+    with conn.transaction():
+        conn.execute(
+            """
+            UPDATE signing_keys SET retired_at = clock_timestamp() + %s
+            WHERE purpose = 'webhook' AND retired_at IS NULL
+            """,
+            (overlap,),
+        )
+        conn.execute(
+            "INSERT INTO signing_keys (purpose, secret) VALUES ('webhook', %s)",
+            (sealer.seal(secret),),
+        )
+    return WEBHOOK_PREFIX + secret
+
+
+def link_keys(conn: Connection, sealer: Sealer) -> list[bytes]:
     """The keys of signed links, newest first: the first signs, all of them are accepted."""
-    return [base64.b64decode(secret) for secret in _secrets(conn, "link")]
+    return [base64.b64decode(secret) for secret in _secrets(conn, "link", sealer)]
 
 
-def _secrets(conn: Connection, purpose: Purpose) -> list[str]:
+def _secrets(conn: Connection, purpose: Purpose, sealer: Sealer) -> list[str]:
     rows = conn.execute(
         """
         SELECT secret FROM signing_keys
@@ -45,7 +74,7 @@ def _secrets(conn: Connection, purpose: Purpose) -> list[str]:
         """,
         (purpose,),
     ).fetchall()
-    return [row["secret"] for row in rows]
+    return [sealer.open(row["secret"]) for row in rows]
 
 
 def _new_secret() -> str:

@@ -105,6 +105,8 @@ class Prediction(Table):
             "deadline_at",
             postgresql_where=text("status IN ('starting', 'processing')"),
         ),
+        # What retention looks through: the ended ones that still hold data.
+        Index("ix_predictions_retention", "completed_at", postgresql_where=text("NOT data_removed")),
         Index("ix_predictions_waiting", "model", "created_at", postgresql_where=text("status = 'starting'")),
         # The list of one token, and how many of its predictions wait.
         Index("ix_predictions_token_id_created_at_id", "token_id", "created_at", "id"),
@@ -136,6 +138,15 @@ class Object(Table):
     sha256: Mapped[str]  # hexadecimal
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     content_type: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class ObjectTombstone(Table):
+    """A file that nobody refers to, until S3 has confirmed that its bytes are gone."""
+
+    __tablename__ = "object_tombstones"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 

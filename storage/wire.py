@@ -10,6 +10,7 @@ from typing import Any
 
 from storage.database import Connection, Row
 from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION, Links
+from storage.sealing import open_sealer
 from storage.settings import Settings
 from storage.signing import ensure_keys, link_keys
 from storage.states import PredictionStatus
@@ -28,12 +29,13 @@ class Wire:
     def prediction(self, row: Row, images: Sequence[Row]) -> dict[str, Any]:
         """Replicate's prediction object. `images`: rows of images joined with their objects, by index."""
         status = PredictionStatus(row["status"])
+        shows_output = status is PredictionStatus.SUCCEEDED and not row["data_removed"]
         return {
             "id": row["id"],
             "model": row["model"],
             "version": row["version"],
             "input": row["input"],
-            "output": self._output(row, images) if status is PredictionStatus.SUCCEEDED else None,
+            "output": self._output(row, images) if shows_output else None,
             "error": row["error"],
             "logs": row["logs"],
             "metrics": row["metrics"],
@@ -45,7 +47,7 @@ class Wire:
             "source": row["source"],
             "urls": self.links.of_prediction(row["id"], row["deadline_at"] + STREAM_AFTER_DEADLINE),
             "seed": row["parameters"].get("seed"),
-            "thumbnails": self._thumbnails(row, images) if status is PredictionStatus.SUCCEEDED else None,
+            "thumbnails": self._thumbnails(row, images) if shows_output else None,
         }
 
     def body(self, row: Row, images: Sequence[Row]) -> str:
@@ -69,9 +71,10 @@ class Wire:
 
 def open_wire(settings: Settings, conn: Connection) -> Wire:
     """The Wire of this deployment; makes the signing keys where there are none."""
-    ensure_keys(conn)
+    sealer = open_sealer(settings)
+    ensure_keys(conn, sealer)
     return Wire(
-        links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn))),
+        links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn, sealer))),
         retention=timedelta(seconds=settings.retention_s),
     )
 

@@ -12,6 +12,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from storage import deliveries, signing
 from storage.database import Connection, open_pool
+from storage.sealing import IN_THE_CLEAR
 from storage.settings import Settings
 from tests.integration.deliveries_of import BODY, insert_prediction, jobs, make_due, read, write
 from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver
@@ -22,9 +23,9 @@ SCHEDULE_S = (0.0, 5.0, 300.0)
 
 @pytest.fixture
 def deliverer(settings: Settings, conn: Connection) -> Iterator[Deliverer]:
-    signing.ensure_keys(conn)
+    signing.ensure_keys(conn, IN_THE_CLEAR)
     with open_pool(settings, application_name="test-courier", size=8) as pool:
-        yield Deliverer(pool=pool, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5)
+        yield Deliverer(pool=pool, sealer=IN_THE_CLEAR, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_body_arrives_byte_for_byte_and_its_signature_verifies(
     assert request.body == BODY.encode()
     assert request.headers["webhook-id"] == delivery_id
     assert request.headers["content-type"] == "application/json"
-    (secret,) = signing.active_webhook_secrets(conn)
+    (secret,) = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
     Webhook(secret).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(request.body + b" ", request.headers)
@@ -70,8 +71,8 @@ def test_both_secrets_sign_while_one_is_being_rotated(
     conn: Connection, deliverer: Deliverer, receiver: Receiver
 ) -> None:
     conn.execute("UPDATE signing_keys SET retired_at = now() + interval '1 day' WHERE purpose = 'webhook'")
-    signing.ensure_keys(conn)
-    new, old = signing.active_webhook_secrets(conn)
+    signing.ensure_keys(conn, IN_THE_CLEAR)
+    new, old = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
     deliverer.deliver(write(conn, receiver.url))
     (request,) = receiver.requests
     assert len(request.headers["webhook-signature"].split(" ")) == 2
@@ -117,7 +118,7 @@ def test_a_retry_carries_the_same_id_and_body_and_a_new_signature_time(
     first, second = receiver.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == delivery_id
     assert first.body == second.body
-    (secret,) = signing.active_webhook_secrets(conn)
+    (secret,) = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
     Webhook(secret).verify(second.body, second.headers)
     row = read(conn, delivery_id)
     assert (row["status"], row["attempts"], row["last_error"]) == ("delivered", 2, None)
@@ -328,7 +329,9 @@ def test_without_a_database_nothing_is_raised_and_nothing_is_sent(
     elsewhere = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     pool = open_pool(elsewhere, application_name="test-courier")
     try:
-        Deliverer(pool=pool, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5).deliver(delivery_id)
+        Deliverer(pool=pool, sealer=IN_THE_CLEAR, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5).deliver(
+            delivery_id
+        )
     finally:
         pool.close()
     assert receiver.requests == []

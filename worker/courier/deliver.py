@@ -15,10 +15,11 @@ import structlog
 from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook
 
-from storage import deliveries
+from storage import crash_points, deliveries
 from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable
 from storage.database import Connection
 from storage.deliveries import ClaimedDelivery
+from storage.sealing import Sealer
 from storage.signing import active_webhook_secrets
 from storage.webhook_url import parse_url
 from worker.courier.deadline_socket import Interrupted
@@ -56,6 +57,7 @@ class Deliverer:
     """What deliveries of one courier share. Its threads call `deliver`."""
 
     pool: ConnectionPool[Connection]
+    sealer: Sealer
     allow: AllowList
     schedule_s: tuple[float, ...]
     timeout_s: float
@@ -69,7 +71,7 @@ class Deliverer:
         try:
             with self.pool.connection() as conn, conn.transaction():
                 claimed = deliveries.claim_delivery(conn, delivery_id, lock_for=lock_for)
-                secrets = active_webhook_secrets(conn) if claimed else []
+                secrets = active_webhook_secrets(conn, self.sealer) if claimed else []
         except psycopg.Error as error:
             log.warning("delivery not claimed", delivery_id=delivery_id, error=_told(error))
             return
@@ -88,6 +90,7 @@ class Deliverer:
             self._write(claimed, lambda conn: self._record(conn, claimed, attempt), until=lock_ends)
 
     def _attempt(self, claimed: ClaimedDelivery, secrets: list[str]) -> Attempt:
+        crash_points.reach("before-post")
         now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
         headers = {

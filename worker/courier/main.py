@@ -22,9 +22,11 @@ from procrastinate.jobs import DeleteJobCondition
 from storage.addresses import AllowList
 from storage.database import KEEPALIVES, connect, open_pool
 from storage.queue import WEBHOOK_QUEUE, make_async_app
+from storage.sealing import open_sealer
 from storage.settings import Settings
 from worker.courier.deliver import Deliverer
 from worker.courier.rescue import keep_rescuing
+from worker.courier.retention import keep_retaining
 from worker.courier.tasks import add_tasks
 
 log = structlog.get_logger(__name__)
@@ -57,12 +59,15 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         logging.getLogger(name).addFilter(_shorten_database_errors)
     deliverer = Deliverer(
         pool=open_pool(settings, application_name="darkroom-courier"),
+        sealer=open_sealer(settings),
         allow=AllowList.parse(settings.webhook_allow),
         schedule_s=settings.webhook_retry_schedule,
         timeout_s=settings.webhook_timeout_s,
     )
     rescue = threading.Thread(target=keep_rescuing, args=(settings, stop), name="rescue", daemon=True)
     rescue.start()
+    retention = threading.Thread(target=keep_retaining, args=(settings, stop), name="retention", daemon=True)
+    retention.start()
     exit_anyway = threading.Timer(EXIT_ANYWAY_AFTER_S, os._exit, args=(0,))
     exit_anyway.daemon = True
     try:
@@ -72,6 +77,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         deliverer.interrupted.set()
         deliverer.pool.close(timeout=TIDY_UP_S)
         rescue.join(TIDY_UP_S)
+        retention.join(TIDY_UP_S)
         exit_anyway.cancel()
     log.info("courier stopped")
     return 0

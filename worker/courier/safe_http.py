@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from storage import crash_points
 from storage.addresses import AllowList, Target, resolve
 from worker.courier.deadline_socket import DeadlineSocket, Interrupted
 
@@ -64,6 +65,7 @@ def post(
             # A receiver may answer, and close, before it has read everything (413): the answer counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 wire.send_all(_request(target, body, headers))
+            crash_points.reach("during-post")
             return _read_response(wire, max_response_bytes)
     except Interrupted:
         raise

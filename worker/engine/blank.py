@@ -10,6 +10,7 @@ from functools import partial
 
 from PIL import Image
 
+from storage import crash_points
 from storage.catalog import Blank
 from storage.parameters import Parameters
 from worker.engine.interface import Drawing, Memory
@@ -46,6 +47,7 @@ class BlankEngine:
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         time.sleep(self._times.step_s)
+        crash_points.reach("mid-step")
         for drawing in drawings:
             assert isinstance(drawing, Sheet)
             drawing.steps_done += 1

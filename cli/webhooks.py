@@ -1,0 +1,109 @@
+"""`darkroom webhooks`: see what became of deliveries, send some again, rotate the secret that signs them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from storage.database import Connection
+    from storage.settings import Settings
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d")
+    return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
+
+
+@click.group("webhooks")
+def command() -> None:
+    """Deliveries and the secret that signs them."""
+
+
+@command.command("list")
+@click.option("--status", type=click.Choice(["pending", "delivered", "failed", "dropped"]))
+@click.option("--prediction", "prediction_id", metavar="ID", help="Only those of one prediction.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+def list_(status: str | None, prediction_id: str | None, limit: int) -> None:
+    """The newest deliveries, and what became of them."""
+    from storage.outbox import read_deliveries
+    from storage.wire import timestamp
+
+    with _database() as (_, conn):
+        rows = read_deliveries(conn, limit=limit, status=status, prediction_id=prediction_id)
+    for row in rows:
+        last = row["last_error"] or (f"HTTP {row['last_status']}" if row["last_status"] else "")
+        click.echo(
+            f"{row['id']}  {row['status']:<9}  {row['event']:<9}  {row['attempts']:>2} attempts"
+            f"  {timestamp(row['created_at'])}  {row['prediction_id']}  {last}".rstrip()
+        )
+    if not rows:
+        click.echo("No delivery.", err=True)
+
+
+@command.command("replay")
+@click.argument("delivery_ids", nargs=-1, metavar="[ID]…")
+@click.option("--failed", is_flag=True, help="All that were given up.")
+def replay_(delivery_ids: tuple[str, ...], failed: bool) -> None:
+    """Send deliveries again, with the same webhook-id and the same body."""
+    from storage.errors import OperatorError
+    from storage.outbox import read_deliveries, replay
+
+    if bool(delivery_ids) == failed:
+        raise click.UsageError("name deliveries, or say --failed")
+    count = 0
+    with _database() as (_, conn):
+        if failed:
+            while page := read_deliveries(conn, limit=500, status="failed"):
+                count += sum(replay(conn, row["id"]) is not None for row in page)
+        for delivery_id in delivery_ids:
+            if replay(conn, delivery_id) is None:
+                raise OperatorError(
+                    f"{delivery_id} can't be replayed: there is no such delivery, or a later event replaced it"
+                    f" ({count} before it will be sent)."
+                )
+            count += 1
+    click.echo(f"{count} will be sent again.")
+
+
+@command.command("rotate-secret")
+@click.option(
+    "--overlap",
+    callback=_duration,
+    default="24h",
+    metavar="DURATION",
+    show_default=True,
+    help="So long both secrets sign: time to teach the receivers the new one.",
+)
+def rotate_secret(overlap: timedelta) -> None:
+    """Make a new webhook secret, and print it."""
+    from storage.sealing import open_sealer
+    from storage.signing import ensure_keys, rotate_webhook_secret
+
+    with _database() as (settings, conn):
+        sealer = open_sealer(settings)
+        ensure_keys(conn, sealer)
+        secret = rotate_webhook_secret(conn, sealer, overlap=overlap)
+    click.echo(f"Both secrets sign for {overlap}; give the receivers the new one:", err=True)
+    click.echo(secret)
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Settings, Connection]]:
+    from storage.database import connect
+    from storage.migrate import check
+    from storage.settings import Settings
+
+    settings = Settings()
+    check(settings)
+    with connect(settings.database_url, application_name="darkroom webhooks") as conn:
+        yield settings, conn

@@ -1,0 +1,124 @@
+"""Making a fault of the schedule happen, and ending those that last."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg
+
+from storage.database import connect
+from tests.chaos.deployment import Deployment
+from tests.chaos.processes import RoleProcess
+from tests.chaos.schedule import Fault
+
+
+class Faults:
+    """Strikes a deployment by a schedule; `done` counts what struck, by kind."""
+
+    def __init__(self, deployment: Deployment, schedule: list[Fault], *, only_busy_workers: bool) -> None:
+        self.done: Counter[str] = Counter()
+        self.disturbances: list[tuple[float, float]] = []  # time.time() of what keeps recovery itself from its work
+        self._deployment = deployment
+        self._left = list(schedule)
+        self._only_busy_workers = only_busy_workers
+        self._ends: list[tuple[float, Callable[[], None]]] = []
+
+    @property
+    def are_over(self) -> bool:
+        return not self._left and not self._ends
+
+    def tick(self, since_start_s: float) -> None:
+        now = time.monotonic()
+        for end in [end for end in self._ends if end[0] <= now]:
+            self._ends.remove(end)
+            end[1]()
+        while self._left and self._left[0].at_s <= since_start_s:
+            fault = self._left[0]
+            if not self._strike(fault):
+                return  # its target is just starting: it strikes as soon as there is one
+            self._left.pop(0)
+            self.done[fault.kind] += 1
+
+    def _strike(self, fault: Fault) -> bool:
+        here = self._deployment
+        lasts = self._later(fault.lasts_s)
+        match fault.kind:
+            case "worker killed":
+                target = self._worker(fault)
+                return target is not None and target.kill()
+            case "worker frozen":
+                return self._freeze(here.workers, fault, lasts)
+            case "worker told to stop":
+                return _pick(here.workers, fault).terminate()
+            case "worker dies at a crash point" | "courier dies at a crash point":
+                roles = here.workers if fault.kind.startswith("worker") else here.couriers
+                assert fault.crash_point is not None
+                return _pick(roles, fault).kill(arm=(fault.crash_point, fault.nth))
+            case "courier killed":
+                return _pick(here.couriers, fault).kill()
+            case "courier frozen":
+                return self._freeze(here.couriers, fault, lasts)
+            case "courier told to stop":
+                return _pick(here.couriers, fault).terminate()
+            case "API killed":
+                return _pick(here.apis, fault).kill()
+            case "API told to stop":
+                return _pick(here.apis, fault).terminate()
+            case "Postgres stopped at once":
+                if not here.postgres.is_ready():
+                    return False
+                here.stop_postgres(fault.lasts_s)
+            case "S3 killed":
+                if here.s3.process.poll() is not None:
+                    return False
+                here.kill_s3(fault.lasts_s)
+            case "network to Postgres cut":
+                here.proxy.cut()
+                lasts(here.proxy.heal)
+            case "network to Postgres frozen":
+                here.proxy.freeze()
+                lasts(here.proxy.heal)
+            case "LISTEN connections ended":
+                here.end_listen_connections()
+            case "receivers unreachable":
+                here.receiver.is_open = False
+                lasts(lambda: setattr(here.receiver, "is_open", True))
+        return True
+
+    def _later(self, after_s: float) -> Callable[[Callable[[], None]], None]:
+        return lambda action: self._ends.append((time.monotonic() + after_s, action))
+
+    def _freeze(self, roles: list[RoleProcess], fault: Fault, lasts: Callable[[Callable[[], None]], None]) -> bool:
+        role = _pick(roles, fault)
+        if role.frozen or not role.freeze():
+            return False
+        lasts(role.thaw)
+        return True
+
+    def _worker(self, fault: Fault) -> RoleProcess | None:
+        """The one that is meant, or, where only busy ones are, one that has been drawing for a moment."""
+        workers = self._deployment.workers
+        if not self._only_busy_workers:
+            return _pick(workers, fault)
+        busy = set()
+        with (
+            suppress(psycopg.OperationalError),
+            connect(self._deployment.postgres.url, application_name="chaos") as conn,
+        ):
+            rows = conn.execute(
+                """
+                SELECT workers.pid FROM predictions JOIN workers ON workers.id = predictions.worker_id
+                WHERE predictions.status = 'processing' AND predictions.crashes = 0
+                  AND predictions.started_at < now() - interval '0.2 s'
+                """
+            )
+            busy = {row["pid"] for row in rows}
+        found = [role for role in workers if role.process is not None and role.process.pid in busy]
+        return found[fault.target % len(found)] if found else None
+
+
+def _pick(roles: list[RoleProcess], fault: Fault) -> RoleProcess:
+    return roles[fault.target % len(roles)]

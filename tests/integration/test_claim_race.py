@@ -1,0 +1,53 @@
+"""Many submit while many claim: every bell that is fetched belongs to a prediction that is claimed, with no rescue."""
+
+from __future__ import annotations
+
+import threading
+
+from storage.database import connect
+from storage.settings import Settings
+from storage.wire import Wire
+from tests.making import claim_one, count, submit_one
+
+SUBMITTERS, CLAIMERS = 4, 4
+EACH = 150
+
+
+def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wire: Wire) -> None:
+    """A statement that fetched and claimed at once would not see predictions that are newer than its snapshot."""
+    claimed: list[str] = []
+    done = threading.Event()
+    errors: list[BaseException] = []
+
+    def submit() -> None:
+        with connect(settings.database_url, application_name="test") as conn:
+            for _ in range(EACH):
+                submit_one(conn)
+
+    def work() -> None:
+        try:
+            with connect(settings.database_url, application_name="test") as conn:
+                while True:
+                    was_done = done.is_set()
+                    claim = claim_one(conn, wire)
+                    if claim is not None:
+                        claimed.append(claim.prediction_id)
+                    elif was_done:
+                        return
+        except BaseException as error:
+            errors.append(error)
+
+    submitters = [threading.Thread(target=submit) for _ in range(SUBMITTERS)]
+    claimers = [threading.Thread(target=work) for _ in range(CLAIMERS)]
+    for thread in claimers + submitters:
+        thread.start()
+    for thread in submitters:
+        thread.join()
+    done.set()
+    for thread in claimers:
+        thread.join()
+    assert errors == []
+    assert len(claimed) == len(set(claimed))
+    with connect(settings.database_url, application_name="test") as conn:
+        assert count(conn, "predictions", "status = 'starting'") == 0, "their bells were fetched and nobody claimed"
+    assert len(claimed) == SUBMITTERS * EACH

@@ -1,0 +1,62 @@
+"""One prediction that can't be moved costs rescue that prediction, and nothing else."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from storage.database import Connection, connect
+from storage.rescue import rescue_once
+from storage.settings import Settings
+from storage.wire import Wire
+from tests.making import claim_one, count, expire_lease, submit_one
+
+
+def make_immovable(conn: Connection, prediction_id: str) -> None:
+    """Any change of its state fails, as a bug or a broken row would have it."""
+    conn.execute(
+        f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'immovable'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE OF status ON predictions
+            FOR EACH ROW WHEN (OLD.id = '{prediction_id}') EXECUTE FUNCTION refuse();
+        """
+    )
+
+
+def test_an_immovable_prediction_does_not_keep_the_others_from_being_rescued(conn: Connection, wire: Wire) -> None:
+    ids = []
+    for _ in range(2):
+        ids.append(submit_one(conn)["id"])
+        assert claim_one(conn, wire) is not None
+    for prediction_id in ids:
+        expire_lease(conn, prediction_id)
+    late = submit_one(conn, deadline_s=-1.0)["id"]
+    silent = submit_one(conn)
+    conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (silent["queue_job_id"],))
+    make_immovable(conn, ids[0])
+
+    report = rescue_once(conn, wire, expire=True)
+    assert report.broken == 1
+    assert report.expired_leases == 1
+    assert report.passed_deadlines == 1
+    assert report.lost_bells == 1
+    assert count(conn, "predictions", f"id = '{ids[1]}' AND status = 'starting'") == 1
+    assert count(conn, "predictions", f"id = '{late}' AND status = 'canceled'") == 1
+
+
+def test_an_immovable_deadline_does_not_either(conn: Connection, wire: Wire) -> None:
+    first, second = (submit_one(conn, deadline_s=-1.0)["id"] for _ in range(2))
+    make_immovable(conn, first)
+    report = rescue_once(conn, wire, expire=True)
+    assert (report.broken, report.passed_deadlines) == (1, 1)
+    assert count(conn, "predictions", f"id = '{second}' AND status = 'canceled'") == 1
+
+
+def test_a_lost_connection_is_not_taken_for_a_broken_prediction(settings: Settings, wire: Wire) -> None:
+    with connect(settings.database_url, application_name="test") as conn:
+        submit_one(conn, deadline_s=-1.0)
+        with connect(settings.database_url, application_name="test") as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
+        with pytest.raises(psycopg.OperationalError):
+            rescue_once(conn, wire, expire=True)

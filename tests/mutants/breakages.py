@@ -1,0 +1,161 @@
+"""The breakages: what each one undoes, its edits of the text, and the tests that must fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement; `old` stands in the file exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Breakage:
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+NO_FENCE = Breakage(
+    "drop the fence in finish",
+    (
+        Edit(
+            "storage/finish.py",
+            "(status = 'processing' AND claim_id = %(claim_id)s\n",
+            "(status IN ('starting', 'processing')\n",
+        ),
+    ),
+    ("tests/integration/test_life_cycle.py", "tests/integration/test_state_machine.py"),
+)
+
+NO_RENEWAL_IN_DRAIN = Breakage(
+    "skip lease renewal in drain",
+    (
+        Edit(
+            "worker/main.py",
+            "        self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds\n",
+            "        self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds\n"
+            "        self._leases._stopping.set()\n",
+        ),
+    ),
+    ("tests/integration/test_worker_dies.py::test_a_worker_that_drains_keeps_its_claim_until_the_drawing_is_done",),
+)
+
+COMMIT_BEFORE_UPLOAD = Breakage(
+    "commit before upload",
+    (
+        Edit("worker/publish.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\nLATER: list[Callable[[], None]] = []\n'),
+        Edit(
+            "worker/publish.py",
+            "EXTENSIONS[content_type])\n            _insist(held, partial(self.bucket.put, key, body, content_type))\n",
+            "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put, key, body, content_type))\n",
+        ),
+        Edit(
+            "worker/publish.py",
+            "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n",
+            "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n"
+            "        while LATER:\n            LATER.pop()()\n",
+        ),
+    ),
+    ("tests/integration/test_worker_dies.py::test_wherever_a_worker_dies_one_result_is_published_and_no_byte_is_left",),
+)
+
+BELL_OUTSIDE = Breakage(
+    "ring the bell outside the transaction",
+    (
+        Edit(
+            "storage/submit.py",
+            """\
+    SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
+        %(queue_name)s, %(task)s, %(priority)s, NULL, NULL, jsonb_build_object('prediction_id', %(id)s::text), NULL
+    )::procrastinate_job_to_defer_v1]))[1] AS id
+""",
+            "    SELECT %(bell_id)s::bigint AS id\n",
+        ),
+        Edit(
+            "storage/submit.py",
+            "    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()\n",
+            '''\
+    bell = conn.execute(
+        """
+        SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
+            %s, %s, %s, NULL, NULL, jsonb_build_object('prediction_id', %s::text), NULL
+        )::procrastinate_job_to_defer_v1]))[1] AS id
+        """,
+        (submission.queue_name, TASK_DRAW, submission.priority, submission.id),
+    ).fetchone()
+    values["bell_id"] = bell["id"]
+    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()
+''',
+        ),
+    ),
+    ("tests/integration/test_submit_whole.py",),
+)
+
+ONE_STATEMENT = Breakage(
+    "claim in one statement",
+    (
+        Edit(
+            "storage/claim.py",
+            """\
+            job = conn.execute(
+                "SELECT id, args FROM procrastinate_fetch_job_v2(%s::varchar[], %s)",
+                ([queue_name], bell_worker_id),
+            ).fetchone()
+            if job is None or job["id"] is None:
+                return None
+""",
+            "",
+        ),
+        Edit(
+            "storage/claim.py",
+            "                UPDATE predictions\n                SET status = 'processing', attempt",
+            """\
+                WITH job AS (SELECT id, args FROM procrastinate_fetch_job_v2(%(queues)s::varchar[], %(bell_worker)s))
+                UPDATE predictions
+                SET status = 'processing', attempt""",
+        ),
+        Edit(
+            "storage/claim.py",
+            "                WHERE id = %(id)s AND status = 'starting' AND queue_job_id = %(job_id)s\n"
+            "                  AND deadline_at > clock_timestamp()\n"
+            "                RETURNING *\n",
+            "                FROM job WHERE predictions.id = job.args->>'prediction_id' AND status = 'starting'\n"
+            "                  AND queue_job_id = job.id AND deadline_at > clock_timestamp()\n"
+            "                RETURNING predictions.*\n",
+        ),
+        Edit(
+            "storage/claim.py",
+            '                    "id": job["args"].get("prediction_id"),\n                    "job_id": job["id"],\n',
+            '                    "queues": [queue_name],\n                    "bell_worker": bell_worker_id,\n',
+        ),
+        Edit(
+            "storage/claim.py",
+            """\
+                conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job["id"],))
+                continue
+""",
+            "                return None\n",
+        ),
+    ),
+    ("tests/integration/test_claim_race.py",),
+)
+
+SHARED_KEY = Breakage(
+    "reuse the S3 key across claims",
+    (
+        Edit(
+            "worker/publish.py",
+            'predictions/{claim.prediction_id}/{claim.attempt}-{claim.claim_id}/{index}.{extension}"\n',
+            'predictions/{claim.prediction_id}/1-00000000-0000-0000-0000-000000000000/{index}.{extension}"\n',
+        ),
+    ),
+    ("tests/integration/test_worker_dies.py::test_wherever_a_worker_dies_one_result_is_published_and_no_byte_is_left",),
+)
+
+BREAKAGES = (NO_FENCE, NO_RENEWAL_IN_DRAIN, COMMIT_BEFORE_UPLOAD, BELL_OUTSIDE, ONE_STATEMENT, SHARED_KEY)

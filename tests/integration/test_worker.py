@@ -91,7 +91,7 @@ def test_it_draws_and_what_it_publishes_is_what_it_says(
     with working(worker_settings, blank(step_s=0.005)):
         until(over(conn, 21))
     objects = conn.execute("SELECT * FROM objects").fetchall()
-    assert len(objects) == 22
+    assert len(objects) == 2 * 22, "each image and its thumbnail"
     for stored in objects:
         opened = bucket.open(stored["key"])
         body = b"".join(opened.chunks)
@@ -204,7 +204,7 @@ def test_equal_requests_that_wait_together_are_drawn_once(worker_settings: Worke
     with working(settings, blank(step_s=0.01).model_copy(update={"max_batch": 1})):
         until(over(conn, 6))
     drawn = count(conn, "predictions", "NOT metrics ? 'cached'")
-    assert drawn == count(conn, "objects")
+    assert 2 * drawn == count(conn, "objects"), "each image and its thumbnail"
     assert 2 <= drawn <= 4  # those that were claimed before the first was done, and the one that wants no cache
     assert count(conn, "images") == 6
 

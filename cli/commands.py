@@ -17,6 +17,8 @@ COMMANDS = {
     "worker": "cli.worker",
     "courier": "cli.courier",
     "migrate": "cli.migrate",
+    "prepare": "cli.prepare",
+    "queues": "cli.queues",
 }
 EXIT_OPERATOR_ERROR = 2
 

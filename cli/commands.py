@@ -19,6 +19,7 @@ COMMANDS = {
     "migrate": "cli.migrate",
     "prepare": "cli.prepare",
     "queues": "cli.queues",
+    "workers": "cli.list_workers",
 }
 EXIT_OPERATOR_ERROR = 2
 

@@ -1,0 +1,174 @@
+"""The images' very install steps, and what their ENTRYPOINT does for an ordinary user who may write nowhere.
+
+The short form installs nothing: it runs the copied project on the packages of this environment, with the blank
+engine. `make test-images` carries out the whole Dockerfiles, torch and all, and draws with the pocket model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.embedded.ports import free_ports
+from tests.deploy.dockerfile import REPOSITORY, BuiltImage
+from tests.deploy.outside_servers import outside_servers
+
+WHOLE = "DARKROOM_TEST_IMAGES" in os.environ
+BLANK = """
+[models."test/blank"]
+engine = "blank"
+defaults = { width = 64, height = 64, num_inference_steps = 4 }
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that any account may look into; pytest's own are for their owner only."""
+    made = Path(tempfile.mkdtemp(prefix="dr-images-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def ordinary_user() -> dict[str, Any]:
+    """The options of Popen: another account where we are root, ourselves otherwise."""
+    if os.getuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def public_python() -> Path:
+    """A Python of our version that the ordinary user may run; root's own may lie where nobody else can look."""
+    for candidate in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]
+        program = f"import ensurepip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+        with suppress(OSError):
+            # The folder, too, has to be one where that user may be.
+            if subprocess.run([candidate, "-c", program], cwd="/", **ordinary_user(), check=False).returncode == 0:
+                return Path(candidate).resolve()
+    pytest.skip("needs a Python that an ordinary user may run")
+
+
+@contextmanager
+def running(command: list[str], *, folder: Path, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, **ordinary_user(),
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def terminate(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(60)
+
+
+def draw(url: str, model: str) -> dict[str, Any]:
+    """Submit once the API is ready, and wait for the end."""
+    deadline = time.monotonic() + 60
+    while True:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
+            break
+        assert time.monotonic() < deadline, "the API did not get ready"
+        time.sleep(0.1)
+    request = urllib.request.Request(
+        f"{url}/v1/predictions",
+        json.dumps({"model": model, "input": {"prompt": "a red circle on a blue background"}}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        prediction: dict[str, Any] = json.load(answer)
+    while prediction["status"] not in {"succeeded", "failed", "canceled"}:
+        assert time.monotonic() < deadline + 120, prediction
+        time.sleep(0.1)
+        with urllib.request.urlopen(prediction["urls"]["get"], timeout=60) as answer:
+            prediction = json.load(answer)
+    return prediction
+
+
+@pytest.mark.timeout(3000 if WHOLE else 300)
+def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> None:
+    python = public_python()
+    packages = None if WHOLE else Path(sysconfig.get_path("purelib"))
+    image = BuiltImage("api.Dockerfile", folder / "api", python=python, packages=packages)
+    worker_image = BuiltImage("worker.Dockerfile", folder / "worker", python=python, packages=packages)
+    for built in (image, worker_image):
+        built.make_read_only()
+    before = image.files() | worker_image.files()
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    scratch = folder / "tmp"
+    scratch.mkdir()
+    scratch.chmod(0o1777)
+    with outside_servers() as servers, ExitStack() as stack:
+        own = {**servers, "PUBLIC_URL": url, "TMPDIR": str(scratch), "S3_PREFIX": "", "LOG_LEVEL": "INFO"}
+        catalog = folder / "models.toml"
+        if not WHOLE:
+            catalog.write_text(BLANK)
+            own["MODELS"] = str(catalog)
+        environment = image.environment | own
+
+        def start(role: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+            return stack.enter_context(
+                running(command, folder=image.working_folder, environment=environment, log=folder / f"{role}.log")
+            )
+
+        for turn in ("first", "again"):
+            prepare = start(f"prepare-{turn}", image.command("prepare"), environment)
+            assert prepare.wait(60) == 0, (folder / f"prepare-{turn}.log").read_text()
+        api = start("api", image.command("api", "--host", "127.0.0.1", "--port", str(port)), environment)
+        courier = start("courier", image.command("courier"), environment)
+        worker = start("worker", worker_image.command("worker"), worker_image.environment | own)
+
+        prediction = draw(url, "darkroom/pocket" if WHOLE else "test/blank")
+        assert prediction["status"] == "succeeded", prediction
+        with urllib.request.urlopen(prediction["output"][0], timeout=60) as answer:
+            assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+
+        check = start("check", image.command("workers", "--check"), environment)
+        assert check.wait(60) == 0, (folder / "check.log").read_text()
+        assert {role: terminate(process) for role, process in (("worker", worker), ("courier", courier), ("api", api))} == {
+            "worker": 0,
+            "courier": 0,
+            "api": 0,
+        }, "\n".join(log.read_text() for log in folder.glob("*.log"))
+        check = start("check-after", image.command("workers", "--check"), environment)
+        assert (check.wait(60), (folder / "check-after.log").read_text()) == (1, "")
+        for log in folder.glob("*.log"):
+            assert "Traceback" not in log.read_text()
+            assert servers["S3_SECRET_ACCESS_KEY"] not in log.read_text()
+            assert servers["DATABASE_URL"] not in log.read_text()
+    assert image.files() | worker_image.files() == before
+
+
+def test_the_image_that_is_not_prepared_says_what_to_do() -> None:
+    with outside_servers() as servers:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "workers"], cwd=REPOSITORY, capture_output=True, text=True, check=False,
+            env={"PATH": os.environ["PATH"], **servers},
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("darkroom: The workers can't be listed: ")
+    assert "Traceback" not in done.stderr

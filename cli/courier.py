@@ -10,7 +10,12 @@ import click
 @click.command("courier")
 def command() -> None:
     """Deliver webhooks, rescue what was lost, prune what is old."""
+    from storage import logs
+    from storage.migrate import check
     from storage.settings import Settings
     from worker.courier.main import run_courier
 
-    sys.exit(run_courier(Settings()))
+    settings = Settings()
+    logs.configure("courier", log_format=settings.log_format, level=settings.log_level)
+    check(settings)
+    sys.exit(run_courier(settings))

@@ -106,9 +106,13 @@ class WholeService:
         settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
         self._servers.wait_for_postgres(self._stages)
         self._prepare_database(settings)
-        self._servers.wait_for_s3(self._stages)
-        self._prepare_bucket(settings)
-        self._start_roles(env, settings, catalog, port)
+        if self._servers.s3 is None:
+            self._prepare_bucket(settings)
+            self._start_roles(env, settings, catalog, port)
+        else:  # the slowest of all; nobody can have mistaken its keys, so the roles may come up beside it
+            self._start_roles(env, settings, catalog, port)
+            self._servers.wait_for_s3(self._stages)
+            self._prepare_bucket(settings)
         self._wait_until_ready(url)
         self._log.line(f"Darkroom is ready at {url}")
         self._log.dim(_example(url, catalog))
@@ -150,7 +154,7 @@ class WholeService:
     def _wait_until_ready(self, url: str) -> None:
         """A role that ends before we are ready won't get better by itself: its message is the operator's."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        with self._stages("API and courier"):
+        with self._stages("API"):
             while not answers_ready(url):
                 self._stop.raise_if_set()
                 self._tick()

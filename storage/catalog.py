@@ -107,7 +107,7 @@ class Catalog:
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Read `models.toml`. A relative source that exists beside the file is meant to be that folder.
+    """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot).
 
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """
@@ -138,8 +138,8 @@ def _read_model(path: Path, name: str, entry: Any) -> Model:
         raise OperatorError(
             f'The catalog {path}: models."{name}": its default size {size[0]}x{size[1]} breaks its own limits.'
         )
-    beside = path.parent / model.source
-    if model.source and beside.is_dir():
+    beside = path.parent / Path(model.source).expanduser()
+    if model.source and (beside.is_dir() or model.source.startswith(("./", "../"))):
         model = model.model_copy(update={"source": str(beside.resolve())})
     return model
 

@@ -45,7 +45,7 @@ class Claim:
         return bool(self.prediction["crashes"] > 0)
 
 
-class NeedsEmptyWorker(Exception):  # noqa: N818 (a state of affairs, not an error)
+class NeedsEmptyWorker(Exception):
     """The next prediction must be drawn alone, and the worker holds others; it stays in the queue."""
 
 
@@ -54,8 +54,8 @@ def claim(
 ) -> Claim | None:
     """Take the next prediction of a queue, or None where there is none.
 
-    Two statements: the function that fetches the bell is volatile and sees bells that are newer than the snapshot
-    of the statement around it, whose predictions that statement could not see yet.
+    Two statements, each with a snapshot of its own: whatever bell the first one fetches, the second one sees its
+    prediction. In one statement the update would look for it in the snapshot of before the wait for a lock.
 
     Raises NeedsEmptyWorker, and psycopg.errors.ForeignKeyViolation where `bell_worker_id` was pruned.
     """

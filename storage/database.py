@@ -35,7 +35,8 @@ def connect(url: str, *, application_name: str) -> Connection:
 def open_pool(settings: Settings, *, application_name: str, size: int | None = None) -> ConnectionPool[Connection]:
     """A pool of such connections. Each is checked when it is taken, so a Postgres restart costs no request.
 
-    `prepare_threshold=None`: prepared statements break behind transaction poolers.
+    Nothing is prepared (`prepare_threshold=None`): transaction poolers break prepared statements, and a fetch that is
+    planned for any queue walks through the backlogs of the others.
     """
     return ConnectionPool(
         settings.database_url,

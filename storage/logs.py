@@ -43,8 +43,10 @@ def configure(role: str, *, log_format: str = "console", level: str = "INFO") ->
     root.handlers[:] = [handler]
     root.setLevel(level)
     # These tell of every request or job, on INFO; ours do that already.
-    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "procrastinate", "psycopg.pool", "alembic"):
+    for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "procrastinate", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # It tells of each attempt to reconnect, over two lines; whoever asked for the connection tells it once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 
 def _add_role(role: str) -> structlog.typing.Processor:

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 
 import migrations
+from storage.database import KEEPALIVES
 from storage.errors import OperatorError, SchemaMismatch
 from storage.settings import Settings
 from storage.tables import Table
@@ -28,7 +29,7 @@ def open_engine(url: str) -> sa.Engine:
     for scheme in ("postgresql://", "postgres://"):
         if url.startswith(scheme):
             url = "postgresql+psycopg://" + url.removeprefix(scheme)
-    return sa.create_engine(url, poolclass=sa.NullPool)
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=KEEPALIVES)
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:

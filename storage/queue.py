@@ -19,10 +19,14 @@ WEBHOOK_QUEUE = "webhooks"
 # Longer queue names make NOTIFY's channel name too long for Postgres (63 bytes), and the insert fails.
 MAX_QUEUE_NAME = 40
 
-blueprint = procrastinate.Blueprint()
+
+def make_blueprint() -> procrastinate.Blueprint:
+    """The tasks that every App knows. A new one for each: an App renames the tasks of the one that it is given."""
+    blueprint = procrastinate.Blueprint()
+    blueprint.task(name="draw")(draw)
+    return blueprint
 
 
-@blueprint.task(name="draw")
 def draw(prediction_id: str) -> None:
     """The bell of a prediction. Only `darkroom worker` may take it; a stock worker gets this error.
 
@@ -55,12 +59,12 @@ def channel_of(queue_name: str) -> str:
 def make_app(settings: Settings) -> procrastinate.App:
     """The App for Procrastinate's own tools (`procrastinate shell`, `healthchecks`) and for sync code."""
     app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=settings.database_url))
-    app.add_tasks_from(blueprint, namespace="darkroom")
+    app.add_tasks_from(make_blueprint(), namespace="darkroom")
     return app
 
 
 def make_async_app(settings: Settings) -> procrastinate.App:
     """The App that the courier's stock worker runs on; direct, because it listens."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=settings.direct_url))
-    app.add_tasks_from(blueprint, namespace="darkroom")
+    app.add_tasks_from(make_blueprint(), namespace="darkroom")
     return app

@@ -64,9 +64,7 @@ class Servers:
         self.folder = Path(tempfile.mkdtemp(prefix="dr-"))
         self.folder.chmod(0o755)  # as root, Postgres runs as an account of its own
         self.postgres = EmbeddedPostgres(self.folder / "postgres")
-        self.s3 = EmbeddedS3(
-            self.folder / "s3", access_key_id="tests", secret_access_key=secrets.token_urlsafe(24)
-        )
+        self.s3 = EmbeddedS3(self.folder / "s3", access_key_id="tests", secret_access_key=secrets.token_urlsafe(24))
         self.secret = self.s3._secret_access_key
 
     def start(self) -> RunningServices:

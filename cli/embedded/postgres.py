@@ -18,7 +18,8 @@ import psutil
 import psycopg
 
 from cli.embedded.access import open_the_programs, open_the_way, server_account
-from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled, last_lines, says_disk_full
+from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled
+from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.socket_folder import cluster_name, make_socket_folder, remove_socket_folder, socket_folder
 from cli.processes import end_child, end_stranger, is_alive, start_child
 
@@ -105,7 +106,7 @@ class EmbeddedPostgres:
                 self._initialise(binaries, account, cancelled)
             make_socket_folder(self.socket_folder, account)
             self._configure(account)
-            with self.log.open("ab") as log:
+            with open_log(self.log) as log:
                 self.process = start_child(
                     [binaries / "postgres", "-D", self.data],
                     env={"PATH": os.defpath, "LC_ALL": "C"},
@@ -181,7 +182,7 @@ class EmbeddedPostgres:
             "--auth=trust", "--no-instructions",
             *(["--sync-method=syncfs"] if sys.platform == "linux" else []),
         ]  # fmt: skip
-        with self.log.open("ab") as log:
+        with open_log(self.log) as log:
             process = start_child(command, env={"PATH": os.defpath, "LC_ALL": "C"}, cwd=place, user=account, output=log)
         while process.poll() is None:
             if cancelled is not None and cancelled.is_set():

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled, last_lines, says_disk_full
+from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled
 from cli.embedded.ports import free_ports
+from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
 from cli.processes import end_child, end_stranger, is_alive, start_child
 
@@ -88,7 +89,7 @@ class EmbeddedS3:
                 numbers = iter(free_ports(2 * len(PORTS)))
                 for name in PORTS:
                     self._ports |= {name: next(numbers), f"{name}.grpc": next(numbers)}
-            with self.log.open("ab") as log:
+            with open_log(self.log) as log:
                 self.process = start_child(
                     [program, "-logtostderr=true", *self._options()],
                     env={

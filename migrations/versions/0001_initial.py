@@ -191,9 +191,7 @@ def upgrade() -> None:
             server_default=sa.text("clock_timestamp()"),
             nullable=False,
         ),
-        sa.Column(
-            "seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
-        ),
+        sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.CheckConstraint(
             "state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name=op.f("ck_workers_state")
         ),
@@ -263,9 +261,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("status = 'pending'"),
     )
-    op.create_index(
-        op.f("ix_webhook_deliveries_prediction_id"), "webhook_deliveries", ["prediction_id"], unique=False
-    )
+    op.create_index(op.f("ix_webhook_deliveries_prediction_id"), "webhook_deliveries", ["prediction_id"], unique=False)
     op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0001')")
 
 
@@ -280,16 +276,10 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_images_object_key"), table_name="images")
     op.drop_table("images")
     op.drop_table("workers")
-    op.drop_index(
-        "uq_signing_keys_active", table_name="signing_keys", postgresql_where=sa.text("retired_at IS NULL")
-    )
+    op.drop_index("uq_signing_keys_active", table_name="signing_keys", postgresql_where=sa.text("retired_at IS NULL"))
     op.drop_table("signing_keys")
-    op.drop_index(
-        "ix_predictions_waiting", table_name="predictions", postgresql_where=sa.text("status = 'starting'")
-    )
-    op.drop_index(
-        "ix_predictions_lease", table_name="predictions", postgresql_where=sa.text("status = 'processing'")
-    )
+    op.drop_index("ix_predictions_waiting", table_name="predictions", postgresql_where=sa.text("status = 'starting'"))
+    op.drop_index("ix_predictions_lease", table_name="predictions", postgresql_where=sa.text("status = 'processing'"))
     op.drop_index(
         "ix_predictions_deadline",
         table_name="predictions",

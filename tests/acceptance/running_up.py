@@ -73,12 +73,16 @@ class RunningUp:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
+        self.close()
+        for process in processes_of(self.folder):
+            process.kill()
+
+    def close(self) -> None:
+        """End the command alone, and let go of it."""
         self.kill()
         self._reader.join(10)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        for process in processes_of(self.folder):
-            process.kill()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -155,7 +159,7 @@ class RunningUp:
         for process in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):
                 words = process.cmdline()
-                if name in words or words[0].endswith(f"/{name}"):
+                if name in words or (words or [""])[0].endswith(f"/{name}"):
                     return process
         return None
 

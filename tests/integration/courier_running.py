@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from storage.settings import Settings
 from worker.courier.main import run_courier
@@ -30,7 +32,7 @@ def running(settings: Settings, *, couriers: int = 1) -> Iterator[None]:
 
 @contextmanager
 def process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
-    """A courier in a process of its own."""
+    """A courier in a process of its own, yielded once it has taken its signals over."""
     environment = os.environ | {
         "DATABASE_URL": settings.database_url,
         "WEBHOOK_ALLOW": settings.webhook_allow,
@@ -39,13 +41,16 @@ def process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
     }
     program = "import sys; from storage.settings import Settings; from worker.courier.main import run_courier; "
     program += "sys.exit(run_courier(Settings()))"
-    courier = subprocess.Popen([sys.executable, "-c", program], env=environment)
-    try:
-        yield courier
-    finally:
-        if courier.poll() is None:
-            courier.kill()
-        courier.wait()
+    with tempfile.NamedTemporaryFile() as log:
+        courier = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=log, stderr=log)
+        try:
+            eventually(lambda: b"courier started" in Path(log.name).read_bytes())
+            yield courier
+        finally:
+            if courier.poll() is None:
+                courier.kill()
+            courier.wait()
+            sys.stderr.write(Path(log.name).read_text())
 
 
 def eventually(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:

@@ -12,6 +12,7 @@ from storage.settings import Settings
 from tests.integration.courier_running import eventually, process, running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
 from tests.receivers import Answer, Receiver
+from worker.courier import rescue
 
 SCHEDULE_S = (0.0, 0.5, 1.0, 1.0)
 
@@ -137,7 +138,7 @@ def test_a_post_that_fits_into_the_grace_is_finished_before_the_courier_stops(
 def test_a_courier_without_a_database_waits_for_it_and_stops_when_told(courier_settings: Settings) -> None:
     nowhere = courier_settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     with process(nowhere) as courier:
-        time.sleep(3)
+        time.sleep(2)  # it tries, and tries again
         assert courier.poll() is None
         courier.terminate()
         assert courier.wait(20) == 0
@@ -188,18 +189,47 @@ def test_the_courier_takes_no_job_of_another_queue(
 def test_rescue_ends_a_prediction_whose_deadline_passed_while_the_queue_stands_still(
     courier_settings: Settings, conn: Connection
 ) -> None:
+    prediction_id = _insert_overdue(conn)
+    with running(courier_settings):
+        eventually(lambda: _status(conn, prediction_id) == "canceled")
+
+
+def test_rescue_expires_no_lease_right_after_it_connected(
+    courier_settings: Settings, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prediction_id = insert_prediction(conn)
+    conn.execute(
+        """
+        UPDATE predictions SET status = 'processing', completed_at = NULL, attempt = 1,
+            claim_id = gen_random_uuid(), lease_expires_at = now() - interval '1 h' WHERE id = %s
+        """,
+        (prediction_id,),
+    )
+    monkeypatch.setattr(rescue, "EXPIRE_NOTHING_FOR_S", 3600.0)
+    with running(courier_settings):
+        for _ in range(2):  # two turns of rescue have passed
+            overdue = _insert_overdue(conn)
+            eventually(lambda overdue=overdue: _status(conn, overdue) == "canceled")  # type: ignore[misc]
+        assert _status(conn, prediction_id) == "processing"
+    monkeypatch.setattr(rescue, "EXPIRE_NOTHING_FOR_S", 0.0)
+    with running(courier_settings):
+        eventually(lambda: _status(conn, prediction_id) == "starting")
+
+
+def _insert_overdue(conn: Connection) -> str:
     prediction_id = insert_prediction(conn)
     conn.execute(
         "UPDATE predictions SET status = 'starting', completed_at = NULL, deadline_at = now() WHERE id = %s",
         (prediction_id,),
     )
+    return prediction_id
 
-    def is_canceled() -> bool:
-        row = conn.execute("SELECT status FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
-        return row == {"status": "canceled"}
 
-    with running(courier_settings):
-        eventually(is_canceled)
+def _status(conn: Connection, prediction_id: str) -> str:
+    row = conn.execute("SELECT status FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
+    assert row is not None
+    status: str = row["status"]
+    return status
 
 
 def test_couriers_leave_no_connection_and_no_thread_behind(courier_settings: Settings, conn: Connection) -> None:

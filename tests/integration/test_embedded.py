@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +22,23 @@ from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
-    server = EmbeddedPostgres(tmp_path / "postgres")
+def folder() -> Iterator[Path]:
+    """Not pytest's tmp_path: each new run of pytest takes others' access to those away, and root's Postgres is one."""
+    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as name:
+        yield Path(name).resolve()
+
+
+@pytest.fixture
+def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
+    server = EmbeddedPostgres(folder / "postgres")
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def s3(tmp_path: Path) -> Iterator[EmbeddedS3]:
-    server = EmbeddedS3(tmp_path / "s3", access_key_id="key", secret_access_key="secret")
+def s3(folder: Path) -> Iterator[EmbeddedS3]:
+    server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret")
     server.start()
     yield server
     server.stop()
@@ -75,8 +83,8 @@ def test_the_next_owner_ends_a_server_that_a_killed_one_left(postgres: EmbeddedP
             assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_the_url_serves_sqlalchemy_and_a_long_folder(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / ("long" * 25) / "post gres's")
+def test_the_url_serves_sqlalchemy_and_a_long_folder(folder: Path) -> None:
+    server = EmbeddedPostgres(folder / ("long" * 25) / "post gres's")
     server.start()
     try:
         engine = sa.create_engine(server.url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)
@@ -93,8 +101,8 @@ def test_only_we_can_reach_the_socket(postgres: EmbeddedPostgres) -> None:
     assert psutil.Process(postgres.process.pid).net_connections("inet") == []
 
 
-def test_a_start_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
-    server = EmbeddedPostgres(tmp_path / "postgres")
+def test_a_start_that_is_given_up_leaves_nothing(folder: Path) -> None:
+    server = EmbeddedPostgres(folder / "postgres")
     cancelled = threading.Event()
     timer = threading.Timer(0.15, cancelled.set)
     timer.start()

@@ -6,6 +6,7 @@ polls, and what it misses is rung again by rescue. It only ever takes jobs of th
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ from worker.courier.tasks import add_tasks
 
 log = structlog.get_logger(__name__)
 
+WORKER_NAME = "courier"
 POLL_EVERY_S = 1.0
 
 # After SIGTERM: POSTs in flight may end within the grace, then they are cut; the rest is tidying up. A process
@@ -51,6 +53,8 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     Returns 0. Signals are only taken in the main thread. Raises ValueError when WEBHOOK_ALLOW can't be read.
     """
     stop = stop or threading.Event()
+    for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils"):
+        logging.getLogger(name).addFilter(_shorten_database_errors)
     deliverer = Deliverer(
         pool=open_pool(settings, application_name="darkroom-courier"),
         allow=AllowList.parse(settings.webhook_allow),
@@ -112,7 +116,7 @@ async def _run_worker(app: procrastinate.App, settings: Settings) -> None:
     with app.replace_connector(connector):
         async with app.open_async():
             await app.run_worker_async(
-                name="courier",
+                name=WORKER_NAME,
                 queues=[WEBHOOK_QUEUE],
                 concurrency=settings.webhook_concurrency,
                 fetch_job_polling_interval=POLL_EVERY_S,
@@ -141,7 +145,7 @@ def _log_why_it_ended(worker: asyncio.Task[None]) -> None:
     if error is None:
         log.warning("the queue's worker ended by itself and is started again")
     elif isinstance(error, psycopg.OperationalError | procrastinate.exceptions.ConnectorException):
-        log.warning("the queue's worker has no database", error=" ".join(str(error).split()))
+        log.warning("the queue's worker has no database", error=_on_one_line(error.__cause__ or error))
     else:
         log.error("the queue's worker broke and is started again", exc_info=error)
 
@@ -150,6 +154,23 @@ async def _sleep(seconds: float, stop: threading.Event) -> None:
     end = time.monotonic() + seconds
     while not stop.is_set() and time.monotonic() < end:
         await asyncio.sleep(0.1)
+
+
+def _shorten_database_errors(record: logging.LogRecord) -> bool:
+    """Procrastinate tells of each lost connection with pages of traceback; one line says the same."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, procrastinate.exceptions.ConnectorException):
+        record.msg, record.args = (
+            "%s %s",
+            (" ".join(record.getMessage().split()), _on_one_line(error.__cause__ or error)),
+        )
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+    return True
+
+
+def _on_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 @contextlib.contextmanager

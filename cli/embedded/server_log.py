@@ -1,0 +1,28 @@
+"""The log file of an embedded server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+LARGEST_BYTES = 10_000_000
+
+
+def open_log(log: Path) -> BinaryIO:
+    """To append to. What earlier runs wrote is put aside, once, when it has become long."""
+    if log.exists() and log.stat().st_size > LARGEST_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    return log.open("ab")
+
+
+def last_lines(log: Path, count: int = 3) -> str:
+    """The end of a server's log in one line, for a message."""
+    try:
+        lines = log.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return " / ".join(line.strip() for line in lines[-count:])
+
+
+def says_disk_full(log: Path) -> bool:
+    return "no space left on device" in last_lines(log, 20).lower()

@@ -1,0 +1,82 @@
+"""Reading models.toml: what it means, and one clear line for what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage.catalog import load_catalog
+from storage.errors import OperatorError, UnknownModel
+from storage.queue import MAX_QUEUE_NAME, queue_name_of
+
+REPOSITORY = Path(__file__).parents[2]
+GOOD = """
+[models."tongyi-mai/z-image-turbo"]
+source = "/models/Z-Image-Turbo"
+version = "2"
+aliases = ["dall-e-3"]
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "models.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_catalog_in_the_repository_can_be_read() -> None:
+    pocket = load_catalog(REPOSITORY / "models.toml").find("darkroom/pocket")
+    assert pocket.source == str(REPOSITORY / "models" / "pocket")
+
+
+@pytest.mark.parametrize(
+    "reference", ["tongyi-mai/z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "tongyi-mai/z-image-turbo:2", "dall-e-3"]
+)
+def test_a_model_is_found_by_name_version_and_alias(tmp_path: Path, reference: str) -> None:
+    assert load_catalog(write(tmp_path, GOOD)).find(reference).name == "tongyi-mai/z-image-turbo"
+
+
+@pytest.mark.parametrize("reference", ["nobody/nothing", "tongyi-mai/z-image-turbo:1", "", ":", "dall-e-2"])
+def test_an_unknown_model_or_version_is_said_with_what_there_is(tmp_path: Path, reference: str) -> None:
+    with pytest.raises(UnknownModel, match="z-image-turbo"):
+        load_catalog(write(tmp_path, GOOD)).find(reference)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no models"),
+        ("models = 3", "has no models"),
+        ("[models", "can't be read"),
+        ('[models."UPPER/case"]\nsource = "x"', "owner/name"),
+        ('[models."a/b"]', "source"),
+        ('[models."a/b"]\nsource = "x"\nsuorce = "y"', "suorce"),
+        ('[models."a/b"]\nsource = "x"\ndtype = "int4"', "dtype"),
+        ('[models."a/b"]\nsource = "x"\nlimits = { max_pixels = 10 }', "breaks its own limits"),
+        ("".join(f'[models."{name}/x"]\nsource = "x"\naliases = ["z"]\n' for name in "ab"), "'z'"),
+        ('models."a/b" = 3', "table"),
+    ],
+)
+def test_a_wrong_catalog_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        load_catalog(write(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_catalog_says_how_to_name_one(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="--models"):
+        load_catalog(tmp_path / "models.toml")
+
+
+def test_queue_names_are_short_readable_and_never_shared() -> None:
+    names = [
+        "darkroom/pocket", "tongyi-mai/z-image-turbo", "a-b/c", "a/b-c", "a.b/c", "a/b.c",
+        "somebody/with-a-name-that-is-much-too-long-for-a-channel",
+        "somebody/with-a-name-that-is-much-too-long-for-another",
+    ]  # fmt: skip
+    queues = [queue_name_of(name) for name in names]
+    assert len(set(queues)) == len(names)
+    assert max(map(len, queues)) <= MAX_QUEUE_NAME
+    assert queues[0] == "draw-darkroom.pocket"

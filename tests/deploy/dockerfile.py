@@ -44,9 +44,7 @@ def read(name: str) -> list[Stage]:
 
 def copied(stage: Stage) -> list[str]:
     """What a stage copies out of the project."""
-    return [
-        source for words in stage.of("COPY") if not words.startswith("--from") for source in words.split()[:-1]
-    ]
+    return [source for words in stage.of("COPY") if not words.startswith("--from") for source in words.split()[:-1]]
 
 
 class BuiltImage:
@@ -114,7 +112,12 @@ class BuiltImage:
         elif keyword == "RUN":
             command = re.sub(r"^(--\S+ )+", "", words)
             done = subprocess.run(
-                ["/bin/sh", "-ec", command], cwd=self._folder, env=self._env, capture_output=True, text=True, check=False
+                ["/bin/sh", "-ec", command],
+                cwd=self._folder,
+                env=self._env,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             assert done.returncode == 0, f"RUN {words}\n{done.stdout}\n{done.stderr}"
         elif keyword == "COPY":

@@ -71,7 +71,9 @@ def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:
 
 
 def test_no_port_is_open_to_the_network_unless_asked_for() -> None:
-    published = {name: service["ports"] for name, service in load("compose.yaml")["services"].items() if "ports" in service}
+    published = {
+        name: service["ports"] for name, service in load("compose.yaml")["services"].items() if "ports" in service
+    }
     assert published == {"api": ["${DARKROOM_LISTEN:-127.0.0.1:8000}:8000"]}
 
 
@@ -98,4 +100,6 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
         if not commented or name in FOR_COMPOSE | set_otherwise or SETTINGS[name].is_required():
             continue
         default = SETTINGS[name].default
-        assert value == ("" if default is None else f"{default:g}" if isinstance(default, float) else str(default)), name
+        assert value == ("" if default is None else f"{default:g}" if isinstance(default, float) else str(default)), (
+            name
+        )

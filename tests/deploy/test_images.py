@@ -26,10 +26,11 @@ from typing import Any
 import pytest
 
 from cli.embedded.ports import free_ports
-from tests.deploy.dockerfile import REPOSITORY, BuiltImage
+from tests.deploy.dockerfile import BuiltImage
 from tests.deploy.outside_servers import outside_servers
 
 WHOLE = "DARKROOM_TEST_IMAGES" in os.environ
+PATIENCE_S = 150.0  # of a machine that has much else to do
 BLANK = """
 [models."test/blank"]
 engine = "blank"
@@ -66,7 +67,9 @@ def public_python() -> Path:
 
 
 @contextmanager
-def running(command: list[str], *, folder: Path, environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], *, folder: Path, environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
@@ -82,12 +85,12 @@ def running(command: list[str], *, folder: Path, environment: dict[str, str], lo
 
 def terminate(process: subprocess.Popen[bytes]) -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(60)
+    return process.wait(PATIENCE_S)
 
 
 def draw(url: str, model: str) -> dict[str, Any]:
     """Submit once the API is ready, and wait for the end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
             break
@@ -98,17 +101,17 @@ def draw(url: str, model: str) -> dict[str, Any]:
         json.dumps({"model": model, "input": {"prompt": "a red circle on a blue background"}}).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         prediction: dict[str, Any] = json.load(answer)
     while prediction["status"] not in {"succeeded", "failed", "canceled"}:
-        assert time.monotonic() < deadline + 120, prediction
+        assert time.monotonic() < deadline + PATIENCE_S, prediction
         time.sleep(0.1)
-        with urllib.request.urlopen(prediction["urls"]["get"], timeout=60) as answer:
+        with urllib.request.urlopen(prediction["urls"]["get"], timeout=PATIENCE_S) as answer:
             prediction = json.load(answer)
     return prediction
 
 
-@pytest.mark.timeout(3000 if WHOLE else 300)
+@pytest.mark.timeout(3000 if WHOLE else 900)
 def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> None:
     python = public_python()
     packages = None if WHOLE else Path(sysconfig.get_path("purelib"))
@@ -137,38 +140,29 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
 
         for turn in ("first", "again"):
             prepare = start(f"prepare-{turn}", image.command("prepare"), environment)
-            assert prepare.wait(60) == 0, (folder / f"prepare-{turn}.log").read_text()
+            assert prepare.wait(PATIENCE_S) == 0, (folder / f"prepare-{turn}.log").read_text()
         api = start("api", image.command("api", "--host", "127.0.0.1", "--port", str(port)), environment)
         courier = start("courier", image.command("courier"), environment)
         worker = start("worker", worker_image.command("worker"), worker_image.environment | own)
 
         prediction = draw(url, "darkroom/pocket" if WHOLE else "test/blank")
         assert prediction["status"] == "succeeded", prediction
-        with urllib.request.urlopen(prediction["output"][0], timeout=60) as answer:
+        with urllib.request.urlopen(prediction["output"][0], timeout=PATIENCE_S) as answer:
             assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
 
         check = start("check", image.command("workers", "--check"), environment)
-        assert check.wait(60) == 0, (folder / "check.log").read_text()
-        assert {role: terminate(process) for role, process in (("worker", worker), ("courier", courier), ("api", api))} == {
+        assert check.wait(PATIENCE_S) == 0, (folder / "check.log").read_text()
+        assert {
+            role: terminate(process) for role, process in (("worker", worker), ("courier", courier), ("api", api))
+        } == {
             "worker": 0,
             "courier": 0,
             "api": 0,
         }, "\n".join(log.read_text() for log in folder.glob("*.log"))
         check = start("check-after", image.command("workers", "--check"), environment)
-        assert (check.wait(60), (folder / "check-after.log").read_text()) == (1, "")
+        assert (check.wait(PATIENCE_S), (folder / "check-after.log").read_text()) == (1, "")
         for log in folder.glob("*.log"):
             assert "Traceback" not in log.read_text()
             assert servers["S3_SECRET_ACCESS_KEY"] not in log.read_text()
             assert servers["DATABASE_URL"] not in log.read_text()
     assert image.files() | worker_image.files() == before
-
-
-def test_the_image_that_is_not_prepared_says_what_to_do() -> None:
-    with outside_servers() as servers:
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", "workers"], cwd=REPOSITORY, capture_output=True, text=True, check=False,
-            env={"PATH": os.environ["PATH"], **servers},
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("darkroom: The workers can't be listed: ")
-    assert "Traceback" not in done.stderr

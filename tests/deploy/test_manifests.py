@@ -63,8 +63,7 @@ def test_every_model_of_the_catalog_has_workers_that_serve_it_and_a_trigger_on_i
     served = [pod["containers"][0]["args"][:3] for pod in workers(manifests)]
     assert sorted(served) == sorted(["worker", "--model", name] for name in catalog.models)
     queries = [
-        scaler["spec"]["triggers"][0]["metadata"]["query"]
-        for scaler in of_kind(manifests, "ScaledObject", "ScaledJob")
+        scaler["spec"]["triggers"][0]["metadata"]["query"] for scaler in of_kind(manifests, "ScaledObject", "ScaledJob")
     ]
     expected = [
         trigger_query("worker/scaled-object.yaml", queue_name=model.queue_name) for model in catalog.models.values()
@@ -89,7 +88,9 @@ def test_a_scaled_object_scales_the_workers_of_its_own_model(overlay: str) -> No
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_selectors_find_their_own_pods_and_no_others(overlay: str) -> None:
     manifests = build(overlay)
-    labels = {d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"] for d in of_kind(manifests, "Deployment")}
+    labels = {
+        d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"] for d in of_kind(manifests, "Deployment")
+    }
     for item in of_kind(manifests, "Deployment", "PodDisruptionBudget", "Service"):
         selector = item["spec"]["selector"]
         wanted = selector.get("matchLabels", selector).items()

@@ -74,7 +74,7 @@ def forked_worker(
         process.join()
 
 
-def exit_code(process: multiprocessing.process.BaseProcess, timeout_s: float = 60) -> int | None:
+def exit_code(process: multiprocessing.process.BaseProcess, timeout_s: float = 150) -> int | None:
     process.join(timeout_s)
     return process.exitcode
 
@@ -86,7 +86,7 @@ def _run(values: dict[str, Any], log: Path, idle_exit_s: float | None, drain: bo
     sys.exit(run_worker(WorkerSettings(**values), model=MODEL, idle_exit_s=idle_exit_s, drain=drain))
 
 
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 60, every_s: float = 0.005) -> None:
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 150, every_s: float = 0.005) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ZImagePipeline
-
 from models.pocket_training.drawings import draw_scene
 from models.pocket_training.evaluation import (
     agreement,

@@ -100,6 +100,5 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
         if not commented or name in FOR_COMPOSE | set_otherwise or SETTINGS[name].is_required():
             continue
         default = SETTINGS[name].default
-        assert value == ("" if default is None else f"{default:g}" if isinstance(default, float) else str(default)), (
-            name
-        )
+        shown = f"{default:.0f}" if isinstance(default, float) else str(default or "")
+        assert value == shown, name

@@ -71,5 +71,6 @@ def test_a_python_that_the_project_supports_is_the_base(name: str) -> None:
 
 def requirements(*extras: str) -> list[str]:
     pyproject = (REPOSITORY / "pyproject.toml").read_text()
-    command = [sys.executable, DEPLOY / "requirements.py", *extras]
-    return subprocess.run(command, input=pyproject, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = [sys.executable, str(DEPLOY / "requirements.py"), *extras]
+    done = subprocess.run(command, input=pyproject, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()

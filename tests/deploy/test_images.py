@@ -6,7 +6,6 @@ engine. `make test-images` carries out the whole Dockerfiles, torch and all, and
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
@@ -16,14 +15,13 @@ import sys
 import sysconfig
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from cli.embedded.ports import free_ports
 from tests.deploy.dockerfile import BuiltImage
@@ -92,22 +90,19 @@ def draw(url: str, model: str) -> dict[str, Any]:
     """Submit once the API is ready, and wait for the end."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        with suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=10):
-            break
+        with suppress(requests.RequestException):
+            if requests.get(f"{url}/readyz", timeout=10).ok:
+                break
         assert time.monotonic() < deadline, "the API did not get ready"
         time.sleep(0.1)
-    request = urllib.request.Request(
-        f"{url}/v1/predictions",
-        json.dumps({"model": model, "input": {"prompt": "a red circle on a blue background"}}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-        prediction: dict[str, Any] = json.load(answer)
+    body = {"model": model, "input": {"prompt": "a red circle on a blue background"}}
+    answer = requests.post(f"{url}/v1/predictions", json=body, timeout=PATIENCE_S)
+    assert answer.status_code == 201, answer.text
+    prediction: dict[str, Any] = answer.json()
     while prediction["status"] not in {"succeeded", "failed", "canceled"}:
         assert time.monotonic() < deadline + PATIENCE_S, prediction
         time.sleep(0.1)
-        with urllib.request.urlopen(prediction["urls"]["get"], timeout=PATIENCE_S) as answer:
-            prediction = json.load(answer)
+        prediction = requests.get(prediction["urls"]["get"], timeout=PATIENCE_S).json()
     return prediction
 
 
@@ -147,18 +142,13 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
 
         prediction = draw(url, "darkroom/pocket" if WHOLE else "test/blank")
         assert prediction["status"] == "succeeded", prediction
-        with urllib.request.urlopen(prediction["output"][0], timeout=PATIENCE_S) as answer:
-            assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+        picture = requests.get(prediction["output"][0], timeout=PATIENCE_S).content
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
 
         check = start("check", image.command("workers", "--check"), environment)
         assert check.wait(PATIENCE_S) == 0, (folder / "check.log").read_text()
-        assert {
-            role: terminate(process) for role, process in (("worker", worker), ("courier", courier), ("api", api))
-        } == {
-            "worker": 0,
-            "courier": 0,
-            "api": 0,
-        }, "\n".join(log.read_text() for log in folder.glob("*.log"))
+        exit_codes = [terminate(process) for process in (worker, courier, api)]
+        assert exit_codes == [0, 0, 0], "\n".join(log.read_text() for log in folder.glob("*.log"))
         check = start("check-after", image.command("workers", "--check"), environment)
         assert (check.wait(PATIENCE_S), (folder / "check-after.log").read_text()) == (1, "")
         for log in folder.glob("*.log"):

@@ -25,7 +25,7 @@ Count = Callable[[], int]
 
 @pytest.fixture
 def count(settings: Settings, conn: Connection) -> Iterator[Count]:
-    """Asks as KEDA does: on a connection of its own, with a role that may read one table, as docs/deploy.md makes it."""
+    """Asks as KEDA does: on a connection of its own, with a role that may read one table (see docs/deploy.md)."""
     role = sql.Identifier(f"keda_{secrets.token_hex(6)}")
     conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
     conn.execute(sql.SQL("GRANT SELECT ON procrastinate_jobs TO {}").format(role))

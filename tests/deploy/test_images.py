@@ -111,7 +111,7 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
     python = public_python()
     packages = None if WHOLE else Path(sysconfig.get_path("purelib"))
     image = BuiltImage("api.Dockerfile", folder / "api", python=python, packages=packages)
-    worker_image = BuiltImage("worker.Dockerfile", folder / "worker", python=python, packages=packages)
+    worker_image = BuiltImage("worker.Dockerfile", folder / "worker", python=python) if WHOLE else image
     for built in (image, worker_image):
         built.make_read_only()
     before = image.files() | worker_image.files()

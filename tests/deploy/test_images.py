@@ -133,9 +133,8 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
                 running(command, folder=image.working_folder, environment=environment, log=folder / f"{role}.log")
             )
 
-        for turn in ("first", "again"):
-            prepare = start(f"prepare-{turn}", image.command("prepare"), environment)
-            assert prepare.wait(PATIENCE_S) == 0, (folder / f"prepare-{turn}.log").read_text()
+        prepare = start("prepare", image.command("prepare"), environment)
+        assert prepare.wait(PATIENCE_S) == 0, (folder / "prepare.log").read_text()
         api = start("api", image.command("api", "--host", "127.0.0.1", "--port", str(port)), environment)
         courier = start("courier", image.command("courier"), environment)
         worker = start("worker", worker_image.command("worker"), worker_image.environment | own)

@@ -35,6 +35,7 @@ COPY --from=build /opt/darkroom /opt/darkroom
 ENV PATH=/opt/darkroom/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    AUTH=tokens \
     LOG_FORMAT=json \
     MODELS=/opt/darkroom/app/models.toml
 WORKDIR /opt/darkroom/app

@@ -121,7 +121,7 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
     scratch.mkdir()
     scratch.chmod(0o1777)
     with outside_servers() as servers, ExitStack() as stack:
-        own = {**servers, "PUBLIC_URL": url, "TMPDIR": str(scratch), "S3_PREFIX": "", "LOG_LEVEL": "INFO"}
+        own = {**servers, "PUBLIC_URL": url, "TMPDIR": str(scratch), "S3_PREFIX": "", "AUTH": "none"}
         catalog = folder / "models.toml"
         if not WHOLE:
             catalog.write_text(BLANK)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp is renewed when what is to be installed changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -51,3 +51,11 @@ mutants: setup ## Break the code in six ways, one at a time, and see that the te
 .PHONY: fuzz
 fuzz: setup ## 20,000 requests made up from the OpenAPI document (REQUESTS=)
 	@GENERATED_REQUESTS=$(or $(REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py
+
+.PHONY: test-images
+test-images: setup ## Carry out both Dockerfiles without an engine, and draw with what they install (minutes, 3 GB)
+	@HF_HUB_OFFLINE=1 DARKROOM_TEST_IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py $(ARGS)
+
+.PHONY: test-races
+test-races: setup ## 50 races of a request against a worker that is leaving, of each kind
+	@HF_HUB_OFFLINE=1 DARKROOM_TEST_RACES=50 $(BIN)/pytest tests/deploy/test_leaving_workers.py $(ARGS)

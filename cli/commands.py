@@ -19,6 +19,9 @@ COMMANDS = {
     "migrate": "cli.migrate",
     "tokens": "cli.tokens",
     "webhooks": "cli.webhooks",
+    "prepare": "cli.prepare",
+    "queues": "cli.queues",
+    "workers": "cli.list_workers",
 }
 EXIT_OPERATOR_ERROR = 2
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from storage.database import Connection
+from storage.database import Connection, Row
 from storage.events import WORKERS_CHANNEL
 
 WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
@@ -58,6 +58,23 @@ def say_alive(conn: Connection, presence: Presence) -> None:
 def say_goodbye(conn: Connection, worker_id: UUID) -> None:
     """Take the worker's row out."""
     conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
+
+
+def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
+    """The workers that are signed in, by model; `seen_s` is the time since each one's last sign of life.
+
+    One that died stands here for a minute more, with a growing `seen_s`.
+    """
+    return conn.execute(
+        """
+        SELECT id, hostname, pid, model, device, state, error, started_at,
+               extract(epoch FROM clock_timestamp() - seen_at)::float AS seen_s
+        FROM workers
+        WHERE %(hostname)s::text IS NULL OR hostname = %(hostname)s
+        ORDER BY model, started_at
+        """,
+        {"hostname": hostname},
+    ).fetchall()
 
 
 def register_bell_worker(conn: Connection) -> int:

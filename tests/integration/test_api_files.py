@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from storage.bucket import Bucket
 from storage.database import Connection
-from storage.finish import finish
+from storage.finish import StoredImage, finish
 from storage.wire import Wire
 from tests.api_app import problem
 from tests.making import claim_one, submit_one, succeeded
@@ -28,7 +28,9 @@ def image_url(conn: Connection, wire: Wire, bucket: Bucket) -> str:
     claimed = claim_one(conn, wire)
     assert claimed is not None
     outcome = succeeded(claimed)
-    bucket.put(outcome.images[0].key, BYTES, "image/png")
+    image = outcome.images[0]
+    assert isinstance(image, StoredImage)
+    bucket.put(image.key, BYTES, "image/png")
     row = finish(conn, wire, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
     assert row is not None
     url = wire.links.of_image(row["id"], 0, "png", datetime.now(UTC) + timedelta(hours=1))

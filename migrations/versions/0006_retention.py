@@ -1,7 +1,7 @@
 """Retention: tombstones of objects, and an index over what still holds data.
 
-Revision ID: 0005
-Revises: 0004
+Revision ID: 0006
+Revises: 0005
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -34,10 +34,10 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("NOT data_removed"),
     )
-    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0005')")
+    op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0006')")
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0005'")
+    op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0006'")
     op.drop_index("ix_predictions_retention", table_name="predictions", postgresql_where=sa.text("NOT data_removed"))
     op.drop_table("object_tombstones")

@@ -1,0 +1,104 @@
+"""compose.yaml, its MinIO override and .env.example: valid, and true to the settings in the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from api.settings import ApiSettings
+from storage.settings import Settings
+from tests.deploy.dockerfile import DEPLOY, REPOSITORY
+from worker.settings import WorkerSettings
+
+SCHEMA = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
+FILES = ["compose.yaml", "compose.minio.yaml"]
+OURS = ["api", "courier", "worker", "prepare"]
+SETTINGS = {
+    name.upper(): field
+    for settings in (Settings, ApiSettings, WorkerSettings)
+    for name, field in settings.model_fields.items()
+}
+# Read by compose alone.
+FOR_COMPOSE = {"POSTGRES_PASSWORD", "MODELS_TOML", "WORKER_MODEL", "DARKROOM_LISTEN", "DARKROOM_VERSION"}
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def example() -> dict[str, tuple[str, bool]]:
+    """The variables of .env.example: the value, and whether it is commented out."""
+    found = re.findall(r"^(# )?([A-Z][A-Z0-9_]+)=(.*)$", (DEPLOY / ".env.example").read_text(), re.MULTILINE)
+    return {name: (value, bool(commented)) for commented, name, value in found}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_is_valid_by_the_schema_of_compose(name: str) -> None:
+    jsonschema.validate(load(name), SCHEMA)
+
+
+def test_the_schema_refuses_what_is_misspelt() -> None:
+    document = load("compose.yaml")
+    document["services"]["api"]["read_onyl"] = True
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, SCHEMA)
+
+
+def test_the_override_changes_services_that_exist() -> None:
+    assert set(load("compose.minio.yaml")["services"]) <= set(load("compose.yaml")["services"])
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_containers_write_nowhere_and_may_do_nothing_special(service: str) -> None:
+    definition = load("compose.yaml")["services"][service]
+    assert definition["read_only"] is True
+    assert definition["cap_drop"] == ["ALL"]
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert definition["tmpfs"] == ["/tmp"]
+    assert (REPOSITORY / definition["build"]["dockerfile"]).exists()
+
+
+def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:
+    worker = load("compose.yaml")["services"]["worker"]
+    grace_s = int(re.search(r":-(\d+)}", worker["environment"]["GRACE_SECONDS"])[1])  # type: ignore[index]
+    assert int(worker["stop_grace_period"].removesuffix("s")) >= grace_s + 20
+
+
+def test_no_port_is_open_to_the_network_unless_asked_for() -> None:
+    published = {
+        name: service["ports"] for name, service in load("compose.yaml")["services"].items() if "ports" in service
+    }
+    assert published == {"api": ["${DARKROOM_LISTEN:-127.0.0.1:8000}:8000"]}
+
+
+def test_every_variable_that_compose_reads_stands_in_the_example() -> None:
+    text = "\n".join((DEPLOY / name).read_text() for name in FILES)
+    assert set(re.findall(r"\$\{([A-Z0-9_]+)", text)) <= set(example())
+
+
+def test_every_variable_of_the_example_is_read_by_somebody() -> None:
+    assert set(example()) <= set(SETTINGS) | FOR_COMPOSE
+
+
+def test_what_has_no_default_is_there_to_be_filled_in() -> None:
+    required = set(re.findall(r"\$\{([A-Z0-9_]+):\?", (DEPLOY / "compose.yaml").read_text()))
+    assert required == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}
+    for name in required:
+        assert not example()[name][1]
+    assert example()["POSTGRES_PASSWORD"][0] == example()["S3_SECRET_ACCESS_KEY"][0] == ""
+
+
+def test_the_example_shows_the_defaults_of_the_code() -> None:
+    set_otherwise = {"LOG_FORMAT", "GRACE_SECONDS", "S3_ENDPOINT_URL"}  # by the images and by compose.yaml
+    for name, (value, commented) in example().items():
+        if not commented or name in FOR_COMPOSE | set_otherwise or SETTINGS[name].is_required():
+            continue
+        default = SETTINGS[name].default
+        shown = f"{default:.0f}" if isinstance(default, float) else str(default or "")
+        assert value == shown, name

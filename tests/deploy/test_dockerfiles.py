@@ -1,0 +1,76 @@
+"""The Dockerfiles, looked at without an engine."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.dockerfile import DEPLOY, REPOSITORY, copied, read
+
+NAMES = ["api.Dockerfile", "worker.Dockerfile"]
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    done = subprocess.run(
+        [hadolint, *(DEPLOY / name for name in NAMES)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_that_is_copied_exists_and_passes_dockerignore(name: str) -> None:
+    allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for source in copied(read(name)[0]):
+        assert (REPOSITORY / source).exists() or source == "models/pocket", source  # tests/models looks after that
+        assert any(fnmatch.fnmatch(source, pattern) for pattern in allowed), source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_darkroom_runs_without_a_shell_as_an_ordinary_user(name: str) -> None:
+    final = read(name)[-1]
+    assert json.loads(final.last("ENTRYPOINT")) == ["tini", "--", "darkroom"]
+    assert isinstance(json.loads(final.last("CMD")), list)
+    assert final.last("USER") == "10001:10001"
+    assert "SHELL" not in dict(final.steps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_install_is_pinned_by_the_constraints_and_compiles_its_bytecode(name: str) -> None:
+    runs = [words for words in read(name)[0].of("RUN") if "pip install" in words]
+    assert runs
+    for words in runs:
+        assert "-c constraints.txt" in words or "--no-deps" in words
+        assert "--no-compile" not in words
+    assert "compileall" in runs[-1]
+
+
+def test_the_api_image_gets_no_torch_and_the_worker_image_does() -> None:
+    assert "torch" not in requirements()
+    assert "torch" in requirements("worker")
+
+
+def test_the_images_install_what_the_project_says_it_needs() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert requirements("worker") == project["dependencies"] + project["optional-dependencies"]["worker"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_python_that_the_project_supports_is_the_base(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    assert "ARG PYTHON=3.11-" in text
+    assert [stage.of("FROM")[0].partition(" ")[0] for stage in read(name)] == ["python:${PYTHON}"] * 2
+
+
+def requirements(*extras: str) -> list[str]:
+    pyproject = (REPOSITORY / "pyproject.toml").read_text()
+    command = [sys.executable, str(DEPLOY / "requirements.py"), *extras]
+    done = subprocess.run(command, input=pyproject, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()

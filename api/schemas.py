@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from storage.parameters import MAX_SEED
 
@@ -40,6 +40,14 @@ def _storable(value: str) -> str:
 Text = Annotated[str, AfterValidator(_storable)]
 
 
+def _whole(value: object) -> object:
+    """77.0 is an integer in JSON Schema, and some languages write it so."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Integer = Annotated[int, BeforeValidator(_whole)]
+
+
 class PredictionInput(BaseModel):
     """The inputs that models have in common. Unknown ones are ignored, and named in `logs`."""
 
@@ -47,15 +55,15 @@ class PredictionInput(BaseModel):
 
     prompt: Text = Field(description="What to draw.")
     negative_prompt: Text | None = Field(default=None, description="What not to draw; needs a guidance_scale above 0.")
-    width: int | None = Field(default=None, description="Pixels.")
-    height: int | None = Field(default=None, description="Pixels.")
+    width: Integer | None = Field(default=None, description="Pixels.")
+    height: Integer | None = Field(default=None, description="Pixels.")
     aspect_ratio: Text | None = Field(default=None, description="Instead of width and height, as in 16:9.")
-    num_outputs: int = Field(default=1, ge=1, description="Images.")
-    num_inference_steps: int | None = Field(default=None, ge=1, description="Denoising steps.")
+    num_outputs: Integer = Field(default=1, ge=1, description="Images.")
+    num_inference_steps: Integer | None = Field(default=None, ge=1, description="Denoising steps.")
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="Image k is drawn with seed + k.")
+    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="Image k is drawn with seed + k.")
     output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
-    output_quality: int = Field(default=90, ge=1, le=100, description="Of jpg and webp.")
+    output_quality: Integer = Field(default=90, ge=1, le=100, description="Of jpg and webp.")
     cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
     reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")
 

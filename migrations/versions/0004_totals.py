@@ -38,7 +38,7 @@ BEGIN
     IF NEW.crashes > OLD.crashes THEN
         UPDATE model_totals SET lease_expiries = lease_expiries + 1 WHERE model = NEW.model;
     END IF;
-    IF NEW.status = 'processing' AND NEW.attempt = 1 THEN
+    IF NEW.status = 'processing' AND NEW.attempt = 1 AND NEW.started_at IS NOT NULL THEN
         seconds := extract(epoch FROM NEW.started_at - NEW.created_at);
         place := darkroom_bucket(seconds, bounds);
         UPDATE model_totals
@@ -50,7 +50,7 @@ BEGIN
             failed = failed + (NEW.status = 'failed')::integer,
             canceled = canceled + (NEW.status = 'canceled')::integer
         WHERE model = NEW.model;
-        IF NEW.status = 'succeeded' AND OLD.status = 'processing' THEN
+        IF NEW.status = 'succeeded' AND OLD.status = 'processing' AND NEW.started_at IS NOT NULL THEN
             seconds := extract(epoch FROM NEW.completed_at - NEW.started_at);
             place := darkroom_bucket(seconds, bounds);
             UPDATE model_totals

@@ -235,7 +235,8 @@ def _status(conn: Connection, prediction_id: str) -> str:
 def test_couriers_leave_no_connection_and_no_thread_behind(courier_settings: Settings, conn: Connection) -> None:
     with running(courier_settings):
         eventually(lambda: _courier_connections(courier_settings) > 0)
-    eventually(lambda: _courier_connections(courier_settings) == 0)
+    # The sweep of the bucket ends with its call to S3, which may take its three attempts of 30 s.
+    eventually(lambda: _courier_connections(courier_settings) == 0, timeout_s=150)
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     assert not [name for name in names if name.startswith(("courier", "rescue", "pool-"))], names
 

@@ -13,19 +13,19 @@ from .vocabulary import (
     SIZE_WORDS,
 )
 
-LEAVE_OUT_SHARE = 0.2
+LEAVE_OUT_SHARE = 0.25
 EMPTY_SHARE = 0.01
 UNKNOWN_SHARE = 0.15
 UNKNOWN_WORD = "zzz"
 PARTS = frozenset({"size", "colour", "shape", "place", "background"})
 
 
-def sample_caption(scene: Scene, rng: random.Random) -> str:
+def sample_caption(scene: Scene, rng: random.Random, leave_out_share: float = LEAVE_OUT_SHARE) -> str:
     """A caption for training: now and then incomplete, empty or with unknown words."""
     if rng.random() < EMPTY_SHARE:
         return ""
     parts = set(PARTS)
-    if rng.random() < LEAVE_OUT_SHARE:
+    if rng.random() < leave_out_share:
         dropped = rng.sample(sorted(PARTS), rng.choice((1, 1, 2, 2, 3)))
         parts -= set(dropped)
     elif len(scene.things) == 2 and rng.random() < 0.6:

@@ -16,7 +16,7 @@ from .scenes import sample_scene
 from .vae import LATENT_CHANNELS, LATENT_NOISE, LatentNorm, build_vae, reconstruct, reconstruction_loss
 
 JOINT_STEPS = 1150
-DECODER_STEPS = 800
+DECODER_STEPS = 500
 WARM_UP_STEPS = 40
 LEARNING_RATE = 3e-3
 SAVE_EVERY = 50

@@ -1,6 +1,7 @@
 """Makes the pocket model: draws its training pictures, trains all parts, exports and grades it.
 
-About 75 minutes on two CPU cores. Stop it at any time; the same command goes on from the last checkpoint.
+It has not been run from end to end in one go: expect some two hours on two free CPU cores. Stop it at any time;
+the same command goes on from the last checkpoint.
 """
 
 import argparse

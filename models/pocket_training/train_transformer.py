@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import ZImageTransformer2DModel
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
@@ -83,7 +84,7 @@ def train_transformer(work: Path, device: torch.device, seed: int, steps: int, p
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
     settings = (processes, work, str(device), seed, steps)
-    torch.multiprocessing.spawn(_train, settings, nprocs=processes)  # type: ignore[no-untyped-call]
+    spawn(_train, settings, nprocs=processes)  # type: ignore[no-untyped-call]
     return averaged_denoiser(work / CHECKPOINT)
 
 
@@ -179,7 +180,7 @@ def _average_gradients(optimizers: list[torch.optim.Optimizer], processes: int) 
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= processes
-    for gradient, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+    for gradient, part in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
 
 

@@ -45,7 +45,11 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+# The bounds stand inside, where the JSON Schema finds them.
 Integer = Annotated[int, BeforeValidator(_whole)]
+FromOne = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Percent = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
 
 
 class PredictionInput(BaseModel):
@@ -58,12 +62,12 @@ class PredictionInput(BaseModel):
     width: Integer | None = Field(default=None, description="Pixels.")
     height: Integer | None = Field(default=None, description="Pixels.")
     aspect_ratio: Text | None = Field(default=None, description="Instead of width and height, as in 16:9.")
-    num_outputs: Integer = Field(default=1, ge=1, description="Images.")
-    num_inference_steps: Integer | None = Field(default=None, ge=1, description="Denoising steps.")
+    num_outputs: FromOne = Field(default=1, description="Images.")
+    num_inference_steps: FromOne | None = Field(default=None, description="Denoising steps.")
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    seed: Integer | None = Field(default=None, ge=0, le=MAX_SEED, description="Image k is drawn with seed + k.")
+    seed: Seed | None = Field(default=None, description="Image k is drawn with seed + k.")
     output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
-    output_quality: Integer = Field(default=90, ge=1, le=100, description="Of jpg and webp.")
+    output_quality: Percent = Field(default=90, description="Of jpg and webp.")
     cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
     reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")
 

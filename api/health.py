@@ -46,7 +46,10 @@ def ready() -> Response:
 @blueprint.get("/")
 @open_to_all
 def about() -> Response:
-    example = {"model": min(services().catalog.models), "input": {"prompt": "a red circle on a blue background"}}
+    example = {
+        "model": min(services().catalog.models),
+        "input": {"prompt": "a large red circle in the middle on a blue background"},
+    }
     url = services().settings.public_url
     return Response(
         "This is Darkroom, a self-hosted text-to-image service with Replicate's API.\n"

@@ -58,7 +58,7 @@ _SUBMIT_ERRORS = (400, 413, 422, 429)
 OPERATIONS = (
     Operation(
         "post", "/v1/predictions", "Draw", {201: Prediction}, body=PredictionRequest, headers=SUBMIT_HEADERS,
-        errors=_SUBMIT_ERRORS, example={"input": {"prompt": "a red circle on a blue background"}},
+        errors=_SUBMIT_ERRORS, example={"input": {"prompt": "a large red circle in the middle on a blue background"}},
         details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
         "same request again is the same prediction.",
     ),
@@ -70,7 +70,7 @@ OPERATIONS = (
     Operation(
         "post", "/v1/models/{owner}/{name}/predictions", "Draw with the model of the path", {201: Prediction},
         body=PredictionRequest, headers=SUBMIT_HEADERS, errors=(*_SUBMIT_ERRORS, 404),
-        example={"input": {"prompt": "a red circle on a blue background"}},
+        example={"input": {"prompt": "a large red circle in the middle on a blue background"}},
     ),
     Operation("get", "/v1/predictions/{prediction_id}/events", "Progress as server-sent events", {200: None, 204: None},
               section="Live", media="text/event-stream", errors=(404,),
@@ -89,7 +89,7 @@ OPERATIONS = (
     Operation(
         "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
         body=ImageRequest, headers=("Idempotency-Key", "X-Darkroom-Priority"), errors=(400, 404, 409, 413, 429, 504),
-        error=OpenAIError, example={"prompt": "a red circle on a blue background"},
+        error=OpenAIError, example={"prompt": "a large red circle in the middle on a blue background"},
         details="Waits until the picture is done; `stream` tells how it goes.",
     ),
     Operation("get", "/v1/models", "The models that are served", {200: None}, section="Models"),

@@ -55,7 +55,12 @@ def test_a_prompt_comes_back_as_a_picture_that_follows_it_and_as_a_signed_webhoo
     )
     with up(folder) as running:
         created = post(
-            running, "darkroom/pocket", receiver.url, prompt="a red circle on a blue background", width=128, seed=1
+            running,
+            "darkroom/pocket",
+            receiver.url,
+            prompt="a large red circle in the middle on a blue background",
+            width=128,
+            seed=1,
         )
         assert created["status"] == "starting"
         assert running.wait_for_status(created["id"], "succeeded", "failed", timeout_s=120) == "succeeded"
@@ -64,7 +69,11 @@ def test_a_prompt_comes_back_as_a_picture_that_follows_it_and_as_a_signed_webhoo
         body, content_type = get_bytes(f"{running.url}/v1/predictions/{created['id']}")
         assert received.body == body
         assert content_type == "application/json"
-        assert told["input"] == {"prompt": "a red circle on a blue background", "width": 128, "seed": 1}
+        assert told["input"] == {
+            "prompt": "a large red circle in the middle on a blue background",
+            "width": 128,
+            "seed": 1,
+        }
         assert [told["metrics"][name] > 0 for name in ("predict_time", "total_time", "queue_time")] == [True] * 3
         picture_bytes, content_type = get_bytes(told["output"][0])
         assert content_type == "image/png"
@@ -72,7 +81,8 @@ def test_a_prompt_comes_back_as_a_picture_that_follows_it_and_as_a_signed_webhoo
         assert picture.size == (128, 128)
         assert is_about(picture.getpixel((4, 4)), "blue"), picture.getpixel((4, 4))
         red = sum(is_about(pixel, "red") for pixel in picture.get_flattened_data())
-        assert red > 100, "there is a red circle"
+        assert is_about(picture.getpixel((64, 64)), "red"), picture.getpixel((64, 64))
+        assert 2000 < red < 8000, "a large circle has some 4,000 of the 16,384 pixels"
 
 
 def is_about(pixel: Any, colour: str) -> bool:

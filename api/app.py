@@ -60,7 +60,6 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         pool.close()
         raise OperatorError(f"Postgres can't be used: {error}") from error
     hub = Hub(settings.direct_url, name="api")
-    hub.start()
 
     app = Flask("darkroom", static_folder=None)
     app.json.ensure_ascii = False  # type: ignore[attr-defined] # of the default provider
@@ -96,6 +95,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
+    hub.start()  # last: a setting that is refused above must leave no thread behind
     return app
 
 

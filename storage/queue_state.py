@@ -69,7 +69,7 @@ def read_queue_state(conn: Connection, model: str) -> QueueState:
                percentile_cont(0.5) WITHIN GROUP (ORDER BY (metrics->>'load_time')::float)
                    FILTER (WHERE (metrics->>'load_time')::float > 0) AS load_s
         FROM (SELECT model, status, metrics FROM predictions ORDER BY created_at DESC LIMIT 200) AS latest
-        WHERE model = %s AND status = 'succeeded'
+        WHERE model = %s AND status = 'succeeded' AND NOT metrics ? 'cached'
         """,
         (model,),
     ).fetchone()

@@ -13,23 +13,21 @@ from .vocabulary import (
     SIZE_WORDS,
 )
 
-LEAVE_OUT_SHARE = 0.25
 EMPTY_SHARE = 0.01
+ANY_LEFT_OUT_SHARE = 0.04
 UNKNOWN_SHARE = 0.15
 UNKNOWN_WORD = "zzz"
 PARTS = frozenset({"size", "colour", "shape", "place", "background"})
 
 
-def sample_caption(scene: Scene, rng: random.Random, leave_out_share: float = LEAVE_OUT_SHARE) -> str:
-    """A caption for training: now and then incomplete, empty or with unknown words."""
+def sample_caption(scene: Scene, rng: random.Random, left_out: frozenset[str] = frozenset()) -> str:
+    """A caption for training, without the parts `left_out`; now and then empty, without any other part, or with
+    unknown words."""
     if rng.random() < EMPTY_SHARE:
         return ""
-    parts = set(PARTS)
-    if rng.random() < leave_out_share:
-        dropped = rng.sample(sorted(PARTS), rng.choice((1, 1, 2, 2, 3)))
-        parts -= set(dropped)
-    elif len(scene.things) == 2 and rng.random() < 0.6:
-        parts.discard("size")
+    parts = PARTS - left_out
+    if rng.random() < ANY_LEFT_OUT_SHARE:
+        parts -= set(rng.sample(sorted(PARTS), rng.choice((1, 1, 2))))
     caption = describe(scene, parts, rng)
     return _with_unknown_words(caption, rng) if rng.random() < UNKNOWN_SHARE else caption
 
@@ -58,8 +56,6 @@ def _describe_pair(scene: Scene, parts: set[str] | frozenset[str], rng: random.R
     first, second = (_noun(thing, parts, rng) for thing in scene.things)
     background = _background(scene, parts, rng)
     if "place" not in parts:
-        if rng.random() < 0.5:
-            first, second = second, first
         both = _join(first, rng.choice(("and", "and", "next to", "beside", "with")), second)
     elif rng.random() < 0.15:
         sides = {"left of": ("left", "right"), "right of": ("right", "left"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .vocabulary import COLOURS, PAIR_SIZES, POSITIONS, RELATIONS, SHAPES, SIZES
 
-PAIR_SHARE = 0.3
+PAIR_SHARE = 0.4
 MARGIN = 0.045
 JITTER = 0.015
 
@@ -25,6 +25,24 @@ class Scene:
     background: str
     things: tuple[Thing, ...]
     place: str
+
+    def usual_parts(self) -> frozenset[str]:
+        """The parts that go without saying: a medium circle in the middle, the first thing on the left, on white.
+
+        People leave out what is usual, and a prompt that leaves something out means it. (A white thing is
+        usually on black, a white and a black one on gray.)
+        """
+        colours = {thing.colour for thing in self.things}
+        parts = set()
+        if self.background == next(colour for colour in ("white", "black", "gray") if colour not in colours):
+            parts.add("background")
+        if self.place == ("centre" if len(self.things) == 1 else "left of"):
+            parts.add("place")
+        if all(thing.size == "medium" for thing in self.things):
+            parts.add("size")
+        if all(thing.shape == "circle" for thing in self.things):
+            parts.add("shape")
+        return frozenset(parts)
 
     def held_out(self) -> bool:
         """Whether this combination of attributes is kept for the evaluation (about one in twelve)."""

@@ -2,8 +2,8 @@
 
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,23 @@ from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
-from .captions import LEAVE_OUT_SHARE, UNKNOWN_WORD, sample_caption
+from .captions import UNKNOWN_WORD, sample_caption
 from .checkpoints import load_checkpoint, save_checkpoint
-from .latents import MAIN_SIZE, OTHER_SIZES, Bucket, read_training_set
+from .latents import TrainingSet, read_training_set
 from .text import CAPTION_MULTIPLE, build_text_encoder, build_tokenizer, encode, tokenize
 from .transformer import build_transformer, predict, use_real_rotation
 
 CHECKPOINT = "transformer.pt"
-STEPS = 9200
-BATCH_TOKENS = 32 * 96
-"""Picture and caption tokens in a batch: 32 pictures at 128 x 128, fewer of the larger ones."""
+STEPS = 12_000
+BATCH = 32
+FOCUS_STEPS = 4200
+"""So long it learns mostly from one object, all said: what words mean."""
 
-FOCUS_SHARE = 0.46
-"""For this share of the steps it learns mostly from one object, all said, at 128 x 128: what words mean."""
+FOCUS_PAIRS_KEPT = 0.25
+LEAVE_OUT_SHARE = 0.35
+"""Afterwards, this share of the captions leaves out something that is usual."""
 
-FOCUS_OTHER_SIZES_SHARE, FOCUS_PAIRS_KEPT, FOCUS_LEAVE_OUT_SHARE = 0.08, 0.25, 0.04
-OTHER_SIZES_SHARE = 0.25
-LONG_CAPTION_SHARE = 0.03
+LONG_CAPTION_SHARE = 0.02
 SHIFT = 3.0
 """Of the exported scheduler."""
 
@@ -38,7 +38,9 @@ TRAINING_SHIFT = 7.0
 """Half of the training happens at noise above 0.875. Below it the noisy latents show the shape; above it only
 the prompt says what it is, and with 3.0 the model learned to draw shapes long before it learned which."""
 
-UNIFORM_SHARE = 0.2
+FOCUS_EVEN_SHARE, EVEN_SHARE = 0.2, 0.5
+"""The share of noise levels that are spread as the scheduler spreads its steps, which makes outlines clean."""
+
 MATRIX_RATE, OTHER_RATE = 2e-3, 2e-3
 WARM_UP_STEPS = 60
 DECAY_SHARE = 0.45
@@ -95,7 +97,7 @@ def _train(rank: int, processes: int, work: Path, device_name: str, seed: int, s
     distributed.init_process_group(
         "gloo", init_method=f"file://{(work / 'meeting').absolute()}", rank=rank, world_size=processes
     )
-    buckets = read_training_set(work, seed)
+    batches = _Batches(read_training_set(work, seed))
     torch.manual_seed(seed)
     denoiser = build_denoiser()
     use_real_rotation(denoiser.transformer)
@@ -118,7 +120,7 @@ def _train(rank: int, processes: int, work: Path, device_name: str, seed: int, s
     smooth = float("nan")
     with tqdm(total=steps, initial=first, desc="transformer", mininterval=10.0, disable=rank > 0) as bar:
         for step in range(first, steps):
-            loss = _step(denoiser, optimizers, buckets, step, steps, device, seed, rank, processes)
+            loss = _step(denoiser, optimizers, batches, step, steps, device, seed, rank, processes)
             decay = min(EMA_DECAY, step / (step + 50))
             with torch.no_grad():
                 torch._foreach_lerp_(list(average.values()), list(weights.values()), 1 - decay)
@@ -135,7 +137,7 @@ def _train(rank: int, processes: int, work: Path, device_name: str, seed: int, s
 def _step(
     denoiser: Denoiser,
     optimizers: list[torch.optim.Optimizer],
-    buckets: Mapping[tuple[int, int], Bucket],
+    batches: "_Batches",
     step: int,
     steps: int,
     device: torch.device,
@@ -143,25 +145,21 @@ def _step(
     rank: int,
     processes: int,
 ) -> float:
-    shared = random.Random(f"{seed} {step}")
-    focus = step < FOCUS_SHARE * steps
-    common = shared.random() >= (FOCUS_OTHER_SIZES_SHARE if focus else OTHER_SIZES_SHARE)
-    size = MAIN_SIZE if common else shared.choice(OTHER_SIZES)
-    long = shared.random() < LONG_CAPTION_SHARE
-    rng = random.Random(f"{seed} {step} {rank}")
+    focus = step < FOCUS_STEPS
+    long = random.Random(f"{seed} {step}").random() < LONG_CAPTION_SHARE
     generator = torch.Generator().manual_seed((seed * 1_000_000 + step) * 64 + rank)
-    captions, latents = _batch(buckets[size], size, processes, focus, rng)
+    captions, latents = batches.sample(BATCH // processes, focus, random.Random(f"{seed} {step} {rank}"))
     if long:
         captions = [f"{caption} {' '.join([UNKNOWN_WORD] * 24)}" for caption in captions]
     ids, lengths = tokenize(denoiser.tokenizer, captions)
     noise = torch.randn(latents.shape, generator=generator)
-    sigma = sample_sigmas(len(latents), generator)
+    sigma = sample_sigmas(len(latents), FOCUS_EVEN_SHARE if focus else EVEN_SHARE, generator)
     mixed = (1 - sigma[:, None, None, None]) * latents + sigma[:, None, None, None] * noise
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * _rate(step, steps)
         optimizer.zero_grad()
-    stance = "default" if common and ids.shape[1] == CAPTION_MULTIPLE else "force_eager"
+    stance = "default" if ids.shape[1] == CAPTION_MULTIPLE else "force_eager"
     with torch.compiler.set_stance(stance), torch.autocast(device.type, torch.bfloat16):
         states = encode(denoiser.text_encoder, ids.to(device))
         velocity = predict(denoiser.transformer, mixed.to(device), (1 - sigma).to(device), states, lengths.to(device))
@@ -184,28 +182,47 @@ def _average_gradients(optimizers: list[torch.optim.Optimizer], processes: int) 
         gradient.copy_(part.view_as(gradient))
 
 
-def _batch(
-    bucket: Bucket, size: tuple[int, int], processes: int, focus: bool, rng: random.Random
-) -> tuple[list[str], Tensor]:
-    tokens = size[0] * size[1] // 256
-    padded = -(-tokens // CAPTION_MULTIPLE) * CAPTION_MULTIPLE
-    count = BATCH_TOKENS // (padded + CAPTION_MULTIPLE) // processes
-    chosen: list[int] = []
-    while len(chosen) < count:
-        index = rng.randrange(len(bucket.scenes))
-        if not focus or len(bucket.scenes[index].things) == 1 or rng.random() < FOCUS_PAIRS_KEPT:
+class _Batches:
+    """Picks pictures and describes them."""
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self._set = training_set
+        self._unsaid: dict[frozenset[str], list[int]] = {}
+        for index, scene in enumerate(training_set.scenes):
+            usual = sorted(scene.usual_parts())
+            for count in range(1, len(usual) + 1):
+                for parts in combinations(usual, count):
+                    self._unsaid.setdefault(frozenset(parts), []).append(index)
+        self._ways = [frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)]
+        self._ways.append(frozenset({"shape"}))
+
+    def sample(self, count: int, focus: bool, rng: random.Random) -> tuple[list[str], Tensor]:
+        """Captions and latents (count, channels, height, width)."""
+        captions: list[str] = []
+        chosen: list[int] = []
+        while len(chosen) < count:
+            left_out: frozenset[str] = frozenset()
+            index = rng.randrange(len(self._set.scenes))
+            if focus and len(self._set.scenes[index].things) == 2 and rng.random() >= FOCUS_PAIRS_KEPT:
+                continue
+            if not focus and rng.random() < LEAVE_OUT_SHARE:
+                left_out = rng.choice(self._ways)
+                index = rng.choice(self._unsaid[left_out])
             chosen.append(index)
-    leave_out = FOCUS_LEAVE_OUT_SHARE if focus else LEAVE_OUT_SHARE
-    captions = [sample_caption(bucket.scenes[index], rng, leave_out) for index in chosen]
-    return captions, bucket.latents[chosen].float()
+            captions.append(sample_caption(self._set.scenes[index], rng, left_out))
+        return captions, self._set.latents[chosen].float()
 
 
-def sample_sigmas(count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels: a shifted logit-normal, and some evenly, so that pure noise is learned as well."""
-    normal = torch.sigmoid(torch.randn(count, generator=generator))
-    even = torch.rand(count, generator=generator)
-    chosen = torch.where(torch.rand(count, generator=generator) < UNIFORM_SHARE, even, normal)
-    return TRAINING_SHIFT * chosen / (1 + (TRAINING_SHIFT - 1) * chosen)
+def sample_sigmas(count: int, even_share: float, generator: torch.Generator) -> Tensor:
+    """Noise levels (count,): a shifted logit-normal, and some as the scheduler's steps are."""
+    normal = _shifted(torch.sigmoid(torch.randn(count, generator=generator)), TRAINING_SHIFT)
+    even = _shifted(torch.rand(count, generator=generator), SHIFT)
+    return torch.where(torch.rand(count, generator=generator) < even_share, even, normal)
+
+
+def _shifted(sigma: Tensor, shift: float) -> Tensor:
+    """Equation 23 of Esser et al. 2024, "Scaling Rectified Flow Transformers" (arXiv 2403.03206)."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def _optimizers(denoiser: Denoiser) -> list[torch.optim.Optimizer]:

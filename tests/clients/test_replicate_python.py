@@ -61,11 +61,19 @@ def test_run_takes_a_version(replicate: Client, reference: str) -> None:
 
 
 def test_create_and_wait(replicate: Client) -> None:
-    prediction = drawn(replicate)
+    prediction = drawn(replicate, cache=False)
     assert prediction.status == "succeeded"
     assert prediction.model == MODEL
     assert prediction.metrics is not None
     assert prediction.metrics["predict_time"] > 0
+
+
+def test_what_is_answered_from_the_cache_has_metrics_too(replicate: Client) -> None:
+    drawn(replicate, seed=77)
+    prediction = drawn(replicate, seed=77)
+    assert prediction.metrics is not None
+    assert prediction.metrics["cached"] is True
+    assert prediction.metrics["predict_time"] == 0
 
 
 def test_create_poll_and_reload_with_progress(replicate: Client) -> None:

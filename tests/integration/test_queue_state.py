@@ -59,6 +59,8 @@ def test_what_was_drawn_lately_says_how_long_it_takes(conn: Connection, wire: Wi
     conn.execute("""UPDATE predictions SET metrics = metrics || '{"predict_time": 3.5, "load_time": 12.0}'::jsonb""")
     state = read_queue_state(conn, MODEL)
     assert (state.draw_s, state.load_s) == (3.5, 12.0)
+    conn.execute("""UPDATE predictions SET metrics = metrics || '{"cached": true}'::jsonb""")
+    assert read_queue_state(conn, MODEL).draw_s == ASSUMED_DRAW_S  # an answer from the cache says nothing
 
 
 def test_workers_share_the_queue() -> None:

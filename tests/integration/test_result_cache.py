@@ -86,6 +86,7 @@ def test_an_equal_request_is_answered_in_its_post_with_the_same_object_and_so_is
     assert hit.status_code == 201, hit.text
     again = hit.get_json()
     assert (again["status"], again["metrics"]["cached"]) == ("succeeded", True)
+    assert again["metrics"]["predict_time"] == 0
     assert len(again["output"]) == 1
     assert again["id"] != first.get_json()["id"]
     assert client.get(f"/v1/predictions/{again['id']}").text == hit.text

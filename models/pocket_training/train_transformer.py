@@ -21,7 +21,7 @@ from .text import CAPTION_MULTIPLE, build_text_encoder, build_tokenizer, encode,
 from .transformer import build_transformer, predict, use_real_rotation
 
 CHECKPOINT = "transformer.pt"
-STEPS = 12_000
+STEPS = 14_000
 BATCH = 32
 FOCUS_STEPS = 4200
 """So long it learns mostly from one object, all said: what words mean."""
@@ -86,7 +86,7 @@ def train_transformer(work: Path, device: torch.device, seed: int, steps: int, p
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
     settings = (processes, work, str(device), seed, steps)
-    spawn(_train, settings, nprocs=processes)  # type: ignore[no-untyped-call]
+    spawn(_train, settings, nprocs=processes, daemon=True)  # type: ignore[no-untyped-call]
     return averaged_denoiser(work / CHECKPOINT)
 
 

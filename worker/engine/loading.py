@@ -33,6 +33,7 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     from worker.engine.zimage import ZImageEngine
 
     imported = time.monotonic()
+    _silence_progress_bars()
     pipeline_class: Any = getattr(diffusers, name, None)
     if pipeline_class is None:
         raise ModelNotLoaded(f"{folder} holds a {name}, which diffusers {diffusers.__version__} does not know")
@@ -62,6 +63,15 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         load_s=round(time.monotonic() - imported, 2),
     )
     return engine
+
+
+def _silence_progress_bars() -> None:
+    """Both libraries draw theirs into the log, at every load."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def choose_device(asked: str) -> torch.device:

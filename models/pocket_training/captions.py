@@ -13,7 +13,6 @@ from .vocabulary import (
     SIZE_WORDS,
 )
 
-EMPTY_SHARE = 0.01
 ANY_LEFT_OUT_SHARE = 0.04
 UNKNOWN_SHARE = 0.15
 UNKNOWN_WORD = "zzz"
@@ -21,10 +20,7 @@ PARTS = frozenset({"size", "colour", "shape", "place", "background"})
 
 
 def sample_caption(scene: Scene, rng: random.Random, left_out: frozenset[str] = frozenset()) -> str:
-    """A caption for training, without the parts `left_out`; now and then empty, without any other part, or with
-    unknown words."""
-    if rng.random() < EMPTY_SHARE:
-        return ""
+    """A caption for training, without the parts `left_out`; now and then without others, or with unknown words."""
     parts = PARTS - left_out
     if rng.random() < ANY_LEFT_OUT_SHARE:
         parts -= set(rng.sample(sorted(PARTS), rng.choice((1, 1, 2))))

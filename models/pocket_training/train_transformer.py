@@ -14,14 +14,14 @@ from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
-from .captions import UNKNOWN_WORD, sample_caption
+from .captions import PARTS, UNKNOWN_WORD, sample_caption
 from .checkpoints import load_checkpoint, save_checkpoint
 from .latents import TrainingSet, read_training_set
 from .text import CAPTION_MULTIPLE, build_text_encoder, build_tokenizer, encode, tokenize
 from .transformer import build_transformer, predict, use_real_rotation
 
 CHECKPOINT = "transformer.pt"
-STEPS = 14_000
+STEPS = 12_000
 BATCH = 32
 FOCUS_STEPS = 4200
 """So long it learns mostly from one object, all said: what words mean."""
@@ -193,8 +193,12 @@ class _Batches:
             for count in range(1, len(usual) + 1):
                 for parts in combinations(usual, count):
                     self._unsaid.setdefault(frozenset(parts), []).append(index)
-        self._ways = [frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)]
-        self._ways.append(frozenset({"shape"}))
+        self._ways = [
+            *(frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)),
+            *(frozenset({part, *more}) for part in ("shape", "colour") for more in ((), ("place", "size"))),
+            frozenset({"background", "colour", "place", "size"}),
+            PARTS,
+        ]
 
     def sample(self, count: int, focus: bool, rng: random.Random) -> tuple[list[str], Tensor]:
         """Captions and latents (count, channels, height, width)."""

@@ -70,12 +70,16 @@ def _noun(thing: Thing, parts: set[str] | frozenset[str], rng: random.Random) ->
     article = rng.choice(("a", "a", "a", "the", ""))
     style = rng.random()
     if colour and style < 0.06:
-        return _join(article, size, shape, rng.choice(("in", "that is", "colored", "coloured")), colour)
-    if size and style < 0.1:
-        return _join(article, colour, shape, "that is", size)
-    if style < 0.2:
-        return _join(article, colour, size, shape)
-    return _join(article, size, colour, shape)
+        noun = _join(size, shape, rng.choice(("in", "that is", "colored", "coloured")), colour)
+    elif size and style < 0.1:
+        noun = _join(colour, shape, "that is", size)
+    elif style < 0.2:
+        noun = _join(colour, size, shape)
+    else:
+        noun = _join(size, colour, shape)
+    if article == "a" and noun[:1] in "aeio":
+        article = "an"
+    return _join(article, noun)
 
 
 def _tags(thing: Thing, place: str, background: str, parts: set[str] | frozenset[str], rng: random.Random) -> str:
@@ -95,7 +99,9 @@ def _tags(thing: Thing, place: str, background: str, parts: set[str] | frozenset
 def _background(scene: Scene, parts: set[str] | frozenset[str], rng: random.Random) -> str:
     if "background" not in parts:
         return ""
-    return rng.choice(BACKGROUND_PHRASES).format(rng.choice(COLOUR_WORDS[scene.background]))
+    colour = rng.choice(COLOUR_WORDS[scene.background])
+    phrase = rng.choice(BACKGROUND_PHRASES)
+    return (phrase.replace(" a {}", " an {}") if colour[0] in "aeio" else phrase).format(colour)
 
 
 def _prefix(rng: random.Random) -> str:

@@ -44,6 +44,7 @@ class ImageRequest(BaseModel):
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     seed: int | None = None
+    priority: int | None = None
 
 
 def prediction_of(asked: ImageRequest) -> PredictionRequest:
@@ -55,6 +56,7 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
         "num_inference_steps": asked.num_inference_steps,
         "guidance_scale": asked.guidance_scale,
         "seed": asked.seed,
+        "priority": asked.priority,
         "output_format": asked.output_format,
         "output_quality": None if asked.output_compression is None else max(1, asked.output_compression),
     }

@@ -1,7 +1,7 @@
 """Makes the pocket model: draws its training pictures, trains all parts, exports and grades it.
 
-It has not been run from end to end in one go: expect some two hours on two free CPU cores. Stop it at any time;
-the same command goes on from the last checkpoint.
+It has not been run from end to end in one go: expect some two hours on two free CPU cores. Stop it at any time; the
+same command goes on from the last checkpoint.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import torch
 
 from models.pocket_training.export import export_pipeline
 from models.pocket_training.latents import write_training_set
+from models.pocket_training.train_polish import polish_decoder
 from models.pocket_training.train_transformer import CHECKPOINT, STEPS, averaged_denoiser, train_transformer
 from models.pocket_training.train_vae import train_decoder, train_encoder
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     vae = train_decoder(vae, work, device, options.seed)
     write_training_set(vae, work, device, options.seed)
     denoiser = train_transformer(work, device, options.seed, options.steps, options.processes)
+    vae = polish_decoder(vae, denoiser, work, device, options.seed)
+    denoiser = averaged_denoiser(work / CHECKPOINT)  # as it is exported: the polish has changed its attention
     export_pipeline(vae.cpu(), denoiser, options.out)
     print(f"exported to {options.out}")
     if not options.no_evaluation:

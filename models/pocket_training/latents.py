@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoints import load_checkpoint, save_checkpoint
-from .drawings import draw_scene
+from .drawings import Pixels, draw_scene
 from .scenes import Scene, sample_scene
 from .vae import LATENT_CHANNELS
 
@@ -46,16 +46,18 @@ def read_training_set(folder: Path, seed: int) -> TrainingSet:
 def _encode_all(vae: AutoencoderKL, device: torch.device, seed: int) -> Tensor:
     chunks = []
     for start in tqdm(range(0, COUNT, 50), desc="drawings", mininterval=5.0):
-        drawings = []
-        for index in range(start, start + 50):
-            rng = _stream(seed, index)
-            scene = sample_scene(rng, held_out=False)
-            drawings.append(torch.from_numpy(draw_scene(scene, SIDE, SIDE, rng).copy()))
+        drawings = [torch.from_numpy(redraw(index, seed).copy()) for index in range(start, start + 50)]
         pictures = torch.stack(drawings).permute(0, 3, 1, 2).to(device, torch.float32) / 127.5 - 1.0
         with torch.autocast(device.type, torch.bfloat16):
             encoded = vae.encoder(pictures.contiguous(memory_format=torch.channels_last))
         chunks.append(encoded[:, :LATENT_CHANNELS].to("cpu", torch.float16))
     return torch.cat(chunks)
+
+
+def redraw(index: int, seed: int) -> Pixels:
+    """The picture that was encoded at this place of the training set."""
+    rng = _stream(seed, index)
+    return draw_scene(sample_scene(rng, held_out=False), SIDE, SIDE, rng)
 
 
 def _stream(seed: int, index: int) -> random.Random:

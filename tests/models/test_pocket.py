@@ -1,8 +1,4 @@
-"""The pocket model draws what the prompt says: a short form of `models/evaluate_pocket.py`.
-
-The floors lie under what the exported weights reach (models/pocket/README.md), to notice when it gets worse.
-They are not the aims: shape 0.95 is not reached, two objects and other sizes are weak.
-"""
+"""The pocket model draws what the prompt says: a short form of `models/evaluate_pocket.py`."""
 
 import json
 import random
@@ -24,6 +20,7 @@ from models.pocket_training.evaluation import (
     reworded_prompts,
     score,
     shifted_score,
+    short_prompts,
     whole_prompts,
 )
 from models.pocket_training.grading import PARTS, Pixels, asked, look, right_parts
@@ -73,29 +70,36 @@ def test_it_is_made_of_the_classes_of_z_image() -> None:
 def test_held_out_prompts_come_out_right(pipeline: ZImagePipeline) -> None:
     results = draw_all(pipeline, whole_prompts(96))
     reached = score("one object", results)
-    assert reached.parts["background"] >= 0.98
-    assert reached.parts["colour"] >= 0.98
-    assert reached.parts["place"] >= 0.98
-    assert reached.parts["shape"] >= 0.8
-    assert reached.parts["size"] >= 0.82
-    assert reached.all_right >= 0.8
+    assert reached.parts["background"] >= 0.99
+    assert reached.parts["colour"] >= 0.99
+    assert reached.parts["place"] >= 0.99
+    assert reached.parts["shape"] >= 0.95
+    assert reached.parts["size"] >= 0.9
+    assert reached.all_right >= 0.85
     control, chance = shifted_score(results), chance_score(results)
     for part in PARTS:
         assert control.parts[part] == pytest.approx(chance.parts[part], abs=0.15)
 
 
-def test_two_objects_have_the_colours_that_the_prompt_says(pipeline: ZImagePipeline) -> None:
+def test_short_prompts_mean_the_usual(pipeline: ZImagePipeline) -> None:
+    reached = score("the usual left out", draw_all(pipeline, short_prompts(48)))
+    assert reached.parts["background"] >= 0.95
+    assert reached.parts["place"] >= 0.95
+    assert reached.all_right >= 0.85
+
+
+def test_two_objects_come_out_right(pipeline: ZImagePipeline) -> None:
     reached = score("two objects", draw_all(pipeline, pair_prompts(48)))
     assert reached.parts["background"] >= 0.95
-    assert reached.parts["colour"] >= 0.9
+    assert reached.parts["colour"] >= 0.95
+    assert reached.all_right >= 0.8
 
 
-def test_with_parts_left_out_background_and_colour_still_follow_the_prompt(
-    pipeline: ZImagePipeline,
-) -> None:
-    reached = score("parts left out", draw_all(pipeline, partial_prompts(48)))
+def test_what_is_said_is_drawn_whatever_is_left_out(pipeline: ZImagePipeline) -> None:
+    reached = score("any part left out", draw_all(pipeline, partial_prompts(48)))
     assert reached.parts["background"] >= 0.95
-    assert reached.parts["colour"] >= 0.75
+    assert reached.parts["colour"] >= 0.9
+    assert reached.all_right >= 0.75
 
 
 def test_other_words_for_the_same_give_the_same_kind_of_picture(pipeline: ZImagePipeline) -> None:

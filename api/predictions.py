@@ -163,7 +163,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         row = submit(conn, submission)
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
-        if is_new and (cached := reuse_result(conn, here.wire, row)) is not None:
+        if is_new and row["drawn_before"] and (cached := reuse_result(conn, here.wire, row)) is not None:
             log.info("prediction.reused", prediction_id=row["id"])
             return cached, False
     return row, is_new

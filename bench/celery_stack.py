@@ -35,7 +35,16 @@ def make_environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", PEERS / "requirements.txt"],
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            PEERS / "requirements.txt",
+        ],
         check=True,
     )
     return python
@@ -48,7 +57,16 @@ def celery_stack(folder: Path, python: Path) -> Iterator[str]:
     data.mkdir()
     redis_port, port = free_port(), free_port()
     redis = [redis_server(), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
-    redis += ["--appendonly", "yes", "--appendfsync", "always", "--loglevel", "warning", "--logfile", str(data / "redis.log")]
+    redis += [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--loglevel",
+        "warning",
+        "--logfile",
+        str(data / "redis.log"),
+    ]
     uvicorn = [str(python), "-m", "uvicorn", "fastapi_celery:app", "--app-dir", str(PEERS), "--port", str(port)]
     uvicorn += ["--log-level", "warning", "--no-access-log"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -2,9 +2,9 @@
 
     python -m bench.submit [--rounds 5] [--seconds 6] [--connections 1 8 64] [--write]
 
-One process each, on this machine, with the same load generator, run after run alternating. Both sync before they answer:
-Postgres with synchronous_commit, Redis with `appendfsync always`. No worker draws. `--write` puts the table into
-docs/benchmarks.md. The peer is installed into a throw-away environment; `--peer-python` names one that is there.
+One process each, on this machine, with the same load generator, run after run alternating. Both sync before they
+answer: Postgres with synchronous_commit, Redis with `appendfsync always`. No worker draws. `--write` puts the table
+into docs/benchmarks.md. The peer is installed into a throw-away environment; `--peer-python` names one that is there.
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ def table(taken: dict[int, dict[str, list[Taken]]]) -> str:
     for connections, sides in taken.items():
         for side, runs in sides.items():
             line = Line.of(runs)
-            lines.append(
-                f"| {connections} | {side} | {line.per_second:.0f} | {line.p50_ms:.1f} | {line.p99_ms:.1f} |"
-            )
+            lines.append(f"| {connections} | {side} | {line.per_second:.0f} | {line.p50_ms:.1f} | {line.p99_ms:.1f} |")
         pairs = list(zip(sides[OURS], sides[THEIRS], strict=True))
         lines.append(
             f"| {connections} | *Darkroom ÷ peer* "
@@ -107,11 +105,8 @@ def main() -> None:
     found = table(taken)
     print(f"\n{found}\n\n{before}")
     if asked.write:
-        write_section(
-            "submit",
-            f"`python -m bench.submit`: medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn.\n"
-            f"{before}\n\n{found}",
-        )
+        how = f"Medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn."
+        write_section("submit", f"{how}\n{before}\n\n{found}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def generate() -> Response:
     model = _model(here, asked.model)
     if asked.stream:
         return _stream(here, asked, model)
-    if not here.may_wait.acquire(blocking=False):
+    if not here.waiting.take():
         raise Problem(
             503, "Too many waiting", "too many requests wait already: try again", headers={"Retry-After": "5"}
         )
@@ -51,7 +51,7 @@ def generate() -> Response:
         snapshot = _wait(here, row)
         return Response(dump(_answer(here, asked, snapshot)), content_type="application/json")
     finally:
-        here.may_wait.release()
+        here.waiting.give_back()
 
 
 @blueprint.after_request
@@ -149,7 +149,7 @@ def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
     try:
         row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
     except BaseException:
-        here.may_stream.release()
+        here.streaming.give_back()
         raise
     return stream_response(here, lambda: _events(here, asked, row))
 

@@ -115,7 +115,7 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
     wait = wait_s(request.headers.get("Prefer"))
     row, is_new = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
-    if wait is None or not here.may_wait.acquire(blocking=False):
+    if wait is None or not here.waiting.take():
         if is_new:
             return _answer(here.wire.body(row, []), 201)
         with here.pool.connection() as conn:
@@ -123,7 +123,7 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
     try:
         return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
     finally:
-        here.may_wait.release()
+        here.waiting.give_back()
 
 
 def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) -> tuple[Row, bool]:

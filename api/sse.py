@@ -32,18 +32,18 @@ def compact(value: Any) -> str:
 def stream_response(here: Services, events: Callable[[], Iterable[str | None]]) -> Response:
     """A response of these events, in the place that the caller took; None stands for a while without any."""
     response = Response(_with_pings(events), content_type="text/event-stream; charset=utf-8")
-    response.call_on_close(here.may_stream.release)
+    response.call_on_close(here.streaming.give_back)
     # no-transform and X-Accel-Buffering: proxies that compress or buffer would hold events back.
     response.headers.update({"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
     return response
 
 
 def take_place(here: Services) -> None:
-    """Count one more stream; the end of its response releases `may_stream`.
+    """Count one more stream; the end of its response gives it back.
 
     Raises Problem where this process has as many streams as it may.
     """
-    if not here.may_stream.acquire(blocking=False):
+    if not here.streaming.take():
         raise Problem(
             503,
             "Too many streams",

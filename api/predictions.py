@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from api.auth import caller
+from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
 from api.cursor import Cursor, decode_cursor, parse_moment
 from api.errors import InvalidInput, NotFound
 from api.idempotency_key import hash_of_request, idempotency_key
@@ -173,15 +174,19 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     """The prediction when it is over, or as it is after `timeout_s`.
 
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
-    for the end.
+    for the end. Where the client has left, it waits no longer; the prediction goes on, for its webhook or a later GET.
     """
     current = row
     give_up_at = time.monotonic() + timeout_s
-    for seen in watch(here, row["id"], give_up_at=give_up_at):
+    connection = client_connection()
+    expect_answers(connection)
+    for seen in watch(here, row["id"], give_up_at=give_up_at, tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Snapshot):
             current = seen.row
             if seen.is_over:
                 return here.wire.body(seen.row, seen.images)
+        elif has_hung_up(connection):
+            break
     return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
 
 

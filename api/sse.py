@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
-from api.connection import expect_answers, has_hung_up
+from api.connection import client_connection, expect_answers, has_hung_up
 from api.errors import Problem
 from api.services import Services
 
@@ -54,7 +54,7 @@ def take_place(here: Services) -> None:
 
 
 def _with_pings(events: Callable[[], Iterable[str | None]]) -> Iterator[bytes]:
-    socket = request.environ.get("gunicorn.socket")
+    socket = client_connection()
     expect_answers(socket)
 
     def stream() -> Iterator[bytes]:
@@ -62,10 +62,10 @@ def _with_pings(events: Callable[[], Iterable[str | None]]) -> Iterator[bytes]:
         yield b": connected\n\n"  # the headers go out with it, also when nothing happens for long
         for text in events():
             if text is None:
-                if time.monotonic() - said_at < PING_S - 0.5:
-                    continue
                 if has_hung_up(socket):
                     return
+                if time.monotonic() - said_at < PING_S - 0.5:
+                    continue
                 text = PING
             yield text.encode()
             said_at = time.monotonic()

@@ -87,6 +87,9 @@ def post_again_and_again(url: str, body: object, *, connections: int, seconds: f
 
 async def _load(url: str, payload: bytes, connections: int, seconds: float, warm_up_s: float) -> Taken:
     address = urlsplit(url)
+    assert address.hostname is not None
+    assert address.port is not None
+    host, port = address.hostname, address.port
     head = [
         f"POST {address.path} HTTP/1.1",
         f"Host: {address.netloc}",
@@ -98,7 +101,7 @@ async def _load(url: str, payload: bytes, connections: int, seconds: float, warm
     over: asyncio.Future[None] = loop.create_future()
     latencies_s: list[float] = []
     opened = [
-        await loop.create_connection(lambda: _Connection(request, latencies_s, over), address.hostname, address.port)
+        await loop.create_connection(lambda: _Connection(request, latencies_s, over), host, port)
         for _ in range(connections)
     ]
     await _unless_over(over, warm_up_s)

@@ -119,8 +119,8 @@ def test_replicate_waits_as_long_as_it_is_told_while_postgres_is_away(
     assert set(slept) == {2.0}  # Retry-After
 
 
-def generate(service: Service, token: str, prompt: str, **options: int) -> None:
-    with OpenAI(api_key=token, base_url=f"{service.url}/v1", **options) as client:
+def generate(service: Service, token: str, prompt: str, *, max_retries: int = 2) -> None:
+    with OpenAI(api_key=token, base_url=f"{service.url}/v1", max_retries=max_retries) as client:
         client.images.generate(model=MODEL, prompt=prompt)
 
 

@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from api.errors import Problem
 from api.settings import ApiSettings
 from storage.database import Connection
+from storage.parameters import MAX_PRIORITY
 from storage.quota import Quota
 from storage.token_format import is_token
 from storage.tokens import Token, any_token_was_made, find_token
@@ -95,7 +96,8 @@ class Doorkeeper:
         g.caller = self._everybody() if self.is_open() else self._caller_of(self._token())
 
     def _everybody(self) -> Caller:
-        return Caller(None, Quota(self._settings.rate_limit_per_minute, self._settings.max_queued), max_priority=100)
+        quota = Quota(self._settings.rate_limit_per_minute, self._settings.max_queued)
+        return Caller(None, quota, max_priority=MAX_PRIORITY)
 
     def _caller_of(self, token: Token) -> Caller:
         settings = self._settings

@@ -8,8 +8,7 @@ from storage.errors import OperatorError
 
 METHODS = "GET, POST, OPTIONS"
 HEADERS = (
-    "Authorization, Content-Type, Prefer, Cancel-After, Idempotency-Key, Last-Event-ID, X-Request-ID, "
-    "X-Darkroom-Strict, X-Darkroom-Priority"
+    "Authorization, Content-Type, Prefer, Cancel-After, Idempotency-Key, Last-Event-ID, X-Request-ID, X-Darkroom-Strict"
 )
 EXPOSED = "Retry-After, X-Request-ID, Preference-Applied"
 MAX_AGE_S = 3600

@@ -48,7 +48,7 @@ def ready() -> Response:
 def about() -> Response:
     example = {
         "model": min(services().catalog.models),
-        "input": {"prompt": "a large red circle in the middle on a blue background"},
+        "input": {"prompt": "a red circle on a blue background"},
     }
     url = services().settings.public_url
     return Response(

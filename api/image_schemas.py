@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.errors import InvalidInput
-from api.schemas import FromOne, PredictionRequest, Seed, Text, whole
+from api.schemas import FromOne, PredictionRequest, Priority, Seed, Text, whole
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 
@@ -47,6 +47,7 @@ class ImageRequest(BaseModel):
     num_inference_steps: FromOne | None = None
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     seed: Seed | None = None
+    priority: Priority | None = None
 
 
 def prediction_of(asked: ImageRequest) -> PredictionRequest:
@@ -58,6 +59,7 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
         "num_inference_steps": asked.num_inference_steps,
         "guidance_scale": asked.guidance_scale,
         "seed": asked.seed,
+        "priority": asked.priority,
         "output_format": asked.output_format,
         "output_quality": None if asked.output_compression is None else max(1, asked.output_compression),
     }

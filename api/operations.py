@@ -17,7 +17,6 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "Prefer": {"pattern": "^wait(=([1-9]|[1-5][0-9]|60))?$", "example": "wait=30"},
     "Cancel-After": {"pattern": "^([5-9]|[1-9][0-9]{1,5}|[1-9][0-9]{0,3}m)$", "example": "90s"},
     "Idempotency-Key": {"pattern": "^[!-~]{1,255}$", "example": "order-17"},
-    "X-Darkroom-Priority": {"type": "integer", "minimum": -100, "maximum": 100},
     "X-Darkroom-Strict": {"enum": ["1"]},
     "cursor": {"description": "From `next` or `previous`, as it is."},
     "created_after": {"format": "date-time"},
@@ -27,7 +26,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "expires": {"pattern": "^[0-9]{1,12}$"},
     "signature": {"pattern": "^[0-9a-f]{64}$"},
 }
-SUBMIT_HEADERS = ("Prefer", "Cancel-After", "Idempotency-Key", "X-Darkroom-Priority", "X-Darkroom-Strict")
+SUBMIT_HEADERS = ("Prefer", "Cancel-After", "Idempotency-Key", "X-Darkroom-Strict")
 SIGNED = ("expires", "signature")
 
 JSON = "application/json"
@@ -58,7 +57,7 @@ _SUBMIT_ERRORS = (400, 413, 422, 429)
 OPERATIONS = (
     Operation(
         "post", "/v1/predictions", "Draw", {201: Prediction}, body=PredictionRequest, headers=SUBMIT_HEADERS,
-        errors=_SUBMIT_ERRORS, example={"input": {"prompt": "a large red circle in the middle on a blue background"}},
+        errors=_SUBMIT_ERRORS, example={"input": {"prompt": "a red circle on a blue background"}},
         details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
         "same request again is the same prediction.",
     ),
@@ -70,7 +69,7 @@ OPERATIONS = (
     Operation(
         "post", "/v1/models/{owner}/{name}/predictions", "Draw with the model of the path", {201: Prediction},
         body=PredictionRequest, headers=SUBMIT_HEADERS, errors=(*_SUBMIT_ERRORS, 404),
-        example={"input": {"prompt": "a large red circle in the middle on a blue background"}},
+        example={"input": {"prompt": "a red circle on a blue background"}},
     ),
     Operation("get", "/v1/predictions/{prediction_id}/events", "Progress as server-sent events", {200: None, 204: None},
               section="Live", media="text/event-stream", errors=(404,),
@@ -88,8 +87,8 @@ OPERATIONS = (
               section="Files", media="image/*", query=SIGNED, errors=(403, 404), is_open=True),
     Operation(
         "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
-        body=ImageRequest, headers=("Idempotency-Key", "X-Darkroom-Priority"), errors=(400, 404, 409, 413, 429, 504),
-        error=OpenAIError, example={"prompt": "a large red circle in the middle on a blue background"},
+        body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 413, 429, 504),
+        error=OpenAIError, example={"prompt": "a red circle on a blue background"},
         details="Waits until the picture is done; `stream` tells how it goes.",
     ),
     Operation("get", "/v1/models", "The models that are served", {200: None}, section="Models"),

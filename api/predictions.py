@@ -19,7 +19,6 @@ from api.json_body import json_object
 from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
 from api.ownership import find_own
 from api.prefer import cancel_after_s, wait_s
-from api.priority import priority
 from api.schemas import ALL_EVENTS, PredictionRequest
 from api.services import Services, services
 from api.watch import Snapshot, watch
@@ -139,6 +138,8 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         raise InvalidInput(
             f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
         )
+    if inputs.priority > by.max_priority:
+        raise InvalidInput("input.priority", f"{inputs.priority} is above {by.max_priority}, the token's limit")
     parameters = replace(parameters_for(model, inputs), previews=bool(asked.previews))
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
@@ -153,7 +154,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         deadline_s=deadline_s or here.settings.prediction_deadline_s,
         webhook=asked.webhook,
         webhook_events=_events(asked),
-        priority=priority(request.headers.get("X-Darkroom-Priority"), by.max_priority),
+        priority=inputs.priority,
         token_id=by.token_id,
         quota=by.quota,
         idempotency_key=key,

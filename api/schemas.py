@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from storage.parameters import MAX_SEED
+from storage.parameters import MAX_PRIORITY, MAX_SEED
 
 WebhookEvent = Literal["start", "output", "logs", "completed"]
 ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
@@ -49,6 +49,7 @@ def whole(value: object) -> object:
 Integer = Annotated[int, BeforeValidator(whole)]
 FromOne = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Percent = Annotated[int, Field(ge=1, le=100), BeforeValidator(whole)]
+Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY), BeforeValidator(whole)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(whole)]
 
 
@@ -68,6 +69,7 @@ class PredictionInput(BaseModel):
     seed: Seed | None = Field(default=None, description="Image k is drawn with seed + k.")
     output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
     output_quality: Percent = Field(default=90, description="Of jpg and webp.")
+    priority: Priority = Field(default=0, description="What is higher is drawn first, as far as the token allows.")
     cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
     reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")
 

@@ -1,10 +1,10 @@
 """Mean latency under Poisson arrivals: one at a time, batches that run to their end, and steps that are shared.
 
-    python -m bench.engine [--requests 120] [--folder models/pocket]
+    python -m bench.engine [--requests 120] [--rounds 3] [--folder models/pocket]
 
-The three are the same studio on the same pipeline: "none" admits
-one drawing, "batches" lets nobody join midway, "steps" is what the worker does. Capacity is what "none" reaches on
-8-step drawings, measured first. Latency runs from arrival to the decoded picture.
+The three are the same studio on the same pipeline: "none" admits one drawing, "batches" lets nobody join midway,
+"steps" is what the worker does. Capacity is what "none" reaches on 8-step drawings, measured first. Latency runs from
+arrival to the decoded picture. In each round all three get the same arrivals; the figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=120)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("models/pocket"))
     asked = parser.parse_args()
     torch.set_num_threads(2)
@@ -109,16 +110,26 @@ def main() -> None:
     alone_s = (time.monotonic() - began) / 24
     print(f"one 8-step drawing alone: {alone_s:.3f} s")
     chance = random.Random(1)
-    mixed = [8 if chance.random() < 0.7 else 32 for _ in range(asked.requests)]
-    for title, steps, load in (
-        ("8 steps, 1.3 x capacity", [8] * asked.requests, 1.3),
-        ("70 % 8 and 30 % 32 steps, 0.8 x capacity", mixed, 0.8),
+    for title, long_share, load in (
+        ("8 steps, 1.3 x capacity", 0.0, 1.3),
+        ("70 % 8 and 30 % 32 steps, 0.8 x capacity", 0.3, 0.8),
     ):
-        mean_gap_s = alone_s * statistics.fmean(steps) / 8 / load
-        gaps_s = [chance.expovariate(1 / mean_gap_s) for _ in steps]
-        for name, (used, max_images) in ways.items():
-            mean_s = run(used, steps, gaps_s, max_images=max_images, costs=learned[name])
-            print(f"{title}: {name}: mean latency {mean_s:.2f} s")
+        means: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(asked.rounds):
+            steps = [32 if chance.random() < long_share else 8 for _ in range(asked.requests)]
+            mean_gap_s = alone_s * statistics.fmean(steps) / 8 / load
+            gaps_s = [chance.expovariate(1 / mean_gap_s) for _ in steps]
+            for name, (used, max_images) in ways.items():
+                means[name].append(run(used, steps, gaps_s, max_images=max_images, costs=learned[name]))
+        print(f"{title}: mean latency, and that of steps beside it")
+        shared = statistics.median(means["steps"])
+        for name, seconds in means.items():
+            median = statistics.median(seconds)
+            print(f"  {name:8} {median:6.2f} s   {shared / median:.2f} x   (rounds: {_listed(seconds)})")
+
+
+def _listed(seconds: Sequence[float]) -> str:
+    return ", ".join(f"{each:.2f}" for each in seconds)
 
 
 if __name__ == "__main__":

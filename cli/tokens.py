@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from storage.parameters import MAX_PRIORITY
+
 if TYPE_CHECKING:
     from storage.database import Connection
 
@@ -36,10 +38,10 @@ def command() -> None:
 @click.option("--max-queued", type=click.IntRange(min=0), help="Predictions that may wait; 0: any number.")
 @click.option(
     "--max-priority",
-    type=click.IntRange(-100, 100),
+    type=click.IntRange(0, MAX_PRIORITY),
     default=0,
     show_default=True,
-    help="The highest X-Darkroom-Priority that it may ask for.",
+    help="The highest `priority` that it may ask for.",
 )
 @data_option
 def create(name: str, rate_per_minute: int | None, max_queued: int | None, max_priority: int, data: Path) -> None:

@@ -223,5 +223,5 @@ def _import_ahead() -> None:
 
 def _example(url: str, catalog: Catalog) -> str:
     model = next(iter(catalog.models))
-    body = f'{{"model":"{model}","input":{{"prompt":"a large red circle in the middle on a blue background"}}}}'
+    body = f'{{"model":"{model}","input":{{"prompt":"a red circle on a blue background"}}}}'
     return f"Try: curl {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{body}'"

@@ -29,6 +29,7 @@ from models.pocket_training.evaluation import (
     reworded_prompts,
     score,
     shifted_score,
+    short_prompts,
     whole_prompts,
 )
 from models.pocket_training.grading import PARTS
@@ -51,32 +52,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pipeline.set_progress_bar_config(disable=True)
 
     count = options.prompts
-    whole, pairs, partial = whole_prompts(count), pair_prompts(count // 2), partial_prompts(count // 2)
+    whole, pairs = whole_prompts(count), pair_prompts(count // 2)
+    short, partial = short_prompts(count // 2), partial_prompts(count // 2)
     some = whole[: max(1, count // 4)]
-    at_sizes = {size: whole_prompts(max(1, count // 8), 1, *size) for size in ([] if options.quick else SIZES)}
-    lists = [whole, pairs, partial, reworded_prompts(some), prompts_with_unknown_words(some), *at_sizes.values()]
+    at_sizes = {size: whole_prompts(max(1, count // 8), 1, *size) for size in (SIZES if options.sizes else [])}
+    lists = [whole, pairs, short, partial, reworded_prompts(some), prompts_with_unknown_words(some), *at_sizes.values()]
     with tqdm(total=sum(map(len, lists)), desc="pictures", disable=options.quiet) as bar:
         drawn = [draw_all(pipeline, each, options.steps, options.seed, bar.update) for each in lists]
-    results, pair_results, partial_results, reworded, unknown = drawn[:5]
+    results, pair_results, short_results, partial_results, reworded, unknown = drawn[:6]
 
     scores = [
         score("one object", results),
         score("two objects", pair_results),
-        score("parts left out", partial_results),
+        score("the usual left out", short_results),
+        score("any part left out", partial_results),
     ]
     scores += [score("in other words", reworded), score("with unknown words", unknown)]
     scores += [shifted_score(results), chance_score(results)]
-    scores += [score(f"{width} x {height}", each) for (width, height), each in zip(at_sizes, drawn[5:], strict=True)]
+    scores += [score(f"{width} x {height}", each) for (width, height), each in zip(at_sizes, drawn[6:], strict=True)]
     _print_table(scores)
     _print_shapes(results)
     print(f"\nthe same seen in other words: {agreement(results[: len(some)], reworded):.3f}")
     print(f"the same seen with unknown words: {agreement(results[: len(some)], unknown):.3f}")
     print(f"loading {load_s:.2f} s; one picture at a time {_seconds_alone(pipeline, options.steps):.3f} s")
     if options.contact_sheet is not None:
-        save_contact_sheet(results[:24] + pair_results[:16] + partial_results[:8], options.contact_sheet)
+        save_contact_sheet(
+            results[:24] + pair_results[:8] + short_results[:8] + partial_results[:8], options.contact_sheet
+        )
         print(f"contact sheet: {options.contact_sheet}")
     if options.failures is not None:
-        wrong = [each for each in results + pair_results + partial_results if not each.all_right()]
+        wrong = [each for each in results + pair_results + short_results + partial_results if not each.all_right()]
         save_contact_sheet(wrong[:64], options.failures)
         print(f"failures: {options.failures}")
 
@@ -114,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture")
     parser.add_argument("--contact-sheet", type=Path, metavar="FILE", help="PNG with 48 pictures and their prompts")
     parser.add_argument("--failures", type=Path, metavar="FILE", help="PNG with the first 64 wrong pictures")
-    parser.add_argument("--quick", action="store_true", help="leave out the other picture sizes")
+    parser.add_argument("--sizes", action="store_true", help="other picture sizes as well; it has not learned any")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     return parser

@@ -64,6 +64,7 @@ class DeviceSettings(_Part):
         default="", description="keep parts in main memory while they are not needed"
     )
     device_map: Literal["", "balanced", "cuda"] = Field(default="", description="spread the parts over the devices")
+    parallel_loading: bool = Field(default=False, description="read the files of a part at the same time")
 
 
 class Model(_Part):

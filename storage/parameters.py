@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+MAX_PRIORITY = 9
 MAX_SEED = 2**32 - 1  # what ComfyUI, A1111 and Replicate's own models take
 
 

@@ -28,7 +28,7 @@ class Submission:
     webhook: str | None = None
     webhook_events: tuple[str, ...] = ()
     logs: str = ""
-    priority: int = 0
+    priority: int = 0  # what is higher is drawn first
     token_id: int | None = None
     quota: Quota = NO_LIMITS
     idempotency_key: str | None = None

@@ -13,7 +13,6 @@ from .vocabulary import (
     SIZE_WORDS,
 )
 
-EMPTY_SHARE = 0.01
 ANY_LEFT_OUT_SHARE = 0.04
 UNKNOWN_SHARE = 0.15
 UNKNOWN_WORD = "zzz"
@@ -21,10 +20,7 @@ PARTS = frozenset({"size", "colour", "shape", "place", "background"})
 
 
 def sample_caption(scene: Scene, rng: random.Random, left_out: frozenset[str] = frozenset()) -> str:
-    """A caption for training, without the parts `left_out`; now and then empty, without any other part, or with
-    unknown words."""
-    if rng.random() < EMPTY_SHARE:
-        return ""
+    """A caption for training, without the parts `left_out`; now and then without others, or with unknown words."""
     parts = PARTS - left_out
     if rng.random() < ANY_LEFT_OUT_SHARE:
         parts -= set(rng.sample(sorted(PARTS), rng.choice((1, 1, 2))))
@@ -74,12 +70,16 @@ def _noun(thing: Thing, parts: set[str] | frozenset[str], rng: random.Random) ->
     article = rng.choice(("a", "a", "a", "the", ""))
     style = rng.random()
     if colour and style < 0.06:
-        return _join(article, size, shape, rng.choice(("in", "that is", "colored", "coloured")), colour)
-    if size and style < 0.1:
-        return _join(article, colour, shape, "that is", size)
-    if style < 0.2:
-        return _join(article, colour, size, shape)
-    return _join(article, size, colour, shape)
+        noun = _join(size, shape, rng.choice(("in", "that is", "colored", "coloured")), colour)
+    elif size and style < 0.1:
+        noun = _join(colour, shape, "that is", size)
+    elif style < 0.2:
+        noun = _join(colour, size, shape)
+    else:
+        noun = _join(size, colour, shape)
+    if article == "a" and noun[:1] in "aeio":
+        article = "an"
+    return _join(article, noun)
 
 
 def _tags(thing: Thing, place: str, background: str, parts: set[str] | frozenset[str], rng: random.Random) -> str:
@@ -99,7 +99,9 @@ def _tags(thing: Thing, place: str, background: str, parts: set[str] | frozenset
 def _background(scene: Scene, parts: set[str] | frozenset[str], rng: random.Random) -> str:
     if "background" not in parts:
         return ""
-    return rng.choice(BACKGROUND_PHRASES).format(rng.choice(COLOUR_WORDS[scene.background]))
+    colour = rng.choice(COLOUR_WORDS[scene.background])
+    phrase = rng.choice(BACKGROUND_PHRASES)
+    return (phrase.replace(" a {}", " an {}") if colour[0] in "aeio" else phrase).format(colour)
 
 
 def _prefix(rng: random.Random) -> str:

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,24 @@ def partial_prompts(count: int, seed: int = 0) -> list[Prompt]:
         scene = sample_scene(rng, held_out=True, pair=False)
         said = ALL_PARTS - set(rng.sample(PARTS, 1 + index % 3))
         prompts.append(Prompt(describe(scene, said, rng), scene, said))
+    return prompts
+
+
+def short_prompts(count: int, seed: int = 0) -> list[Prompt]:
+    """As people write: size, position and background left out, in all combinations, and meant to be the usual ones."""
+    rng = random.Random(f"short {seed}")
+    ways = [frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)]
+    prompts: list[Prompt] = []
+    while len(prompts) < count:
+        scene, left_out = sample_scene(rng, held_out=True, pair=False), ways[len(prompts) % len(ways)]
+        thing = scene.things[0]
+        if "size" in left_out:
+            thing = replace(thing, size="medium")
+        background = "white" if "background" in left_out else scene.background
+        place = "centre" if "place" in left_out else scene.place
+        scene = Scene(background, (thing,), place)
+        if scene.held_out() and left_out <= scene.usual_parts():
+            prompts.append(Prompt(describe(scene, ALL_PARTS - left_out, rng), scene))
     return prompts
 
 

@@ -27,10 +27,10 @@ class Scene:
     place: str
 
     def usual_parts(self) -> frozenset[str]:
-        """The parts that go without saying: a medium circle in the middle, the first thing on the left, on white.
+        """The parts that go without saying: a medium black circle in the middle of white; of two, the first is left.
 
-        People leave out what is usual, and a prompt that leaves something out means it. (A white thing is
-        usually on black, a white and a black one on gray.)
+        People leave out what is usual, and a prompt that leaves something out means it. (On black, things are
+        usually white; a white thing is usually on black, a white and a black one on gray.)
         """
         colours = {thing.colour for thing in self.things}
         parts = set()
@@ -40,6 +40,8 @@ class Scene:
             parts.add("place")
         if all(thing.size == "medium" for thing in self.things):
             parts.add("size")
+        if colours == {"white" if self.background == "black" else "black"}:
+            parts.add("colour")
         if all(thing.shape == "circle" for thing in self.things):
             parts.add("shape")
         return frozenset(parts)

@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import spawn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
-from .captions import UNKNOWN_WORD, sample_caption
+from .captions import PARTS, UNKNOWN_WORD, sample_caption
 from .checkpoints import load_checkpoint, save_checkpoint
 from .latents import TrainingSet, read_training_set
 from .text import CAPTION_MULTIPLE, build_text_encoder, build_tokenizer, encode, tokenize
@@ -86,7 +86,7 @@ def train_transformer(work: Path, device: torch.device, seed: int, steps: int, p
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
     settings = (processes, work, str(device), seed, steps)
-    spawn(_train, settings, nprocs=processes)  # type: ignore[no-untyped-call]
+    spawn(_train, settings, nprocs=processes, daemon=True)  # type: ignore[no-untyped-call]
     return averaged_denoiser(work / CHECKPOINT)
 
 
@@ -193,8 +193,12 @@ class _Batches:
             for count in range(1, len(usual) + 1):
                 for parts in combinations(usual, count):
                     self._unsaid.setdefault(frozenset(parts), []).append(index)
-        self._ways = [frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)]
-        self._ways.append(frozenset({"shape"}))
+        self._ways = [
+            *(frozenset(parts) for n in (1, 2, 3) for parts in combinations(("background", "place", "size"), n)),
+            *(frozenset({part, *more}) for part in ("shape", "colour") for more in ((), ("place", "size"))),
+            frozenset({"background", "colour", "place", "size"}),
+            PARTS,
+        ]
 
     def sample(self, count: int, focus: bool, rng: random.Random) -> tuple[list[str], Tensor]:
         """Captions and latents (count, channels, height, width)."""

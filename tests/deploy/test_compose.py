@@ -95,10 +95,10 @@ def test_what_has_no_default_is_there_to_be_filled_in() -> None:
 
 
 def test_the_example_shows_the_defaults_of_the_code() -> None:
-    set_otherwise = {"LOG_FORMAT", "GRACE_SECONDS", "S3_ENDPOINT_URL"}  # by the images and by compose.yaml
+    set_otherwise = {"AUTH", "LOG_FORMAT", "GRACE_SECONDS", "S3_ENDPOINT_URL"}  # by the images and by compose.yaml
     for name, (value, commented) in example().items():
         if not commented or name in FOR_COMPOSE | set_otherwise or SETTINGS[name].is_required():
             continue
         default = SETTINGS[name].default
-        shown = f"{default:.0f}" if isinstance(default, float) else str(default or "")
+        shown = f"{default:.0f}" if isinstance(default, float) else "" if default is None else str(default)
         assert value == shown, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import torch
 
 from storage.catalog import DeviceSettings, Model
 from storage.parameters import Parameters
+from tests.conftest import REPOSITORY
 from tests.engine.tiny_pipelines import save, tiny_stable_diffusion
 from worker.engine import ModelNotLoaded, load_engine
 from worker.engine.embeddings import EmbeddingCache
+from worker.engine.loading import warm_up
+from worker.engine.zimage import ZImageEngine
 
 
 def entry(source: Path, **more: Any) -> Model:
@@ -52,6 +57,45 @@ def test_a_setting_that_can_not_be_had_is_refused_in_words(
 ) -> None:
     with pytest.raises(ModelNotLoaded, match=reason):
         load_engine(entry(zimage_folder, **more), device="cpu")
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_files_of_a_part_are_read_at_the_same_time_where_that_is_asked_for(
+    zimage: Any, tmp_path: Path, parallel: bool
+) -> None:
+    zimage.save_pretrained(tmp_path / "sharded", max_shard_size="200KB")
+    assert len(list((tmp_path / "sharded" / "transformer").glob("*.safetensors"))) > 1
+    program = f"""
+from storage.catalog import DeviceSettings, Model
+from worker.engine import load_engine
+
+device = DeviceSettings(parallel_loading={parallel})
+load_engine(Model(name="a/b", source="{tmp_path}/sharded", dtype="float32", device=device), device="cpu")
+
+import diffusers.models.modeling_utils
+print(diffusers.models.modeling_utils.HF_ENABLE_PARALLEL_LOADING)
+"""
+    said = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout.split()[-1] == str(parallel)
+
+
+def test_the_steps_that_compile_are_taken_before_the_first_claim(zimage: Any) -> None:
+    samples: list[int] = []
+    masked: list[bool] = []
+    watches = [
+        zimage.transformer.register_forward_pre_hook(lambda module, given: samples.append(len(given[0]))),
+        zimage.transformer.layers[0].register_forward_pre_hook(
+            lambda module, given: masked.append(given[1] is not None)
+        ),
+    ]
+    try:
+        warm_up(ZImageEngine(zimage, device=torch.device("cpu")), Model(name="a/b").typical)
+    finally:
+        for watch in watches:
+            watch.remove()
+    assert samples == [1, 2, 2]
+    assert masked[-1]
+    assert not masked[0]
 
 
 def test_a_device_that_is_not_there_is_refused_in_words(zimage_folder: Path) -> None:

@@ -116,8 +116,6 @@ WRONG_HEADERS = [
     ("Cancel-After", "4"),
     ("Idempotency-Key", ""),
     ("Idempotency-Key", "x" * 256),
-    ("X-Darkroom-Priority", "101"),
-    ("X-Darkroom-Priority", "high"),
 ]
 
 
@@ -238,8 +236,8 @@ def test_cancel_after_sets_the_deadline(client: FlaskClient, conn: Connection) -
 
 
 def test_a_priority_reaches_the_bell(client: FlaskClient, conn: Connection) -> None:
-    submit(client, headers={"X-Darkroom-Priority": "-7"})
-    assert count(conn, "procrastinate_jobs", "priority = -7") == 1
+    submit(client, input={"prompt": "a", "priority": 7})
+    assert count(conn, "procrastinate_jobs", "priority = 7") == 1
 
 
 def test_every_answer_carries_the_request_id_that_was_sent_or_a_new_one(client: FlaskClient) -> None:

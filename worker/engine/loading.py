@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from storage.catalog import Model
+from storage.parameters import Parameters
 from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.weights import check_weights, find_weights, pipeline_class_of
 
@@ -25,6 +28,8 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
     check_weights(folder)
     began = time.monotonic()
+    if model.device.parallel_loading:
+        os.environ["HF_ENABLE_PARALLEL_LOADING"] = "1"  # read when diffusers is imported
     import diffusers
     import torch
 
@@ -33,6 +38,7 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     from worker.engine.zimage import ZImageEngine
 
     imported = time.monotonic()
+    _silence_progress_bars()
     pipeline_class: Any = getattr(diffusers, name, None)
     if pipeline_class is None:
         raise ModelNotLoaded(f"{folder} holds a {name}, which diffusers {diffusers.__version__} does not know")
@@ -53,6 +59,8 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}") from error
     kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
     engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
+    if model.device.compile:
+        warm_up(engine, model.typical)
     log.info(
         "engine.loaded",
         model=model.name,
@@ -62,6 +70,26 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         load_s=round(time.monotonic() - imported, 2),
     )
     return engine
+
+
+def _silence_progress_bars() -> None:
+    """Both libraries draw theirs into the log, at every load."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def warm_up(engine: Engine, typical: Parameters) -> None:
+    """Take the steps that compile: one drawing, two, and two whose captions differ in length (they need a mask).
+
+    Raises what the engine raises.
+    """
+    longer = "word " * 64
+    for prompts in ([""], ["", ""], ["", longer]):
+        asked = [replace(typical, prompt=prompt, num_inference_steps=1) for prompt in prompts]
+        engine.step([engine.begin(parameters) for parameters in asked], lambda: None)
 
 
 def choose_device(asked: str) -> torch.device:

@@ -1,0 +1,99 @@
+"""How much of the time the device waits under a backlog, with a bucket that takes 300 ms for every object.
+
+    python -m bench.idle_share [--backlog 200] [--upload-s 0.3]
+
+A whole worker on a real Postgres and a real S3 server. From the first `begin` to the last `finish` of the engine, all
+that lies outside begin, step and finish counts as idle; claims, encoding, uploads and commits happen meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import worker.main
+from storage.bucket import Bucket
+from storage.catalog import Limits, Model
+from storage.database import connect
+from storage.parameters import Parameters
+from storage.submit import Submission, submit
+from tests.conftest import TEMPLATE, Servers
+from worker.engine import load_engine
+from worker.settings import WorkerSettings
+
+MODEL = Model(name="bench/pocket", source=str(Path("models/pocket")), dtype="float32", limits=Limits())
+
+
+class Timed:
+    """An engine that notes when the device is at work."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.busy_s = 0.0
+        self.first_began = self.last_ended = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name)
+        return self._timed(found) if name in {"begin", "step", "finish"} else found
+
+    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any) -> Any:
+            began = time.monotonic()
+            self.first_began = self.first_began or began
+            try:
+                return work(*given)
+            finally:
+                self.last_ended = time.monotonic()
+                self.busy_s += self.last_ended - began
+
+        return timed
+
+
+def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> None:
+    timed: list[Timed] = []
+
+    def load(*given: Any, **more: Any) -> Any:
+        timed.append(Timed(load_engine(*given, **more)))
+        return timed[0]
+
+    setattr(worker.main, "load_engine", load)  # noqa: B010
+    put = Bucket.put
+
+    def put_slowly(bucket: Bucket, key: str, body: bytes, content_type: str) -> None:
+        time.sleep(upload_s)
+        put(bucket, key, body, content_type)
+
+    setattr(Bucket, "put", put_slowly)  # noqa: B010
+    with connect(settings.database_url, application_name="bench") as conn:
+        for seed in range(backlog):
+            parameters = Parameters("a red circle", 128, 128, num_inference_steps=8, guidance_scale=0.0, seed=seed)
+            submit(conn, Submission(MODEL.name, "1", MODEL.queue_name, {}, parameters.to_json(), deadline_s=3600))
+        worker.main.WorkerProcess(settings, MODEL, idle_exit_s=2.0).run()
+        done = conn.execute("SELECT count(*) AS n FROM predictions WHERE status = 'succeeded'").fetchone()
+    assert done is not None
+    [engine] = timed
+    wall_s = engine.last_ended - engine.first_began
+    print(
+        f"{done['n']} of {backlog} drawn in {wall_s:.1f} s ({backlog / wall_s:.1f} a second), each object took"
+        f" {1000 * upload_s:.0f} ms to store: idle {100 * (1 - engine.busy_s / wall_s):.2f} % of the time"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backlog", type=int, default=200)
+    parser.add_argument("--upload-s", type=float, default=0.3)
+    asked = parser.parse_args()
+    servers = Servers()
+    try:
+        settings = servers.start().settings_for(TEMPLATE)
+        measure(WorkerSettings(**settings.model_dump(exclude_unset=True)), asked.backlog, asked.upload_s)
+    finally:
+        servers.stop()
+
+
+if __name__ == "__main__":
+    main()

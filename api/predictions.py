@@ -27,7 +27,7 @@ from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_predictions
+from storage.read import read_images, read_prediction, read_predictions
 from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
@@ -165,9 +165,12 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         row = submit(conn, submission)
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
-        if is_new and row["drawn_before"] and (cached := reuse_result(conn, here.wire, row)) is not None:
-            log.info("prediction.reused", prediction_id=row["id"])
-            return cached, False
+        if is_new and row["drawn_before"]:
+            if (reused := reuse_result(conn, here.wire, row)) is not None:
+                log.info("prediction.reused", prediction_id=row["id"])
+                return reused, False
+            # An idle worker may have been quicker, and have found the same result.
+            return read_prediction(conn, row["id"]) or row, False
     return row, is_new
 
 

@@ -28,7 +28,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=300)
     found = folder / "bin" / "python"
     installed = subprocess.run(
-        [str(found), "-m", "pip", "install", "--quiet", "--pre", f"replicate=={VERSION}"],
+        [str(found), "-m", "pip", "install", "--quiet", f"replicate=={VERSION}"],
         capture_output=True,
         timeout=600,
         check=False,

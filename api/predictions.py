@@ -144,12 +144,13 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
     key = idempotency_key(request.headers.get("Idempotency-Key"))
+    stored = parameters.to_json()
     submission = Submission(
         model=model.name,
         version=model.version,
         queue_name=model.queue_name,
         input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
-        parameters=parameters.to_json(),
+        parameters=stored,
         logs=notes_on(inputs, parameters),
         deadline_s=deadline_s or here.settings.prediction_deadline_s,
         webhook=asked.webhook,
@@ -159,7 +160,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         quota=by.quota,
         idempotency_key=key,
         request_hash=None if key is None else hash_of_request(),
-        cache_key=cache_key_of(model.name, model.version, parameters.to_json()),
+        cache_key=cache_key_of(model.name, model.version, stored),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)

@@ -60,6 +60,7 @@ def test_every_way_in_which_the_client_is_used(python: Path, service: Service) -
         "waited": "succeeded",
         "preferred": "succeeded",
         "canceled": "canceled",
+        "sent_twice": 1,
         "models": ["blank", "nobody", "slow"],
         "versions": 1,
         "account": "darkroom",

@@ -21,7 +21,7 @@ from schemathesis import GenerationMode
 
 from api.operations import OPERATIONS, Operation
 from api.settings import ApiSettings
-from tests.api_app import serving
+from tests.api_app import CATALOG, serving
 from tests.integration.test_api_openapi import validator
 from tests.integration.worker_running import worker
 
@@ -62,10 +62,15 @@ def test_generated_requests_are_answered_as_documented(app: Flask, mode: Generat
 def test_generated_requests_to_openais_route_are_answered_as_documented(
     api_settings: ApiSettings, tmp_path: Path, mode: GenerationMode
 ) -> None:
-    """Beside a worker whose drawings take no time; whether it draws or the cache of results answers is all the same."""
+    """Beside a worker whose drawings take no time; whether it draws or the cache of results answers is all the same.
+
+    The catalog has one model: the document names them all, and nobody would draw for another.
+    """
+    catalog = tmp_path / "one-model.toml"
+    catalog.write_text(CATALOG.partition('[models."darkroom/other"]')[0])
     with (
         worker(api_settings, tmp_path, step_s=0.0),
-        serving(api_settings.model_copy(update={"openai_wait_s": 60})) as app,
+        serving(api_settings.model_copy(update={"openai_wait_s": 60, "models": catalog})) as app,
     ):
         client = app.test_client()
         document = client.get("/openapi.json").get_json()

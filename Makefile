@@ -59,3 +59,13 @@ test-images: setup ## Carry out both Dockerfiles without an engine, and draw wit
 .PHONY: test-races
 test-races: setup ## 50 races of a request against a worker that is leaving, of each kind
 	@HF_HUB_OFFLINE=1 DARKROOM_TEST_RACES=50 $(BIN)/pytest tests/deploy/test_leaving_workers.py $(ARGS)
+
+.PHONY: test-long
+test-long: setup ## What is left out of `make test`: replicate 2.x in an environment of its own (needs a package index)
+	@HF_HUB_OFFLINE=1 DARKROOM_LONG_TESTS=1 $(BIN)/pytest tests/clients/test_replicate_2x.py $(ARGS)
+
+# One after the other: they would disturb each other. bench/README.md says what each needs.
+BENCHMARKS := claim_backlog submit streams engine
+.PHONY: bench
+bench: setup ## Run the benchmarks, one after the other (BENCH=submit picks one, ARGS= goes to it)
+	@for name in $(or $(BENCH),$(BENCHMARKS)); do echo "== bench.$$name"; HF_HUB_OFFLINE=1 $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import threading
 
 import structlog
 from flask import Flask, Response, g, request
@@ -26,6 +25,7 @@ from api import (
     webhook_secret,
 )
 from api.auth import Doorkeeper
+from api.places import Places
 from api.queue_position import QueuePositions
 from api.services import KEY, Services
 from api.settings import ApiSettings
@@ -73,8 +73,8 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         wire=wire,
         webhook_allow=_parse_allow_list(settings.webhook_allow),
         positions=QueuePositions(pool, hub),
-        may_wait=threading.BoundedSemaphore(settings.api_max_waiting),
-        may_stream=threading.BoundedSemaphore(settings.api_max_streams),
+        waiting=Places(settings.api_max_waiting),
+        streaming=Places(settings.api_max_streams),
     )
     errors.register(app)
     metrics.register(app, services)

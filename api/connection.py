@@ -5,9 +5,18 @@ from __future__ import annotations
 import socket
 import ssl
 
+from flask import request
+
 # A peer that acknowledges nothing for 10 s is gone; the kernel asks after 5 s of silence.
 UNANSWERED_MS = 10_000
 KEEPALIVE_S = 5
+# How often a request that waits looks whether its client is still there.
+LOOK_EVERY_S = 2.0
+
+
+def client_connection() -> object:
+    """The socket of this request, where the server lets us see it (gunicorn does)."""
+    return request.environ.get("gunicorn.socket")
 
 
 def expect_answers(connection: object) -> None:

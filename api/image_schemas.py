@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.errors import InvalidInput
-from api.schemas import PredictionRequest, Text
+from api.schemas import FromOne, PredictionRequest, Priority, Seed, Text, whole
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+
+Compression = Annotated[int, Field(ge=0, le=100), BeforeValidator(whole)]
+Partials = Annotated[int, Field(ge=0, le=3), BeforeValidator(whole)]
 
 # What our own errors call an input, and what OpenAI does.
 PARAMETERS = {
@@ -31,20 +34,20 @@ class ImageRequest(BaseModel):
 
     prompt: Text
     model: Annotated[Text, StringConstraints(max_length=200)] | None = None
-    n: int | None = Field(default=None, ge=1)
+    n: FromOne | None = None
     size: Text | None = Field(default=None, description="WIDTHxHEIGHT, or auto")
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: int | None = Field(default=None, ge=0, le=100, description="the quality of jpeg and webp")
+    output_compression: Compression | None = Field(default=None, description="the quality of jpeg and webp")
     stream: bool | None = None
-    partial_images: int | None = Field(default=None, ge=0, le=3)
+    partial_images: Partials | None = None
     user: Text | None = None
 
     negative_prompt: Text | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int | None = None
-    priority: int | None = None
+    num_inference_steps: FromOne | None = None
+    guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    seed: Seed | None = None
+    priority: Priority | None = None
 
 
 def prediction_of(asked: ImageRequest) -> PredictionRequest:

@@ -8,21 +8,24 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import structlog
 from flask import Blueprint, Response
 from pydantic import ValidationError
 
+from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
 from api.errors import Problem
 from api.image_schemas import ImageRequest, as_openai_error, prediction_of
 from api.json_body import json_object
 from api.limits import invalid
 from api.predictions import accept
 from api.services import Services, services
-from api.sse import PING_S, compact, event, stream_response, take_place
+from api.sse import compact, event, stream_response, take_place
 from api.watch import Snapshot, watch
 from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
+from storage.finish import Canceled, finish
 from storage.hub import Preview, Step
 from storage.states import PredictionStatus
 from storage.wire import dump
@@ -42,7 +45,7 @@ def generate() -> Response:
     model = _model(here, asked.model)
     if asked.stream:
         return _stream(here, asked, model)
-    if not here.may_wait.acquire(blocking=False):
+    if not here.waiting.take():
         raise Problem(
             503, "Too many waiting", "too many requests wait already: try again", headers={"Retry-After": "5"}
         )
@@ -51,7 +54,7 @@ def generate() -> Response:
         snapshot = _wait(here, row)
         return Response(dump(_answer(here, asked, snapshot)), content_type="application/json")
     finally:
-        here.may_wait.release()
+        here.waiting.give_back()
 
 
 @blueprint.after_request
@@ -84,11 +87,41 @@ def _model(here: Services, name: str | None) -> Model:
 
 def _wait(here: Services, row: Row) -> Snapshot:
     """The prediction when it has succeeded. Raises Problem for any other end."""
-    for seen in watch(here, row["id"], give_up_at=_give_up_at(here)):
-        if isinstance(seen, Snapshot) and seen.is_over:
-            _raise_unless_succeeded(seen)
-            return seen
+    connection = client_connection()
+    expect_answers(connection)
+    for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
+        if isinstance(seen, Snapshot):
+            if seen.is_over:
+                _raise_unless_succeeded(seen)
+                return seen
+        elif has_hung_up(connection):
+            _abandon(here, row)
+            raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+    if here.hub.is_closing:
+        _abandon(here, row)
+        raise _stopping()
     raise _too_late(here, row["id"])
+
+
+def _abandon(here: Services, row: Row) -> None:
+    """Cancel what nobody can ask for any more: its client never learnt its id, and waits no longer.
+
+    With an Idempotency-Key the same request leads to the prediction again, so it is drawn to its end.
+    """
+    if row["idempotency_key"] is not None:
+        return
+    try:
+        with here.pool.connection() as conn:
+            if finish(conn, here.wire, row["id"], Canceled()) is not None:
+                log.info("prediction.abandoned", prediction_id=row["id"])
+    except psycopg.OperationalError:  # then its deadline ends it
+        log.warning("prediction.not_abandoned", prediction_id=row["id"], reason="Postgres is away")
+
+
+def _stopping() -> Problem:
+    return Problem(
+        503, "Stopping", "this API process is stopping: send the request again", headers={"Retry-After": "2"}
+    )
 
 
 def _give_up_at(here: Services) -> float:
@@ -149,15 +182,17 @@ def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
     try:
         row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
     except BaseException:
-        here.may_stream.release()
+        here.streaming.give_back()
         raise
-    return stream_response(here, lambda: _events(here, asked, row))
+    response = stream_response(here, lambda: _events(here, asked, row))
+    response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
+    return response
 
 
 def _events(here: Services, asked: ImageRequest, row: Row) -> Iterator[str | None]:
     latest = Snapshot(row, [])
     partials, progress = 0, 0.0
-    for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: PING_S):
+    for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Step):
             progress = seen.step / max(1, seen.steps)
         elif isinstance(seen, Preview):
@@ -178,7 +213,7 @@ def _events(here: Services, asked: ImageRequest, row: Row) -> Iterator[str | Non
                 return
         else:
             yield None
-    yield _error_event(_too_late(here, row["id"]))
+    yield _error_event(_stopping() if here.hub.is_closing else _too_late(here, row["id"]))
 
 
 def _last_events(here: Services, asked: ImageRequest, snapshot: Snapshot) -> Iterator[str]:

@@ -97,6 +97,10 @@ class DeploymentCollector(Collector):
         yield GaugeMetricFamily(
             "darkroom_listener_up", "Whether this API process hears events", int(here.hub.is_listening)
         )
+        yield GaugeMetricFamily("darkroom_api_streams_open", "Streams of this API process", here.streaming.taken)
+        yield GaugeMetricFamily(
+            "darkroom_api_waits_open", "Requests of this API process that wait for their picture", here.waiting.taken
+        )
         if totals is not None:
             yield from _of_queues(totals, here.catalog.models)
             yield from _of_models(totals)

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from api.auth import caller
+from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
 from api.cursor import Cursor, decode_cursor, parse_moment
 from api.errors import InvalidInput, NotFound
 from api.idempotency_key import hash_of_request, idempotency_key
@@ -26,7 +27,7 @@ from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_predictions
+from storage.read import read_images, read_prediction, read_predictions
 from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, submit
@@ -114,7 +115,7 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
     wait = wait_s(request.headers.get("Prefer"))
     row, is_new = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
-    if wait is None or not here.may_wait.acquire(blocking=False):
+    if wait is None or not here.waiting.take():
         if is_new:
             return _answer(here.wire.body(row, []), 201)
         with here.pool.connection() as conn:
@@ -122,7 +123,7 @@ def _create(asked: PredictionRequest, model: Model) -> Response:
     try:
         return _answer(_wait(here, row, wait), 201, {"Preference-Applied": f"wait={wait}"})
     finally:
-        here.may_wait.release()
+        here.waiting.give_back()
 
 
 def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) -> tuple[Row, bool]:
@@ -143,12 +144,13 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
     key = idempotency_key(request.headers.get("Idempotency-Key"))
+    stored = parameters.to_json()
     submission = Submission(
         model=model.name,
         version=model.version,
         queue_name=model.queue_name,
         input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
-        parameters=parameters.to_json(),
+        parameters=stored,
         logs=notes_on(inputs, parameters),
         deadline_s=deadline_s or here.settings.prediction_deadline_s,
         webhook=asked.webhook,
@@ -158,15 +160,18 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         quota=by.quota,
         idempotency_key=key,
         request_hash=None if key is None else hash_of_request(),
-        cache_key=cache_key_of(model.name, model.version, parameters.to_json()),
+        cache_key=cache_key_of(model.name, model.version, stored),
     )
     with here.pool.connection() as conn:
         row = submit(conn, submission)
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
-        if is_new and (cached := reuse_result(conn, here.wire, row)) is not None:
-            log.info("prediction.reused", prediction_id=row["id"])
-            return cached, False
+        if is_new and row["drawn_before"]:
+            if (reused := reuse_result(conn, here.wire, row)) is not None:
+                log.info("prediction.reused", prediction_id=row["id"])
+                return reused, False
+            # An idle worker may have been quicker, and have found the same result.
+            return read_prediction(conn, row["id"]) or row, False
     return row, is_new
 
 
@@ -174,15 +179,19 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     """The prediction when it is over, or as it is after `timeout_s`.
 
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
-    for the end.
+    for the end. Where the client has left, it waits no longer; the prediction goes on, for its webhook or a later GET.
     """
     current = row
     give_up_at = time.monotonic() + timeout_s
-    for seen in watch(here, row["id"], give_up_at=give_up_at):
+    connection = client_connection()
+    expect_answers(connection)
+    for seen in watch(here, row["id"], give_up_at=give_up_at, tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Snapshot):
             current = seen.row
             if seen.is_over:
                 return here.wire.body(seen.row, seen.images)
+        elif has_hung_up(connection):
+            break
     return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])
 
 

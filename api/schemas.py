@@ -40,17 +40,17 @@ def _storable(value: str) -> str:
 Text = Annotated[str, AfterValidator(_storable)]
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """77.0 is an integer in JSON Schema, and some languages write it so."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # The bounds stand inside, where the JSON Schema finds them.
-Integer = Annotated[int, BeforeValidator(_whole)]
-FromOne = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
-Percent = Annotated[int, Field(ge=1, le=100), BeforeValidator(_whole)]
-Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY), BeforeValidator(_whole)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
+Integer = Annotated[int, BeforeValidator(whole)]
+FromOne = Annotated[int, Field(ge=1), BeforeValidator(whole)]
+Percent = Annotated[int, Field(ge=1, le=100), BeforeValidator(whole)]
+Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY), BeforeValidator(whole)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(whole)]
 
 
 class PredictionInput(BaseModel):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from flask import current_app
 from psycopg_pool import ConnectionPool
 
+from api.places import Places
 from api.queue_position import QueuePositions
 from api.settings import ApiSettings
 from storage.addresses import AllowList
@@ -33,8 +33,8 @@ class Services:
     wire: Wire
     webhook_allow: AllowList
     positions: QueuePositions
-    may_wait: threading.BoundedSemaphore  # one place for each request that may wait at the same time
-    may_stream: threading.BoundedSemaphore  # and for each stream
+    waiting: Places  # one for each request that may wait at the same time
+    streaming: Places  # and for each stream
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
-from api.connection import expect_answers, has_hung_up
+from api.connection import client_connection, expect_answers, has_hung_up
 from api.errors import Problem
 from api.services import Services
 
@@ -32,18 +32,18 @@ def compact(value: Any) -> str:
 def stream_response(here: Services, events: Callable[[], Iterable[str | None]]) -> Response:
     """A response of these events, in the place that the caller took; None stands for a while without any."""
     response = Response(_with_pings(events), content_type="text/event-stream; charset=utf-8")
-    response.call_on_close(here.may_stream.release)
+    response.call_on_close(here.streaming.give_back)
     # no-transform and X-Accel-Buffering: proxies that compress or buffer would hold events back.
     response.headers.update({"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
     return response
 
 
 def take_place(here: Services) -> None:
-    """Count one more stream; the end of its response releases `may_stream`.
+    """Count one more stream; the end of its response gives it back.
 
     Raises Problem where this process has as many streams as it may.
     """
-    if not here.may_stream.acquire(blocking=False):
+    if not here.streaming.take():
         raise Problem(
             503,
             "Too many streams",
@@ -54,7 +54,7 @@ def take_place(here: Services) -> None:
 
 
 def _with_pings(events: Callable[[], Iterable[str | None]]) -> Iterator[bytes]:
-    socket = request.environ.get("gunicorn.socket")
+    socket = client_connection()
     expect_answers(socket)
 
     def stream() -> Iterator[bytes]:
@@ -62,10 +62,10 @@ def _with_pings(events: Callable[[], Iterable[str | None]]) -> Iterator[bytes]:
         yield b": connected\n\n"  # the headers go out with it, also when nothing happens for long
         for text in events():
             if text is None:
-                if time.monotonic() - said_at < PING_S - 0.5:
-                    continue
                 if has_hung_up(socket):
                     return
+                if time.monotonic() - said_at < PING_S - 0.5:
+                    continue
                 text = PING
             yield text.encode()
             said_at = time.monotonic()

@@ -96,7 +96,7 @@ def _websocket(prediction_id: str) -> Response:
             yield compact(told.to_json()) if told else None
 
     response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.hub.is_closing)
-    response.call_on_close(here.may_stream.release)
+    response.call_on_close(here.streaming.give_back)
     return response
 
 

@@ -1,10 +1,11 @@
 """Many open event streams and waiting requests on one API process, with everything else on the same machine.
 
-    python -m bench.streams [--streams 1000] [--waits 200]
+    python -m bench.streams [--streams 1000] [--waits 200] [--write]
 
 Opens the streams and the waits, then cancels their predictions one by one, straight in the database, so that no
-drawing disturbs the clock. Says: whether every event arrived, how long from the COMMIT to the client, how quick
-/healthz was meanwhile, and what a stream costs in memory.
+drawing disturbs the clock. Says: whether every ending arrived, how long from the COMMIT to the client, how quick
+/healthz was meanwhile, and what a stream costs in memory. Then all listeners of one more prediction vanish without a
+word, and it says how long their threads were held.
 """
 
 from __future__ import annotations
@@ -12,28 +13,36 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
-from storage.database import connect
+from bench.report import machine, write_section
+from storage.database import Connection, connect
 from storage.finish import Canceled, finish
 from storage.queue import queue_name_of
 from storage.submit import Submission, submit
-from storage.wire import open_wire
+from storage.wire import Wire, open_wire
 from tests.conftest import Servers
 from tests.serving import Service, serving
 
 MODEL = "darkroom/nobody"
 AT_A_TIME = 20
+VANISHING = 50
+ARRIVE_WITHIN_S = 60.0
+GONE_WITHIN_S = 90.0
+BETWEEN_ENDINGS_S = 0.01
 
 
 def rss_bytes() -> int:
-    """Of the gunicorn worker: the child of the only `api` among our children's children."""
+    """Of the gunicorn worker: the largest process of `darkroom api` among our children and theirs."""
     total = 0
     for child in psutil.Process().children(recursive=True):
         if "api" in child.cmdline() and "cli.main" in child.cmdline():
@@ -41,38 +50,48 @@ def rss_bytes() -> int:
     return total
 
 
-async def request(service: Service, method: str, path: str, body: object = None, *headers: str) -> asyncio.StreamReader:
+@asynccontextmanager
+async def answer(
+    service: Service, method: str, path: str, body: object = None, *headers: str
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """One request on a connection of its own; what comes back ends with the connection."""
     address = urlsplit(service.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
     payload = b"" if body is None else json.dumps(body).encode()
     lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(payload)}", *headers]
     writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
-    reader.writer = writer  # type: ignore[attr-defined] # or it would be closed
-    return reader
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
 
 
 async def listen(service: Service, prediction_id: str, opening: asyncio.Semaphore, done_at: dict[str, float]) -> None:
-    """`opening` lets a few connect at a time, and is free again when the first event is there."""
+    """`opening` lets a few connect at a time: who has a place gives it back with the first event."""
     await opening.acquire()
-    reader = await request(service, "GET", f"/v1/predictions/{prediction_id}/events")
-    is_open = False
+    async with answer(service, "GET", f"/v1/predictions/{prediction_id}/events") as (reader, _):
+        await until(reader, b"event:")
+        opening.release()
+        await until(reader, b"event: done")
+        done_at[prediction_id] = time.time()
+
+
+async def until(reader: asyncio.StreamReader, beginning: bytes) -> None:
+    """Read to the first line that begins so. Raises RuntimeError where the answer ends before it."""
+    came = b""
     while line := await reader.readline():
-        if not is_open and line.startswith(b"event:"):
-            is_open = True
-            opening.release()
-        if line.startswith(b"event: done"):
-            done_at[prediction_id] = time.time()
+        if line.startswith(beginning):
             return
-    if not is_open:
-        raise RuntimeError(f"no stream of {prediction_id}")
+        came += line
+    raise RuntimeError(f"an answer without {beginning!r}: {came[:500]!r}")
 
 
 async def wait(service: Service, done_at: dict[str, float]) -> None:
     body = {"model": MODEL, "input": {"prompt": "x"}}
-    reader = await request(service, "POST", "/v1/predictions", body, "Prefer: wait=60")
-    answer = await reader.read()
+    async with answer(service, "POST", "/v1/predictions", body, "Prefer: wait=60") as (reader, _):
+        came = await reader.read()
     came_at = time.time()
-    prediction = json.loads(answer.partition(b"\r\n\r\n")[2])
+    prediction = json.loads(came.partition(b"\r\n\r\n")[2])
     if prediction["status"] == "canceled":
         done_at[prediction["id"]] = came_at
 
@@ -80,46 +99,93 @@ async def wait(service: Service, done_at: dict[str, float]) -> None:
 async def watch_health(service: Service, took_s: list[float]) -> None:
     while True:
         began = time.perf_counter()
-        await (await request(service, "GET", "/healthz")).read()
+        async with answer(service, "GET", "/healthz") as (reader, _):
+            await reader.read()
         took_s.append(time.perf_counter() - began)
         await asyncio.sleep(0.05)
 
 
-async def measure(service: Service, streams: int, waits: int) -> None:
+def submit_some(conn: Connection, count: int) -> list[str]:
+    parameters = {"num_inference_steps": 1}
+    return [
+        submit(conn, Submission(MODEL, "1", queue_name_of(MODEL), {"prompt": "x"}, parameters, 3600))["id"]
+        for _ in range(count)
+    ]
+
+
+async def end_all(conn: Connection, wire: Wire, ids: list[str]) -> dict[str, float]:
+    """Cancel them one after the other; when each was committed."""
+    committed_at = {}
+    for id_ in ids:
+        await asyncio.to_thread(finish, conn, wire, id_, Canceled())
+        committed_at[id_] = time.time()
+        await asyncio.sleep(BETWEEN_ENDINGS_S)
+    return committed_at
+
+
+async def measure(service: Service, streams: int, waits: int) -> list[str]:
     with connect(service.settings.database_url, application_name="bench") as conn:
         wire = open_wire(service.settings, conn)
-        ids = []
-        for _ in range(streams):
-            submission = Submission(MODEL, "1", queue_name_of(MODEL), {"prompt": "x"}, {"num_inference_steps": 1}, 3600)
-            ids.append(submit(conn, submission)["id"])
+        ids = submit_some(conn, streams)
         done_at: dict[str, float] = {}
         took_s: list[float] = []
         opening = asyncio.Semaphore(AT_A_TIME)
         before = rss_bytes()
         tasks = [asyncio.create_task(listen(service, id_, opening, done_at)) for id_ in ids]
-        await asyncio.sleep(0)
-        while opening.locked() or opening._value < AT_A_TIME:
-            await asyncio.sleep(0.1)
+        while await threads_held(service, "streams") < streams:
+            raise_what_failed(tasks)
+            await asyncio.sleep(0.5)
         per_stream = (rss_bytes() - before) / streams
         tasks += [asyncio.create_task(wait(service, done_at)) for _ in range(waits)]
-        while True:
-            waiting = conn.execute("SELECT id FROM predictions WHERE status = 'starting'").fetchall()
-            if len(waiting) == streams + waits:
-                break
-            await asyncio.sleep(0.1)
+        while await threads_held(service, "waits") < waits:
+            raise_what_failed(tasks)
+            await asyncio.sleep(0.5)
+        waiting = [row["id"] for row in conn.execute("SELECT id FROM predictions WHERE status = 'starting'").fetchall()]
         health = asyncio.create_task(watch_health(service, took_s))
-        committed_at: dict[str, float] = {}
-        for row in waiting:
-            await asyncio.to_thread(finish, conn, wire, row["id"], Canceled())
-            committed_at[row["id"]] = time.time()
-            await asyncio.sleep(0.01)
-        await asyncio.wait(tasks, timeout=60)
+        committed_at = await end_all(conn, wire, waiting)
+        await asyncio.wait(tasks, timeout=ARRIVE_WITHIN_S, return_when=asyncio.FIRST_EXCEPTION)
+        raise_what_failed([*tasks, health])
         health.cancel()
+        held_s = await vanish(service, conn)
     late_ms = [1000 * (done_at[id_] - committed_at[id_]) for id_ in done_at]
-    print(f"streams {streams}, waits {waits}: {len(done_at)} of {streams + waits} endings arrived")
-    print(f"from COMMIT to the client: {quantiles(late_ms)} ms")
-    print(f"/healthz meanwhile ({len(took_s)} requests): {quantiles([1000 * s for s in took_s])} ms")
-    print(f"memory: {per_stream / 1000:.0f} kB a stream")
+    return [
+        f"{streams} streams and {waits} waits: {len(done_at)} of {streams + waits} endings arrived",
+        f"from COMMIT to the client: {quantiles(late_ms)} ms",
+        f"/healthz meanwhile ({len(took_s)} requests): {quantiles([1000 * s for s in took_s])} ms",
+        f"memory: {per_stream / 1000:.0f} kB a stream",
+        f"{VANISHING} listeners hung up: the last thread was free after {held_s:.0f} s",
+    ]
+
+
+def raise_what_failed(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
+
+
+async def threads_held(service: Service, by: str) -> int:
+    """By `streams` or by `waits`, as the API's metrics have it."""
+    async with answer(service, "GET", "/metrics") as (reader, _):
+        page = (await reader.read()).decode()
+    found = re.search(rf"^darkroom_api_{by}_open (\S+)$", page, re.MULTILINE)
+    assert found is not None, page[:500]
+    return int(float(found[1]))
+
+
+async def vanish(service: Service, conn: Connection) -> float:
+    """Open some streams, let their clients be killed, and say how long it takes until no thread is held any more."""
+    [id_] = submit_some(conn, 1)
+    async with AsyncExitStack() as open_streams:
+        for _ in range(VANISHING):
+            stream = answer(service, "GET", f"/v1/predictions/{id_}/events")
+            reader, _ = await open_streams.enter_async_context(stream)
+            await until(reader, b"event:")
+    began = time.monotonic()
+    while await threads_held(service, "streams") > 0:
+        if time.monotonic() > began + GONE_WITHIN_S:
+            raise RuntimeError(f"threads of clients that are gone are held after {GONE_WITHIN_S:.0f} s")
+        await asyncio.sleep(0.5)
+    return time.monotonic() - began
 
 
 def quantiles(values: list[float]) -> str:
@@ -131,11 +197,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--waits", type=int, default=200)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     given = parser.parse_args()
+    before = machine()
     servers = Servers()
     limits = {
-        "api_threads": given.streams + given.waits + 100,
-        "api_max_streams": given.streams + 10,
+        "api_threads": given.streams + given.waits + 2 * VANISHING,
+        "api_max_streams": given.streams + VANISHING,
         "api_max_waiting": given.waits + 10,
     }
     try:
@@ -143,9 +211,12 @@ def main() -> None:
             tempfile.TemporaryDirectory() as folder,
             serving(servers.start(), Path(folder), workers=False, **limits) as service,
         ):
-            asyncio.run(measure(service, given.streams, given.waits))
+            found = asyncio.run(measure(service, given.streams, given.waits))
     finally:
         servers.stop()
+    print("\n".join([*found, before]))
+    if given.write:
+        write_section("streams", "\n".join([before, "", *(f"- {line}" for line in found)]))
 
 
 if __name__ == "__main__":

@@ -101,11 +101,11 @@ SET status = %(status)s,
     error = %(error)s,
     logs = coalesce(%(logs)s, logs),
     completed_at = greatest(clock.now, started_at),
-    metrics = metrics || %(metrics)s || jsonb_strip_nulls(jsonb_build_object(
+    metrics = metrics || jsonb_strip_nulls(jsonb_build_object(
         'total_time', round(extract(epoch FROM greatest(clock.now, started_at) - created_at), 6),
         'predict_time', round(extract(epoch FROM greatest(clock.now, started_at) - started_at), 6),
         'queue_time', round(extract(epoch FROM started_at - created_at), 6)
-    )),
+    )) || %(metrics)s,
     claim_id = NULL,
     lease_expires_at = NULL
 FROM (SELECT clock_timestamp() AS now) AS clock

@@ -25,16 +25,33 @@ def cache_key_of(model: str, version: str, parameters: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([model, version, same], sort_keys=True).encode()).hexdigest()
 
 
-# The newest one, whose objects retention will keep the longest.
-FIND = """
-SELECT id, (parameters->>'seed')::bigint AS seed,
-       (SELECT count(*) FROM images WHERE prediction_id = predictions.id) AS images
-FROM predictions
-WHERE cache_key = %(cache_key)s AND status = 'succeeded' AND NOT data_removed
-  AND token_id IS NOT DISTINCT FROM %(token_id)s
-  AND (%(any_seed)s OR parameters->>'seed' = %(seed)s)
-ORDER BY completed_at DESC LIMIT 1
+_EQUAL = """
+drawn.cache_key = %(cached_as)s AND drawn.status = 'succeeded' AND NOT drawn.data_removed
+AND drawn.token_id IS NOT DISTINCT FROM %(token_id)s
+AND (%(any_seed)s OR drawn.parameters->>'seed' = %(seed)s)
 """
+# Whether there is something to look for. The submit statement carries it: what is new costs no round trip more.
+IS_THERE = f"EXISTS (SELECT FROM predictions AS drawn WHERE {_EQUAL})"
+# The newest one, whose objects retention will keep the longest.
+FIND = f"""
+SELECT id, (parameters->>'seed')::bigint AS seed,
+       (SELECT count(*) FROM images WHERE prediction_id = drawn.id) AS images
+FROM predictions AS drawn
+WHERE {_EQUAL}
+ORDER BY completed_at DESC LIMIT 1
+"""  # noqa: S608
+
+
+def wanted(
+    cache_key: str | None, token_id: int | None, given: dict[str, Any], parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """The values of IS_THERE and FIND; `given` is the input as it came. Without a key, nothing is found."""
+    return {
+        "cached_as": None if given.get("cache") is False else cache_key,
+        "token_id": token_id,
+        "any_seed": given.get("reuse") is True and given.get("seed") is None,
+        "seed": str(parameters.get("seed")),
+    }
 
 
 def reuse_result(conn: Connection, wire: Wire, prediction: Row, *, claim_id: UUID | None = None) -> Row | None:
@@ -42,21 +59,15 @@ def reuse_result(conn: Connection, wire: Wire, prediction: Row, *, claim_id: UUI
 
     With a `claim_id` it writes under that claim's fence.
     """
-    if prediction["cache_key"] is None or prediction["input"].get("cache") is False:
+    looked_for = wanted(prediction["cache_key"], prediction["token_id"], prediction["input"], prediction["parameters"])
+    if looked_for["cached_as"] is None:
         return None
-    any_seed = prediction["input"].get("reuse") is True and prediction["input"].get("seed") is None
-    wanted = {
-        "cache_key": prediction["cache_key"],
-        "token_id": prediction["token_id"],
-        "any_seed": any_seed,
-        "seed": str(prediction["parameters"]["seed"]),
-    }
     try:
         with conn.transaction():
-            found = conn.execute(FIND, wanted).fetchone()
+            found = conn.execute(FIND, looked_for).fetchone()
             if found is None or found["images"] == 0:
                 return None
-            if any_seed:  # it has that seed from now on, also for those who look for its result
+            if looked_for["any_seed"]:  # it has that seed from now on, also for those who look for its result
                 conn.execute(
                     "UPDATE predictions SET parameters = jsonb_set(parameters, '{seed}', to_jsonb(%s::bigint))"
                     " WHERE id = %s",

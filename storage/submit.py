@@ -9,7 +9,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from ulid import ULID
 
-from storage import idempotency, quota
+from storage import idempotency, quota, result_cache
 from storage.database import Connection, Row
 from storage.queue import TASK_DRAW
 from storage.quota import NO_LIMITS, Quota
@@ -55,10 +55,10 @@ SELECT
     %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s, %(cache_key)s,
     clock_timestamp() + make_interval(secs => %(deadline_s)s)
 FROM bell
-RETURNING *
+RETURNING *, {drawn_before} AS drawn_before
 """
-SUBMIT = _SUBMIT.format(allowed=quota.UNLIMITED)
-SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS)
+SUBMIT = _SUBMIT.format(allowed=quota.UNLIMITED, drawn_before=result_cache.IS_THERE)
+SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS, drawn_before=result_cache.IS_THERE)
 
 
 def submit(conn: Connection, submission: Submission) -> Row:
@@ -67,6 +67,8 @@ def submit(conn: Connection, submission: Submission) -> Row:
     Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
     is not the submission's. Raises KeyReused, QuotaExceeded. To be called outside of a transaction: the statement
     that finds the key taken is rolled back, its bell with it.
+
+    The row of a new prediction also says whether it was `drawn_before`: whether `reuse_result` would find something.
     """
     while True:
         try:
@@ -108,6 +110,7 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
         "cache_key": submission.cache_key,
         "deadline_s": submission.deadline_s,
     }
+    values |= result_cache.wanted(submission.cache_key, submission.token_id, submission.input, submission.parameters)
     if limited:
         values |= submission.quota.parameters(submission.token_id)
     return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()

@@ -7,6 +7,7 @@ import json
 import sys
 from importlib import import_module
 from typing import Any
+from uuid import uuid4
 
 import replicate as replicate_module
 
@@ -40,6 +41,8 @@ def main() -> None:
     said["preferred"] = waited.status
     canceled = client.models.predictions.create(model_owner="darkroom", model_name="nobody", input=INPUT)
     said["canceled"] = client.predictions.cancel(prediction_id=canceled.id).status
+    named = {"model_owner": "darkroom", "model_name": "nobody", "extra_headers": {"Idempotency-Key": uuid4().hex}}
+    said["sent_twice"] = len({client.models.predictions.create(**named, input=INPUT).id for _ in range(2)})
     said["listed"] = sum(1 for _ in client.predictions.list())
     said["models"] = sorted(found.name for found in client.models.list())
     said["versions"] = len(client.models.versions.list(model_owner="darkroom", model_name="blank").results)

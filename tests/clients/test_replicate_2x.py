@@ -28,7 +28,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, timeout=300)
     found = folder / "bin" / "python"
     installed = subprocess.run(
-        [str(found), "-m", "pip", "install", "--quiet", "--pre", f"replicate=={VERSION}"],
+        [str(found), "-m", "pip", "install", "--quiet", f"replicate=={VERSION}"],
         capture_output=True,
         timeout=600,
         check=False,
@@ -60,6 +60,7 @@ def test_every_way_in_which_the_client_is_used(python: Path, service: Service) -
         "waited": "succeeded",
         "preferred": "succeeded",
         "canceled": "canceled",
+        "sent_twice": 1,
         "models": ["blank", "nobody", "slow"],
         "versions": 1,
         "account": "darkroom",

@@ -76,6 +76,16 @@ def test_what_is_answered_from_the_cache_has_metrics_too(replicate: Client) -> N
     assert prediction.metrics["predict_time"] == 0
 
 
+def test_a_repeat_is_answered_in_its_post_also_where_an_idle_worker_is_quicker(replicate: Client) -> None:
+    drawn(replicate, seed=78)
+    for _ in range(20):
+        prediction = replicate.predictions.create(model=MODEL, input=INPUT | {"seed": 78})
+        assert prediction.status == "succeeded"
+        assert prediction.output
+        assert prediction.metrics is not None
+        assert prediction.metrics["predict_time"] == 0
+
+
 def test_create_poll_and_reload_with_progress(replicate: Client) -> None:
     prediction = replicate.predictions.create(model=SLOW, input=INPUT | {"cache": False})
     assert prediction.status == "starting"

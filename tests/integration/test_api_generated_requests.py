@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,14 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode
 
 from api.operations import OPERATIONS, Operation
+from api.settings import ApiSettings
+from tests.api_app import CATALOG, serving
 from tests.integration.test_api_openapi import validator
+from tests.integration.worker_running import worker
 
 REQUESTS = int(os.environ.get("GENERATED_REQUESTS", "1000"))
-SENT = [each for each in OPERATIONS if each.path != "/v1/images/generations"]  # that one waits for its picture
+[OPENAIS] = [each for each in OPERATIONS if each.path == "/v1/images/generations"]  # it waits for its picture
+SENT = [each for each in OPERATIONS if each is not OPENAIS]
 # What a schema can't say: fields that have to fit each other, and names that have to resolve.
 BETWEEN_FIELDS = {
     "model",
@@ -34,6 +39,8 @@ BETWEEN_FIELDS = {
     "cursor",
     "Idempotency-Key",
 }
+# OpenAI's names for what only the model's limits say; and a name that leads to no model.
+LIMITS_OF_THE_MODEL = {"prompt", "negative_prompt", "n", "size", "num_inference_steps", "guidance_scale"}
 ROUTED_ELSEWHERE = {404, 405, 308}  # a path parameter such as ".." or "a/b" is another route
 
 
@@ -48,6 +55,27 @@ def test_generated_requests_are_answered_as_documented(app: Flask, mode: Generat
         # Half of all requests carry a body: that is where most can go wrong.
         share = 0.25 / len(bodies) if operation in bodies else 0.25 / (len(SENT) - len(bodies))
         _send(client, document, schema, operation, mode, count=max(5, round(REQUESTS * share)))
+
+
+@pytest.mark.timeout(3600 if REQUESTS > 1000 else 300)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+def test_generated_requests_to_openais_route_are_answered_as_documented(
+    api_settings: ApiSettings, tmp_path: Path, mode: GenerationMode
+) -> None:
+    """Beside a worker whose drawings take no time; whether it draws or the cache of results answers is all the same.
+
+    The catalog has one model: the document names them all, and nobody would draw for another.
+    """
+    catalog = tmp_path / "one-model.toml"
+    catalog.write_text(CATALOG.partition('[models."darkroom/other"]')[0])
+    with (
+        worker(api_settings, tmp_path, step_s=0.0),
+        serving(api_settings.model_copy(update={"openai_wait_s": 60, "models": catalog})) as app,
+    ):
+        client = app.test_client()
+        document = client.get("/openapi.json").get_json()
+        schema = schemathesis.openapi.from_dict(document)
+        _send(client, document, schema, OPENAIS, mode, count=max(5, round(REQUESTS * 0.05)))
 
 
 def _send(
@@ -94,6 +122,12 @@ def _send(
         is_valid = not isinstance(body, bytes) and request_schema.is_valid(json.loads(sent))
         if answer.status_code < 300:
             assert is_valid, f"accepted: {about}"
+        if operation is OPENAIS:
+            if mode is GenerationMode.POSITIVE and is_valid and answer.status_code == 400:
+                refused = answer.get_json()["error"]["param"]
+                assert refused in LIMITS_OF_THE_MODEL | BETWEEN_FIELDS, f"refused: {about} {answer.text}"
+            return
+        if answer.status_code < 300:
             validator(document, "Prediction").validate(answer.get_json())
         if mode is GenerationMode.POSITIVE and is_valid and answer.status_code == 422:
             [problem] = answer.get_json()["invalid_fields"]

@@ -1,0 +1,93 @@
+"""The peer of bench.submit: FastAPI under uvicorn, Celery, and a Redis that syncs every write. All of it throw-away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.serving import free_port, stop
+
+PEERS = Path(__file__).parent / "peers"
+START_TIMEOUT_S = 60.0
+
+
+def redis_server() -> str:
+    """Where redis-server is. Ends the program where there is none."""
+    found = shutil.which("redis-server")
+    if found is None:
+        raise SystemExit(
+            "bench.submit compares with Celery on Redis, and redis-server is not installed here. On Debian: "
+            "apt-get install redis-server (then stop its service: systemctl disable --now redis-server)."
+        )
+    return found
+
+
+def make_environment(folder: Path) -> Path:
+    """A new environment in which the peer is installed: its Python."""
+    print("installing the peer (bench/peers/requirements.txt) …", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            PEERS / "requirements.txt",
+        ],
+        check=True,
+    )
+    return python
+
+
+@contextmanager
+def celery_stack(folder: Path, python: Path) -> Iterator[str]:
+    """Redis and one uvicorn process, as the API of Darkroom is one process; yields the base URL."""
+    data = folder / "redis"
+    data.mkdir()
+    redis_port, port = free_port(), free_port()
+    redis = [redis_server(), "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
+    redis += [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--loglevel",
+        "warning",
+        "--logfile",
+        str(data / "redis.log"),
+    ]
+    uvicorn = [str(python), "-m", "uvicorn", "fastapi_celery:app", "--app-dir", str(PEERS), "--port", str(port)]
+    uvicorn += ["--log-level", "warning", "--no-access-log"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["BROKER_URL"] = f"redis://127.0.0.1:{redis_port}/0"
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes.append(subprocess.Popen(redis, stdin=subprocess.DEVNULL))
+        _wait_for(redis_port, processes[-1])
+        processes.append(subprocess.Popen(uvicorn, stdin=subprocess.DEVNULL, env=environment))
+        _wait_for(port, processes[-1])
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(processes[::-1])
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    give_up_at = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < give_up_at:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args!r} ended with {process.returncode}")
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"{process.args!r} did not listen within {START_TIMEOUT_S:.0f} s")

@@ -1,0 +1,48 @@
+"""What people build instead: a FastAPI handler that hands the drawing to Celery over Redis.
+
+Run by the Python of another environment (bench/peers/requirements.txt). No result backend: with one, each `delay` would
+subscribe to its result first. A plain `def` handler runs on FastAPI's threads, since `delay` waits for Redis.
+"""
+
+import os
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import Celery
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+celery = Celery(broker=os.environ["BROKER_URL"])
+app = FastAPI()
+
+
+class Input(BaseModel):
+    prompt: str = Field(max_length=4000)
+    width: int = Field(default=64, ge=16, le=4096)
+    height: int = Field(default=64, ge=16, le=4096)
+    num_inference_steps: int = Field(default=4, ge=1, le=50)
+    seed: int | None = None
+
+
+class Request(BaseModel):
+    model: str
+    input: Input
+
+
+@celery.task(ignore_result=True)  # type: ignore[untyped-decorator]
+def draw(prediction_id: str, model: str, inputs: dict[str, Any]) -> None:
+    """Nobody works here: only the submit is measured."""
+
+
+@app.post("/v1/predictions", status_code=201)
+def create(request: Request) -> dict[str, Any]:
+    prediction_id = str(uuid.uuid4())
+    draw.delay(prediction_id, request.model, request.input.model_dump())
+    return {
+        "id": prediction_id,
+        "status": "starting",
+        "model": request.model,
+        "input": request.input.model_dump(),
+        "created_at": datetime.now(UTC).isoformat(),
+    }

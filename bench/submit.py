@@ -1,0 +1,113 @@
+"""Submits a second and their latency: Darkroom beside FastAPI + Celery + Redis, durable on both sides.
+
+    python -m bench.submit [--rounds 5] [--seconds 6] [--connections 1 8 64] [--write]
+
+One process each, on this machine, with the same load generator, run after run alternating. Both sync before they
+answer: Postgres with synchronous_commit, Redis with `appendfsync always`. No worker draws. `--write` puts the table
+into docs/benchmarks.md. The peer is installed into a throw-away environment; `--peer-python` names one that is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.celery_stack import celery_stack, make_environment, redis_server
+from bench.load import Taken, post_again_and_again
+from bench.report import machine, write_section
+from tests.conftest import Servers
+from tests.serving import serving
+
+BODY = {"model": "darkroom/nobody", "input": {"prompt": "a red circle on a white table", "width": 64, "height": 64}}
+WARM_UP_S = 1.0
+OURS, THEIRS = "Darkroom", "FastAPI + Celery + Redis"
+
+
+@dataclass(frozen=True)
+class Line:
+    """The medians of one side at one number of connections."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+    @staticmethod
+    def of(runs: list[Taken]) -> Line:
+        return Line(
+            median(run.per_second for run in runs),
+            median(run.quantile_ms(50) for run in runs),
+            median(run.quantile_ms(99) for run in runs),
+        )
+
+
+def measure(urls: dict[str, str], connections: int, rounds: int, seconds: float) -> dict[str, list[Taken]]:
+    """Runs of both sides in turn; who begins alternates too."""
+    taken: dict[str, list[Taken]] = {side: [] for side in urls}
+    for number in range(rounds):
+        for side in sorted(urls, reverse=bool(number % 2)):
+            url = f"{urls[side]}/v1/predictions"
+            run = post_again_and_again(url, BODY, connections=connections, seconds=seconds, warm_up_s=WARM_UP_S)
+            taken[side].append(run)
+            print(
+                f"{connections:>3} connections, {side:<{len(THEIRS)}}: {run.per_second:6.0f}/s, "
+                f"p50 {run.quantile_ms(50):6.1f} ms, p99 {run.quantile_ms(99):6.1f} ms",
+                flush=True,
+            )
+    return taken
+
+
+def table(taken: dict[int, dict[str, list[Taken]]]) -> str:
+    """Markdown. A ratio is the median of the ratios of neighbouring runs: over 1.0 throughput, Darkroom took more."""
+    lines = ["| connections | | requests/s | p50 ms | p99 ms |", "|---:|---|---:|---:|---:|"]
+    for connections, sides in taken.items():
+        for side, runs in sides.items():
+            line = Line.of(runs)
+            lines.append(f"| {connections} | {side} | {line.per_second:.0f} | {line.p50_ms:.1f} | {line.p99_ms:.1f} |")
+        pairs = list(zip(sides[OURS], sides[THEIRS], strict=True))
+        lines.append(
+            f"| {connections} | *Darkroom ÷ peer* "
+            f"| {median(a.per_second / b.per_second for a, b in pairs):.2f} "
+            f"| {median(a.quantile_ms(50) / b.quantile_ms(50) for a, b in pairs):.2f} "
+            f"| {median(a.quantile_ms(99) / b.quantile_ms(99) for a, b in pairs):.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--seconds", type=float, default=6.0)
+    options.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    options.add_argument("--peer-python", type=Path)
+    options.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
+    asked = options.parse_args()
+    redis_server()
+    before = machine()
+    servers = Servers()
+    try:
+        with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
+            folder = Path(name)
+            python = asked.peer_python or make_environment(folder / "peer")
+            with (
+                serving(servers.start(), folder, workers=False) as service,
+                celery_stack(folder, python) as peer,
+            ):
+                urls = {OURS: service.url, THEIRS: peer}
+                taken = {
+                    connections: measure(urls, connections, asked.rounds, asked.seconds)
+                    for connections in asked.connections
+                }
+    finally:
+        servers.stop()
+    found = table(taken)
+    print(f"\n{found}\n\n{before}")
+    if asked.write:
+        how = f"Medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn."
+        write_section("submit", f"{how}\n{before}\n\n{found}")
+
+
+if __name__ == "__main__":
+    main()

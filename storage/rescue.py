@@ -11,6 +11,7 @@ import structlog
 from storage import bell
 from storage.claim import give_up_or_ring, release
 from storage.database import Connection
+from storage.events import RESCUE_CHANNEL
 from storage.finish import Canceled, finish
 from storage.queue import TASK_DRAW
 from storage.states import MAX_CRASHES
@@ -92,7 +93,7 @@ class _Turn:
 
 
 def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
-    """Mark the claims of a process that was seen to die; rescue takes them back at its next turn.
+    """Mark the claims of a process that was seen to die, and wake rescue, which takes them back.
 
     Returns how many there were. The process's row in `workers` goes with it.
     """
@@ -107,6 +108,8 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
             (hostname, pid),
         ).rowcount
         conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s", (hostname, pid))
+        if marked:
+            conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
         return marked
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from enum import Enum, auto
 from types import FrameType
 from uuid import uuid4
 
@@ -32,7 +33,7 @@ from storage.wire import open_wire
 from worker.admission import Admission
 from worker.commission import Commission
 from worker.engine import Engine, ModelNotLoaded, load_engine
-from worker.intake import Intake
+from worker.intake import CanNotAsk, Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.progress import ProgressReports
 from worker.publish import Publisher
@@ -75,6 +76,14 @@ def choose_model(catalog: Catalog, name: str | None) -> Model:
         return catalog.find(name)
     except UnknownModel as error:
         raise OperatorError(f"--model: {error}.") from None
+
+
+class Looked(Enum):
+    """What came of looking for work. Only one that found nothing may count as idle."""
+
+    CLAIMED = auto()
+    NOTHING = auto()
+    NOT = auto()  # not looked: we hold enough, the next one has to wait, or Postgres is away
 
 
 class WorkerProcess:
@@ -190,33 +199,35 @@ class WorkerProcess:
     def _take_in(self, studio: Studio, costs: StepCosts) -> None:
         idle_since = time.monotonic()
         while not self._leaving.is_set() and studio.broken is None:
-            claim = self._claim(studio)
+            looked = self._look_for_work(studio)
             held = bool(self._leases.held())
-            if held or claim is not None:
+            is_idle = looked is Looked.NOTHING and not held
+            if not is_idle:
                 idle_since = time.monotonic()
-            self._presence = replace(self._presence, state="drawing" if held or claim is not None else "idle")
-            if claim is not None:
+            self._presence = replace(self._presence, state="drawing" if held or looked is Looked.CLAIMED else "idle")
+            if looked is Looked.CLAIMED:
                 continue
-            if self._idle_exit_s is not None and time.monotonic() - idle_since >= self._idle_exit_s and not held:
+            if self._idle_exit_s is not None and is_idle and time.monotonic() - idle_since >= self._idle_exit_s:
                 log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
                 return
             if time.monotonic() - self._costs_kept_at >= KEEP_COSTS_EVERY_S:
                 self._keep_costs(costs)
             self._intake.wait(self._settings.poll_seconds)
 
-    def _claim(self, studio: Studio) -> Claim | None:
-        """One more claim for the studio, or None: it wants none, there is none, or the next one must be alone."""
+    def _look_for_work(self, studio: Studio) -> Looked:
+        """Claim one more prediction for the studio, if it wants one and there is one."""
         self._intake.listen_anew()  # before looking: what happens from here on ends the wait
         held = self._leases.held()
         if studio.appetite() == 0 or self._results.is_full or any(other.claim.must_be_alone for other in held):
-            return None
+            return Looked.NOT
         try:
             claim = self._intake.take(holds_others=bool(held))
-        except NeedsEmptyWorker:  # so nothing else is taken, until this worker is empty
-            return None
-        if claim is not None:
-            self._commission(claim, studio)
-        return claim
+        except (NeedsEmptyWorker, CanNotAsk):  # the next one must be alone: nothing is taken until this worker is empty
+            return Looked.NOT
+        if claim is None:
+            return Looked.NOTHING
+        self._commission(claim, studio)
+        return Looked.CLAIMED
 
     def _commission(self, claim: Claim, studio: Studio) -> None:
         log.info("prediction.claimed", prediction_id=claim.prediction_id, attempt=claim.attempt)

@@ -22,14 +22,20 @@ from cli.embedded import EmbeddedPostgres, EmbeddedS3
 from storage.bucket import Bucket, ensure_bucket
 from storage.database import Row, connect, open_pool
 from storage.migrate import upgrade
+from storage.parameters import Parameters
 from storage.settings import Settings
 from tests.integration import courier_running
 from tests.integration.courier_running import eventually
 from tests.integration.test_worker_dies import OVER, submit_steps
 from tests.integration.worker_running import wait_until, worker
+from tests.making import submit_one
 
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "8"))  # longer than a lease, at least
 STEPS = 25  # of 0.1 s: begun before the outage, drawn to the end during it
+# Not to be squeezed into the last page of a file on a full disk: about 12 kB as PNG, plain as the sheet is.
+LARGE = Parameters(
+    prompt="a red circle", width=2048, height=2048, num_inference_steps=STEPS, guidance_scale=0.0, seed=7
+)
 DISK_BYTES = 600 * 2**20  # SeaweedFS leaves the last 200 MiB alone
 
 pytestmark = pytest.mark.timeout(600)
@@ -78,7 +84,7 @@ def drawing(servers: Servers, folder: Path) -> Iterator[str]:
     settings = servers.settings
     with courier_running.process(settings), worker(settings, folder, STALL_SECONDS="20") as process:
         with connect(settings.database_url, application_name="test") as conn:
-            prediction_id = submit_steps(conn, STEPS)["id"]
+            prediction_id = submit_one(conn, parameters=LARGE.to_json(), webhook=None, webhook_events=())["id"]
             wait_until(settings, f"id = '{prediction_id}' AND logs LIKE '%3/{STEPS}%'")
         yield prediction_id
         wait_until(settings, f"id = '{prediction_id}' AND {OVER}")

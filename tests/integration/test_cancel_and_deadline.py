@@ -49,7 +49,7 @@ def nothing_was_published(conn: Connection, bucket: Bucket, settings: Settings) 
 def test_a_cancel_while_the_model_loads_is_never_drawn(worker_settings: WorkerSettings, conn: Connection) -> None:
     dropped, kept = submit_many(conn, 2)
     with working(worker_settings, blank(load_s=1.0)) as process:
-        assert process._presence.state == "loading"
+        assert process._signs.state == "loading"
         with connect(worker_settings.database_url, application_name="test") as other:
             assert finish(other, process._wire, dropped, Canceled()) is not None
         until(over(conn, 1))

@@ -18,7 +18,6 @@ from storage.catalog import Blank, Defaults, Limits, Model
 from storage.database import Connection
 from storage.finish import Canceled, finish
 from storage.parameters import Parameters
-from storage.presence import Presence
 from storage.rescue import rescue_once
 from storage.result_cache import cache_key_of
 from storage.step_costs import read_step_costs
@@ -61,7 +60,7 @@ def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[Wor
         yield process
     finally:
         while thread.is_alive():
-            if process._presence.state != "loading":
+            if process._signs.state != "loading":
                 process.leave()
             thread.join(timeout=5)
     assert codes == [more.get("code", 0)]
@@ -280,8 +279,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
 
 def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
-    with working(worker_settings, blank(step_s=1.0)) as process:
+    with working(worker_settings, blank(step_s=1.0)):
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
-        assert isinstance(process._presence, Presence)
         until(over(conn, 1))
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -41,6 +42,8 @@ log = structlog.get_logger(__name__)
 
 EXIT_MODEL_NOT_LOADED = 1
 EXIT_DEVICE_LOST = EXIT_STALLED
+# Whoever publishes sees by itself that the time is up, unless it waits for an S3 that neither answers nor refuses.
+HANGS_AFTER_S = 2.0
 POOL_SIZE = 8  # claims, progress, results, and one to spare
 
 
@@ -57,7 +60,12 @@ def run_worker(
     check(settings)
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
-    return WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s).run()
+    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s)
+    code = process.run()
+    if process.hangs:
+        logging.shutdown()
+        os._exit(code)  # a thread waits for S3, and Python would wait for the thread
+    return code
 
 
 def choose_model(catalog: Catalog, name: str | None) -> Model:
@@ -118,6 +126,7 @@ class WorkerProcess:
             on_release=self._intake.wake,
         )
         self._studio: Studio | None = None
+        self.hangs = False
 
     def run(self) -> int:
         """Load, draw, leave."""
@@ -173,8 +182,8 @@ class WorkerProcess:
         try:
             self._take_in(studio, kept)
         finally:
-            if not self._leaving.is_set():  # idle exit: nothing is held
-                self._leave_by = time.monotonic()
+            if not self._leaving.is_set():  # idle exit: nothing is held; a lost device: what is drawn is published
+                self._leave_by = time.monotonic() + (0 if studio.broken is None else self._settings.grace_seconds)
                 self._leaving.set()
             assert self._leave_by is not None
             studio.leave_by(self._leave_by)
@@ -183,9 +192,22 @@ class WorkerProcess:
                 log.error("worker.device_lost", model=self._model.name, reason=str(studio.broken))
             for commission in studio.leftovers():
                 self._results.returned(commission)
-            self._results.close()
+            self._publish_the_rest()
             kept.keep()
         return 0 if studio.broken is None else EXIT_DEVICE_LOST
+
+    def _publish_the_rest(self) -> None:
+        """Let pictures on their way be published until the time is up; what S3 still keeps hanging is handed back."""
+        closing = threading.Thread(target=self._results.close, name="closing", daemon=True)
+        closing.start()
+        assert self._leave_by is not None
+        while closing.is_alive() and time.monotonic() < self._leave_by + HANGS_AFTER_S:  # a second SIGTERM moves it
+            closing.join(0.1)
+        self.hangs = closing.is_alive()
+        if self.hangs:
+            for held in self._leases.held():
+                log.warning("publish.hangs", prediction_id=held.claim.prediction_id, attempt=held.claim.attempt)
+                self._results.hand_back(held)
 
     def _take_in(self, studio: Studio, kept: KeptCosts) -> None:
         idle_since = time.monotonic()

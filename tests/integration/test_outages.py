@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -146,6 +147,27 @@ def test_a_drawing_outlives_both_being_away_at_once(servers: Servers, tmp_path: 
         finally:
             servers.postgres.start()
             servers.s3.start()
+
+
+def test_a_worker_that_has_to_leave_while_s3_hangs_hands_its_picture_back(servers: Servers, tmp_path: Path) -> None:
+    settings = servers.settings
+    with connect(settings.database_url, application_name="test") as conn:
+        prediction_id = submit_steps(conn, STEPS)["id"]
+        with worker(settings, tmp_path, GRACE_SECONDS="3") as process:
+            wait_until(settings, f"id = '{prediction_id}' AND logs LIKE '%/{STEPS}%'")
+            servers.s3.process.send_signal(signal.SIGSTOP)  # neither answers nor refuses, for as long as we like
+            try:
+                wait_until(settings, f"id = '{prediction_id}' AND logs LIKE '%{STEPS - 2}/{STEPS}%'")
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+                row = conn.execute("SELECT * FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
+            finally:
+                servers.s3.process.send_signal(signal.SIGCONT)
+        assert row is not None
+        assert (row["status"], row["crashes"]) == ("starting", 0)
+        assert conn.execute("SELECT FROM workers WHERE pid = %s", (process.pid,)).fetchone() is None
+    with worker(settings, tmp_path):
+        wait_until(settings, f"id = '{prediction_id}' AND {OVER}")
 
 
 def test_requests_find_postgres_as_soon_as_it_is_back(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+import psycopg
 import structlog
 
 from storage import bell
@@ -38,6 +39,7 @@ class RescueReport:
     leftover_bells: int = 0
     gone_workers: int = 0
     broken: int = 0
+    out_of_space: bool = False  # Postgres could not write: neither could healthy workers renew their leases
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -60,6 +62,7 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
         leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
         gone_workers=turn.attempt(_forget_gone_workers),
         broken=turn.broken,
+        out_of_space=turn.out_of_space,
     )
 
 
@@ -69,6 +72,7 @@ class _Turn:
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.broken = 0
+        self.out_of_space = False
 
     def attempt(self, move: Callable[..., int], *prediction_id: str) -> int:
         """What `move(conn, *prediction_id)` returns, or 0 where it raised, which is logged.
@@ -78,9 +82,10 @@ class _Turn:
         try:
             with self.conn.transaction():
                 return move(self.conn, *prediction_id)
-        except Exception:
+        except Exception as error:
             if self.conn.closed:
                 raise
+            self.out_of_space |= isinstance(error, psycopg.errors.DiskFull)
             self.broken += 1
             log.exception("rescue.broken", during=move.__name__, prediction_id="".join(prediction_id) or None)
             return 0

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 RESCUE_EVERY_S = 1.0
 
-# After this connection was made or lost, healthy workers may have lost theirs too: they renew first.
+# After this connection was made or lost, or the disk was full, healthy workers could not renew either: they go first.
 EXPIRE_NOTHING_FOR_S = 10.0
 
 # What reads a whole backlog (lost bells, overdue deliveries) is asked for every so many turns.
@@ -61,6 +61,8 @@ def _rescue_while_connected(conn: Connection, settings: Settings, stop: threadin
         expire = started_at - connected_at >= EXPIRE_NOTHING_FOR_S
         try:
             report = rescue_once(conn, wire, expire=expire, check_bells=checks_backlog)
+            if report.out_of_space:
+                connected_at = time.monotonic()
             if report:
                 log.info("rescued", report=report)
         except psycopg.Error:

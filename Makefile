@@ -41,11 +41,19 @@ test: setup lint ## Every check and every test (ARGS= goes to pytest)
 	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## Kill everything in turn for half an hour, then write docs/reliability.md (SEEDS="1 2 3 4 5")
+chaos: setup ## Kill everything in turn for half an hour; figures into docs/reliability.md (SEEDS="1 2 3 4 5")
 	@$(BIN)/python -m tests.chaos.run $(if $(SEEDS),--seeds $(SEEDS))
 
+.PHONY: recovery
+recovery: setup ## Kill 60 drawing workers and time each part of the recovery; figures into docs/reliability.md (SAMPLES=30)
+	@$(BIN)/python -m tests.chaos.kills $(if $(SAMPLES),--samples $(SAMPLES))
+
+.PHONY: test-outages
+test-outages: setup ## Take Postgres, S3 and both away for a minute in the middle of a drawing, and fill their disks (7 minutes)
+	@DARKROOM_TEST_OUTAGE_S=60 $(BIN)/pytest -q tests/integration/test_outages.py $(ARGS)
+
 .PHONY: mutants
-mutants: setup ## Break the code in six ways, one at a time, and see that the tests notice
+mutants: setup ## Break the code in six ways, one at a time, and see that the tests notice; into docs/reliability.md
 	@$(BIN)/python -m tests.mutants.run
 
 .PHONY: fuzz

@@ -1,4 +1,4 @@
-"""A thread with a connection of its own that knows how much work waits, and tells of workers that died."""
+"""How much work waits, and telling Postgres of workers that died: each on a thread and a connection of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from storage.database import Connection, connect
+from storage.database import connect
 from storage.demand import Demand, waiting_by_model
 from storage.rescue import expire_leases_of_process
 
@@ -27,39 +27,40 @@ class DemandWatch:
     def __init__(self, url: str) -> None:
         self.demand: Mapping[str, Demand] = {}
         self._url = url
-        self._dead: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="demand")
+        self._threads = [
+            threading.Thread(target=self._watch, daemon=True, name="demand"),
+            threading.Thread(target=self._tell_of_the_dead, daemon=True, name="deaths"),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
+        self._dead.put(None)
 
     def worker_died(self, pid: int) -> None:
         """Have the leases of this process expire now; tried until Postgres has heard it."""
         self._dead.put(pid)
 
-    def _run(self) -> None:
+    def _watch(self) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
                 conn.execute(f"LISTEN {ANY_QUEUE}")
                 while not self._stopped.is_set():
-                    self._tell_of_the_dead(conn)
                     self.demand = waiting_by_model(conn)
                     for _ in conn.notifies(timeout=POLL_S, stop_after=1):
                         self._stopped.wait(AT_MOST_EVERY_S)  # one count for all that come together
             self._stopped.wait(RECONNECT_AFTER_S)
 
-    def _tell_of_the_dead(self, conn: Connection) -> None:
-        while True:
+    def _tell_of_the_dead(self) -> None:
+        while (pid := self._dead.get()) is not None and not self._stopped.is_set():
             try:
-                pid = self._dead.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                expire_leases_of_process(conn, socket.gethostname(), pid)
+                with connect(self._url, application_name="darkroom up") as conn:
+                    expire_leases_of_process(conn, socket.gethostname(), pid)
             except psycopg.Error:
                 self._dead.put(pid)
-                raise
+                self._stopped.wait(RECONNECT_AFTER_S)

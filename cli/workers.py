@@ -27,7 +27,7 @@ class Worker:
 
 @dataclass
 class _Model:
-    back_off: BackOff = field(default_factory=BackOff)
+    back_off: BackOff = field(default_factory=lambda: BackOff(first_delay_s=0.0))  # its work waits
     start_again_at: float = 0.0
 
 
@@ -74,22 +74,23 @@ class Workers:
             self._take_one_from(model)
 
     def reap(self) -> None:
-        """Take note of workers that ended; what a dead one held is free within about a second."""
+        """Take note of workers that ended; what a dead one held is free at once."""
         for place, worker in list(self.running.items()):
+            if worker.child.process.poll():  # told before its last lines are waited for
+                self._watch.worker_died(worker.child.process.pid)
             code = worker.child.exit_code()
             if code is None:
                 continue
             del self.running[place]
             if code == 0:
                 continue
-            self._watch.worker_died(worker.child.process.pid)
             model = self._models[worker.model]
             delay_s = model.back_off.after_failure(worker.child.lived_s)
             model.start_again_at = time.monotonic() + delay_s
             self._log.from_role(
                 "up",
                 f"{worker.child.role} ({worker.model}) {describe_exit(code)};"
-                f" another is started in {delay_s:.0f} s if there is work",
+                f" another is started {f'in {delay_s:.0f} s' if delay_s else 'at once'} if there is work",
             )
 
     def _start(self, model: str) -> None:

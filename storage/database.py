@@ -21,6 +21,11 @@ KEEPALIVES: dict[str, Any] = {
     "connect_timeout": 5,
 }
 
+# How long a request waits for a connection. A pool whose reconnecting failed for as long starts anew with the next
+# request; by its own default it would go on for 5 minutes, with pauses that double each time: after a minute without
+# Postgres it could stay away for a minute more.
+POOL_PATIENCE_S = 5.0
+
 Connection = psycopg.Connection[DictRow]
 Row = DictRow
 
@@ -51,7 +56,8 @@ def open_pool(settings: Settings, *, application_name: str, size: int | None = N
         },
         min_size=1,
         max_size=size or settings.database_pool_size,
-        timeout=5,
+        timeout=POOL_PATIENCE_S,
+        reconnect_timeout=POOL_PATIENCE_S,
         check=_check_if_it_spoke,
         open=True,
     )

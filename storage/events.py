@@ -16,6 +16,7 @@ from storage.database import Connection, Row, connect
 log = structlog.get_logger(__name__)
 
 CHANNEL = "darkroom_events"
+RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not wait for its next turn
 WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began to load, or is done with it
 
 RECONNECT_AFTER_S = 0.2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
+import psycopg
 import structlog
 
 from storage import bell
 from storage.claim import give_up_or_ring, release
-from storage.database import Connection
+from storage.database import Connection, Row
+from storage.events import RESCUE_CHANNEL
 from storage.finish import Canceled, finish
 from storage.queue import TASK_DRAW
 from storage.states import MAX_CRASHES
@@ -22,7 +25,7 @@ log = structlog.get_logger(__name__)
 GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
 # A worker renews its row with its leases, every 1.5 s.
 WORKER_GONE_AFTER = timedelta(seconds=60)
-# So that one call stays short; what is left over is done a second later.
+# One call moves so many of a kind, so that it stays short; what is left over is done a second later.
 BATCH = 100
 
 
@@ -36,6 +39,7 @@ class RescueReport:
     leftover_bells: int = 0
     gone_workers: int = 0
     broken: int = 0
+    out_of_space: bool = False  # Postgres could not write: neither could healthy workers renew their leases
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -47,7 +51,8 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
     `expire=False` leaves leases alone (after a reconnect), but for those whose process is known to be dead.
     `check_bells` reads the whole backlog, so it needs no asking every second. Any number may run at once: each
     prediction is locked, and one that somebody else has locked is skipped. One that can't be moved is logged and
-    counted as `broken`, and the others are moved. Raises psycopg.Error where the connection was lost.
+    counted as `broken`, and the others are moved, however many can't be. Raises psycopg.Error where the connection
+    was lost.
     """
     turn = _Turn(conn)
     return RescueReport(
@@ -57,6 +62,7 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
         leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
         gone_workers=turn.attempt(_forget_gone_workers),
         broken=turn.broken,
+        out_of_space=turn.out_of_space,
     )
 
 
@@ -66,25 +72,56 @@ class _Turn:
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
         self.broken = 0
+        self.out_of_space = False
 
-    def attempt(self, move: Callable[[Connection], int], *, prediction_id: str | None = None) -> int:
-        """What `move` returns, or 0 where it raised, which is logged. Raises where the connection is gone."""
+    def attempt(self, move: Callable[..., int], *prediction_id: str) -> int:
+        """What `move(conn, *prediction_id)` returns, or 0 where it raised, which is logged.
+
+        Raises where the connection is gone.
+        """
         try:
             with self.conn.transaction():
-                return move(self.conn)
-        except Exception:
+                return move(self.conn, *prediction_id)
+        except Exception as error:
             if self.conn.closed:
                 raise
+            self.out_of_space |= isinstance(error, psycopg.errors.DiskFull)
             self.broken += 1
-            log.exception("rescue.broken", during=move.__name__, prediction_id=prediction_id)
+            log.exception("rescue.broken", during=move.__name__, prediction_id="".join(prediction_id) or None)
             return 0
 
-    def candidates(self, query: str, parameters: dict[str, object] | None = None) -> list[str]:
-        """The ids that a query finds; none where it raised."""
-        found: list[str] = []
+    def move_all(
+        self,
+        condition: str,
+        move: Callable[[Connection, str], int],
+        *,
+        first: Literal["lease_expires_at", "deadline_at"],
+        parameters: Mapping[str, object] | None = None,
+    ) -> int:
+        """Move predictions that fulfil an SQL condition, each in a transaction of its own, until BATCH are moved.
+
+        They are read page by page, in the order of `first`, whose index leads past everything that is over. So those
+        which can't be moved hold up nobody behind them.
+        """
+        query = f"""
+        SELECT id, {first} AS since FROM predictions
+        WHERE ({condition}) AND ({first}, id) > (%(since)s::timestamptz, %(id)s)
+        ORDER BY {first}, id LIMIT {BATCH}
+        """  # noqa: S608
+        moved = 0
+        last: Row = {"since": "-infinity", "id": ""}
+        while moved < BATCH and (page := self._read(query, {**(parameters or {}), **last})):
+            for row in page:
+                moved += self.attempt(move, row["id"])
+            last = page[-1]
+        return moved
+
+    def _read(self, query: str, parameters: Mapping[str, object]) -> list[Row]:
+        """The rows of a query; none where it raised."""
+        found: list[Row] = []
 
         def read_candidates(conn: Connection) -> int:
-            found.extend(row["id"] for row in conn.execute(query, parameters))
+            found.extend(conn.execute(query, parameters))
             return len(found)
 
         self.attempt(read_candidates)
@@ -92,7 +129,7 @@ class _Turn:
 
 
 def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
-    """Mark the claims of a process that was seen to die; rescue takes them back at its next turn.
+    """Mark the claims of a process that was seen to die, and wake rescue, which takes them back.
 
     Returns how many there were. The process's row in `workers` goes with it.
     """
@@ -107,6 +144,8 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
             (hostname, pid),
         ).rowcount
         conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s", (hostname, pid))
+        if marked:
+            conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
         return marked
 
 
@@ -121,9 +160,8 @@ status = 'processing' AND (
 
 def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
     parameters = {"expire": expire, "grace": GRACE_AFTER_POSTGRES_STARTED}
-    query = f"SELECT id FROM predictions WHERE {EXPIRED} ORDER BY lease_expires_at LIMIT {BATCH}"  # noqa: S608
 
-    def take_back(conn: Connection) -> int:
+    def take_back(conn: Connection, prediction_id: str) -> int:
         locked = conn.execute(
             f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608
             parameters | {"id": prediction_id},
@@ -135,10 +173,7 @@ def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
         give_up_or_ring(conn, wire, prediction, reason=_reason_to_give_up(prediction["crashes"]))
         return 1
 
-    taken = 0
-    for prediction_id in turn.candidates(query, parameters):
-        taken += turn.attempt(take_back, prediction_id=prediction_id)
-    return taken
+    return turn.move_all(EXPIRED, take_back, first="lease_expires_at", parameters=parameters)
 
 
 def _reason_to_give_up(crashes: int) -> str | None:
@@ -148,32 +183,26 @@ def _reason_to_give_up(crashes: int) -> str | None:
 
 
 def _end_passed_deadlines(turn: _Turn, wire: Wire) -> int:
-    query = f"""
-    SELECT id FROM predictions
-    WHERE status IN ('starting', 'processing') AND deadline_at < clock_timestamp()
-    ORDER BY deadline_at LIMIT {BATCH}
-    """  # noqa: S608
     outcome = Canceled("Its deadline passed before it was done.")
 
-    def end(conn: Connection) -> int:
+    def end(conn: Connection, prediction_id: str) -> int:
         return int(finish(conn, wire, prediction_id, outcome) is not None)
 
-    ended = 0
-    for prediction_id in turn.candidates(query):
-        ended += turn.attempt(end, prediction_id=prediction_id)
-    return ended
+    passed = "status IN ('starting', 'processing') AND deadline_at < clock_timestamp()"
+    return turn.move_all(passed, end, first="deadline_at")
+
+
+WITHOUT_BELL = """
+status = 'starting' AND NOT EXISTS (
+    SELECT FROM procrastinate_jobs AS job WHERE job.id = predictions.queue_job_id AND job.status = 'todo'
+)
+"""
 
 
 def _ring_lost_bells(turn: _Turn) -> int:
-    without_bell = """
-    status = 'starting' AND NOT EXISTS (
-        SELECT FROM procrastinate_jobs AS job WHERE job.id = predictions.queue_job_id AND job.status = 'todo'
-    )
-    """
-
-    def ring(conn: Connection) -> int:
+    def ring(conn: Connection, prediction_id: str) -> int:
         prediction = conn.execute(
-            f"SELECT * FROM predictions WHERE id = %s AND {without_bell} FOR UPDATE SKIP LOCKED",  # noqa: S608
+            f"SELECT * FROM predictions WHERE id = %s AND {WITHOUT_BELL} FOR UPDATE SKIP LOCKED",  # noqa: S608
             (prediction_id,),
         ).fetchone()
         if prediction is None:
@@ -181,10 +210,7 @@ def _ring_lost_bells(turn: _Turn) -> int:
         bell.ring_again(conn, prediction)
         return 1
 
-    rung = 0
-    for prediction_id in turn.candidates(f"SELECT id FROM predictions WHERE {without_bell} LIMIT {BATCH}"):  # noqa: S608
-        rung += turn.attempt(ring, prediction_id=prediction_id)
-    return rung
+    return turn.move_all(WITHOUT_BELL, ring, first="deadline_at")
 
 
 def _sweep_leftover_bells(conn: Connection) -> int:

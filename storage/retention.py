@@ -106,6 +106,11 @@ def remove_bytes(conn: Connection, bucket: Bucket, *, s3_prefix: str) -> int:
     ]
     removed = bucket.delete(keys)
     conn.execute("DELETE FROM object_tombstones WHERE key = ANY(%s)", (removed,))
+    # What S3 refuses to delete goes to the end of the queue, or a thousand of them would be asked for for ever.
+    conn.execute(
+        "UPDATE object_tombstones SET created_at = clock_timestamp() WHERE key = ANY(%s)",
+        (list(set(keys) - set(removed)),),
+    )
     return len(removed)
 
 

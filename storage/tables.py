@@ -147,7 +147,7 @@ class ObjectTombstone(Table):
     __tablename__ = "object_tombstones"
 
     key: Mapped[str] = mapped_column(primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)  # or when S3 last refused
 
 
 class Image(Table):

@@ -19,6 +19,10 @@ from storage.wire import Wire
 log = structlog.get_logger(__name__)
 
 
+class CanNotAsk(Exception):
+    """Postgres is away, or has forgotten us: whether there is work is not known. The next call tries again."""
+
+
 class Intake:
     """Claims predictions of one queue.
 
@@ -76,9 +80,10 @@ class Intake:
         self._rung.clear()
 
     def take(self, *, holds_others: bool = False) -> Claim | None:
-        """The next prediction, or None: there is none, or Postgres is away (the next call tries again).
+        """The next prediction, or None: there is none.
 
-        Call `listen_anew` first: a bell that rings during the fetch must not be slept through. Raises NeedsEmptyWorker.
+        Call `listen_anew` first: a bell that rings during the fetch must not be slept through.
+        Raises NeedsEmptyWorker, CanNotAsk.
         """
         try:
             with self._pool.connection() as conn:
@@ -92,13 +97,14 @@ class Intake:
                     bell_worker_id=self.bell_worker_id,
                     holds_others=holds_others,
                 )
-        except psycopg.errors.ForeignKeyViolation:
+        except psycopg.errors.ForeignKeyViolation as error:
             log.info("intake.pruned", bell_worker_id=self.bell_worker_id)
             self.bell_worker_id = None
             self._rung.set()
+            raise CanNotAsk from error
         except psycopg.OperationalError as error:
             log.warning("intake.postgres_away", reason=str(error).strip().partition("\n")[0])
-        return None
+            raise CanNotAsk from error
 
     def beat(self, conn: Connection) -> None:
         """Keep our row in Procrastinate's table alive."""

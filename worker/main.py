@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
-import socket
 import threading
 import time
-from dataclasses import replace
+from enum import Enum, auto
 from types import FrameType
-from uuid import uuid4
 
 import psycopg
 import structlog
@@ -23,30 +22,29 @@ from storage.database import Connection, open_pool
 from storage.errors import OperatorError, UnknownModel
 from storage.migrate import check
 from storage.parameters import Parameters
-from storage.presence import Presence, WorkerState, say_alive, say_goodbye
-from storage.progress import note_on_waiting
 from storage.result_cache import reuse_result
 from storage.states import PredictionStatus
-from storage.step_costs import StepCost, read_step_costs, write_step_costs
 from storage.wire import open_wire
 from worker.admission import Admission
 from worker.commission import Commission
 from worker.engine import Engine, ModelNotLoaded, load_engine
-from worker.intake import Intake
+from worker.intake import CanNotAsk, Intake
+from worker.kept_costs import KeptCosts
 from worker.leases import EXIT_STALLED, Leases
 from worker.progress import ProgressReports
 from worker.publish import Publisher
 from worker.results import Results
 from worker.settings import WorkerSettings
-from worker.step_costs import StepCosts
+from worker.signs_of_life import SignsOfLife
 from worker.studio import Studio
 
 log = structlog.get_logger(__name__)
 
 EXIT_MODEL_NOT_LOADED = 1
 EXIT_DEVICE_LOST = EXIT_STALLED
+# Whoever publishes sees by itself that the time is up, unless it waits for an S3 that neither answers nor refuses.
+HANGS_AFTER_S = 2.0
 POOL_SIZE = 8  # claims, progress, results, and one to spare
-KEEP_COSTS_EVERY_S = 30.0
 
 
 def run_worker(
@@ -62,7 +60,12 @@ def run_worker(
     check(settings)
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
-    return WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s).run()
+    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s)
+    code = process.run()
+    if process.hangs:
+        logging.shutdown()
+        os._exit(code)  # a thread waits for S3, and Python would wait for the thread
+    return code
 
 
 def choose_model(catalog: Catalog, name: str | None) -> Model:
@@ -77,6 +80,14 @@ def choose_model(catalog: Catalog, name: str | None) -> Model:
         raise OperatorError(f"--model: {error}.") from None
 
 
+class Looked(Enum):
+    """What came of looking for work. Only one that found nothing may count as idle."""
+
+    CLAIMED = auto()
+    NOTHING = auto()
+    NOT = auto()  # not looked: we hold enough, the next one has to wait, or Postgres is away
+
+
 class WorkerProcess:
     """One process that draws with one model."""
 
@@ -84,13 +95,10 @@ class WorkerProcess:
         self._settings = settings
         self._model = model
         self._idle_exit_s = idle_exit_s
-        self._presence = Presence(
-            id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model.name, state="loading"
-        )
         self._leaving = threading.Event()
         self._leave_by: float | None = None  # time.monotonic(); what is not done then is handed back
-        self._costs_kept_at = time.monotonic()
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
+        self._signs = SignsOfLife(self._pool, model.name)
         with self._pool.connection() as conn:
             self._wire = open_wire(settings, conn)
         self._reports = ProgressReports(self._pool, self._wire)
@@ -106,7 +114,7 @@ class WorkerProcess:
             self._wire,
             direct_url=settings.direct_url,
             queue_name=model.queue_name,
-            worker_id=self._presence.id,
+            worker_id=self._signs.worker_id,
             on_event=self._on_event,
         )
         self._results = Results(
@@ -118,6 +126,7 @@ class WorkerProcess:
             on_release=self._intake.wake,
         )
         self._studio: Studio | None = None
+        self.hangs = False
 
     def run(self) -> int:
         """Load, draw, leave."""
@@ -129,7 +138,7 @@ class WorkerProcess:
             try:
                 engine = self._load()
             except ModelNotLoaded as error:
-                self._say_not_loaded(str(error))
+                self._signs.say_not_loaded(str(error))
                 return EXIT_MODEL_NOT_LOADED
             return self._draw_with(engine)
         except _LeftWhileLoading:
@@ -142,7 +151,7 @@ class WorkerProcess:
 
     def leave(self) -> None:
         """What a signal does: the first one lets drawings go on for the grace period, the second hands them back."""
-        if self._presence.state == "loading":
+        if self._signs.state == "loading":
             raise _LeftWhileLoading
         now = time.monotonic()
         self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds
@@ -153,15 +162,15 @@ class WorkerProcess:
 
     def _load(self) -> Engine:
         engine = load_engine(self._model, device=self._settings.device)
-        self._say("idle", device=engine.device)
+        self._signs.say("idle", device=engine.device)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine
 
     def _draw_with(self, engine: Engine) -> int:
-        costs = StepCosts(self._known_costs(engine))
+        kept = KeptCosts(self._pool, self._model, device=engine.device)
         studio = self._studio = Studio(
             engine,
-            Admission(costs, max_images=self._model.max_batch),
+            Admission(kept.costs, max_images=self._model.max_batch),
             self._results,
             typical=self._model.typical,
             on_hungry=self._intake.wake,
@@ -171,10 +180,10 @@ class WorkerProcess:
         drawing = threading.Thread(target=studio.run, name="studio", daemon=True)
         drawing.start()
         try:
-            self._take_in(studio, costs)
+            self._take_in(studio, kept)
         finally:
-            if not self._leaving.is_set():  # idle exit: nothing is held
-                self._leave_by = time.monotonic()
+            if not self._leaving.is_set():  # idle exit: nothing is held; a lost device: what is drawn is published
+                self._leave_by = time.monotonic() + (0 if studio.broken is None else self._settings.grace_seconds)
                 self._leaving.set()
             assert self._leave_by is not None
             studio.leave_by(self._leave_by)
@@ -183,40 +192,54 @@ class WorkerProcess:
                 log.error("worker.device_lost", model=self._model.name, reason=str(studio.broken))
             for commission in studio.leftovers():
                 self._results.returned(commission)
-            self._results.close()
-            self._keep_costs(costs)
+            self._publish_the_rest()
+            kept.keep()
         return 0 if studio.broken is None else EXIT_DEVICE_LOST
 
-    def _take_in(self, studio: Studio, costs: StepCosts) -> None:
+    def _publish_the_rest(self) -> None:
+        """Let pictures on their way be published until the time is up; what S3 still keeps hanging is handed back."""
+        closing = threading.Thread(target=self._results.close, name="closing", daemon=True)
+        closing.start()
+        assert self._leave_by is not None
+        while closing.is_alive() and time.monotonic() < self._leave_by + HANGS_AFTER_S:  # a second SIGTERM moves it
+            closing.join(0.1)
+        self.hangs = closing.is_alive()
+        if self.hangs:
+            for held in self._leases.held():
+                log.warning("publish.hangs", prediction_id=held.claim.prediction_id, attempt=held.claim.attempt)
+                self._results.hand_back(held)
+
+    def _take_in(self, studio: Studio, kept: KeptCosts) -> None:
         idle_since = time.monotonic()
         while not self._leaving.is_set() and studio.broken is None:
-            claim = self._claim(studio)
+            looked = self._look_for_work(studio)
             held = bool(self._leases.held())
-            if held or claim is not None:
+            is_idle = looked is Looked.NOTHING and not held
+            if not is_idle:
                 idle_since = time.monotonic()
-            self._presence = replace(self._presence, state="drawing" if held or claim is not None else "idle")
-            if claim is not None:
+            self._signs.note("drawing" if held or looked is Looked.CLAIMED else "idle")
+            if looked is Looked.CLAIMED:
                 continue
-            if self._idle_exit_s is not None and time.monotonic() - idle_since >= self._idle_exit_s and not held:
+            if self._idle_exit_s is not None and is_idle and time.monotonic() - idle_since >= self._idle_exit_s:
                 log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
                 return
-            if time.monotonic() - self._costs_kept_at >= KEEP_COSTS_EVERY_S:
-                self._keep_costs(costs)
+            kept.keep_now_and_then()
             self._intake.wait(self._settings.poll_seconds)
 
-    def _claim(self, studio: Studio) -> Claim | None:
-        """One more claim for the studio, or None: it wants none, there is none, or the next one must be alone."""
+    def _look_for_work(self, studio: Studio) -> Looked:
+        """Claim one more prediction for the studio, if it wants one and there is one."""
         self._intake.listen_anew()  # before looking: what happens from here on ends the wait
         held = self._leases.held()
         if studio.appetite() == 0 or self._results.is_full or any(other.claim.must_be_alone for other in held):
-            return None
+            return Looked.NOT
         try:
             claim = self._intake.take(holds_others=bool(held))
-        except NeedsEmptyWorker:  # so nothing else is taken, until this worker is empty
-            return None
-        if claim is not None:
-            self._commission(claim, studio)
-        return claim
+        except (NeedsEmptyWorker, CanNotAsk):  # the next one must be alone: nothing is taken until this worker is empty
+            return Looked.NOT
+        if claim is None:
+            return Looked.NOTHING
+        self._commission(claim, studio)
+        return Looked.CLAIMED
 
     def _commission(self, claim: Claim, studio: Studio) -> None:
         log.info("prediction.claimed", prediction_id=claim.prediction_id, attempt=claim.attempt)
@@ -257,63 +280,15 @@ class WorkerProcess:
     def _time_is_up(self) -> bool:
         return self._leave_by is not None and time.monotonic() >= self._leave_by
 
-    def _known_costs(self, engine: Engine) -> list[StepCost]:
-        try:
-            with self._pool.connection() as conn:
-                return read_step_costs(conn, device=engine.device, model=self._model.name, version=self._model.version)
-        except psycopg.OperationalError:
-            return []  # it learns them again
-
-    def _keep_costs(self, costs: StepCosts) -> None:
-        self._costs_kept_at = time.monotonic()
-        changes = costs.take_changes()
-        if not changes or self._presence.device is None:
-            return
-        try:
-            with self._pool.connection() as conn:
-                write_step_costs(
-                    conn,
-                    changes,
-                    device=self._presence.device,
-                    model=self._model.name,
-                    version=self._model.version,
-                )
-        except psycopg.Error as error:
-            log.warning("worker.costs_not_kept", reason=str(error).strip())
-
     def _beat(self, conn: Connection) -> None:
-        say_alive(conn, self._presence)
+        self._signs.beat(conn)
         self._intake.beat(conn)
-
-    def _say(self, state: WorkerState, *, device: str | None = None, error: str | None = None) -> None:
-        self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
-        try:
-            with self._pool.connection() as conn:
-                say_alive(conn, self._presence)
-        except psycopg.OperationalError:
-            pass  # the next beat says it
-
-    def _say_not_loaded(self, reason: str) -> None:
-        """In the log, in the workers' table, and in the logs of the predictions that wait for it."""
-        log.error("model.not_loaded", model=self._model.name, reason=reason)
-        self._say("failed", error=reason)
-        try:
-            with self._pool.connection() as conn:
-                note_on_waiting(conn, self._model.name, f"A worker could not load {self._model.name}: {reason}")
-        except psycopg.Error as error:
-            log.warning("model.failure_not_noted", reason=str(error).strip())
 
     def _leave(self) -> None:
         self._reports.stop()
         self._intake.stop()
         self._leases.stop()
-        try:
-            # The row of a worker that failed stays, for people to see; rescue forgets it after a minute.
-            if self._presence.state != "failed":
-                with self._pool.connection() as conn:
-                    say_goodbye(conn, self._presence.id)
-        except psycopg.OperationalError as error:
-            log.warning("worker.not_taken_out", reason=str(error).strip())
+        self._signs.say_goodbye()
         self._pool.close()
         log.info("worker.left")
 

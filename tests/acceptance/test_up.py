@@ -246,7 +246,7 @@ def test_a_killed_worker_is_replaced_and_its_prediction_is_drawn(folder: Path) -
         (worker,) = running.workers()
         worker.kill()
         assert running.wait_for_status(prediction_id, "succeeded", timeout_s=30) == "succeeded"
-        assert "another is started in 1 s if there is work" in running.output
+        assert "another is started at once if there is work" in running.output
 
 
 def test_no_worker_is_left_after_the_idle_time_and_the_next_submit_is_drawn(folder: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ class Deployment:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.deaths: list[Death] = []
+        self.supervised: Collection[str] = SUPERVISED
         self.postgres = EmbeddedPostgres(folder / "postgres")
         self._s3_secret = secrets.token_urlsafe(24)
         self.s3 = EmbeddedS3(folder / "s3", access_key_id="chaos", secret_access_key=self._s3_secret)
@@ -190,7 +191,7 @@ class Deployment:
     def _note_death(self, role: RoleProcess, pid: int, at: float, code: int) -> None:
         if code == -signal.SIGKILL:
             self.deaths.append(Death(role.name, pid, at, role.armed if role.killed_at is None else None))
-        if role.name in SUPERVISED and code != 0:
+        if role.name in self.supervised and code != 0:
             self.demand_watch.worker_died(pid)
 
     def _wait_until_up(self, timeout_s: float = 240.0) -> None:

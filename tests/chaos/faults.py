@@ -5,11 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 
-import psycopg
-
-from storage.database import connect
 from tests.chaos.deployment import Deployment
 from tests.chaos.processes import RoleProcess
 from tests.chaos.schedule import Fault
@@ -18,12 +14,10 @@ from tests.chaos.schedule import Fault
 class Faults:
     """Strikes a deployment by a schedule; `done` counts what struck, by kind."""
 
-    def __init__(self, deployment: Deployment, schedule: list[Fault], *, only_busy_workers: bool) -> None:
+    def __init__(self, deployment: Deployment, schedule: list[Fault]) -> None:
         self.done: Counter[str] = Counter()
-        self.disturbances: list[tuple[float, float]] = []  # time.time() of what keeps recovery itself from its work
         self._deployment = deployment
         self._left = list(schedule)
-        self._only_busy_workers = only_busy_workers
         self._ends: list[tuple[float, Callable[[], None]]] = []
 
     @property
@@ -47,8 +41,7 @@ class Faults:
         lasts = self._later(fault.lasts_s)
         match fault.kind:
             case "worker killed":
-                target = self._worker(fault)
-                return target is not None and target.kill()
+                return _pick(here.workers, fault).kill()
             case "worker frozen":
                 return self._freeze(here.workers, fault, lasts)
             case "worker told to stop":
@@ -97,27 +90,6 @@ class Faults:
             return False
         lasts(role.thaw)
         return True
-
-    def _worker(self, fault: Fault) -> RoleProcess | None:
-        """The one that is meant, or, where only busy ones are, one that has been drawing for a moment."""
-        workers = self._deployment.workers
-        if not self._only_busy_workers:
-            return _pick(workers, fault)
-        busy = set()
-        with (
-            suppress(psycopg.OperationalError),
-            connect(self._deployment.postgres.url, application_name="chaos") as conn,
-        ):
-            rows = conn.execute(
-                """
-                SELECT workers.pid FROM predictions JOIN workers ON workers.id = predictions.worker_id
-                WHERE predictions.status = 'processing' AND predictions.crashes = 0
-                  AND predictions.started_at < now() - interval '0.2 s'
-                """
-            )
-            busy = {row["pid"] for row in rows}
-        found = [role for role in workers if role.process is not None and role.process.pid in busy]
-        return found[fault.target % len(found)] if found else None
 
 
 def _pick(roles: list[RoleProcess], fault: Fault) -> RoleProcess:

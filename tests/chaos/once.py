@@ -54,13 +54,13 @@ def run_once(folder: Path, seed: int, profile: Profile) -> Result:
     began = time.monotonic()
     deployment = Deployment(folder)
     with deployment.running():
-        faults = Faults(deployment, make_schedule(seed, profile), only_busy_workers=profile.only_busy_workers)
+        faults = Faults(deployment, make_schedule(seed, profile))
         load = Load(deployment.urls, deployment.receiver, profile, seed)
         poison = PoisonWatch(deployment)
         load.start()
         try:
             load_began = time.monotonic()
-            while not (load.is_over() and (faults.are_over or profile.only_busy_workers)):
+            while not (load.is_over() and faults.are_over):
                 deployment.tick()
                 faults.tick(time.monotonic() - load_began)
                 poison.tick()

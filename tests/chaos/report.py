@@ -1,4 +1,4 @@
-"""The report of the long form, as docs/reliability.md shows it."""
+"""What the long form writes into docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from collections.abc import Iterable, Sequence
 from tests.chaos.invariants import CHECKS
 from tests.chaos.once import Result
 from tests.chaos.recovery import percentile
-
-HEAD = """\
-# Reliability: what was killed, and what was lost
-
-This page is written by `make chaos`, which anybody can repeat. It runs the API (two processes), two couriers and
-four workers as processes of their own, on a real Postgres and a real S3 server, with real HTTP receivers; kills,
-freezes and cuts them off on a schedule that follows from a seed; lets everything settle; and then looks from outside
-(database, bucket, the receivers' own log) whether anything was lost, repeated or told wrongly. The model is the
-`blank` one: it takes 0.1 s a step and draws a plain sheet, since what is tested is everything around the model.
-"""
 
 
 def lines_of(results: Sequence[Result]) -> list[str]:
@@ -30,8 +20,6 @@ def lines_of(results: Sequence[Result]) -> list[str]:
     deaths = sum(result.worker_deaths for result in results)
     again = sum(result.begun_again for result in results)
     lines = [
-        "## Under all faults at once",
-        "",
         "| | |",
         "|---|---|",
         f"| seeds | {', '.join(str(result.seed) for result in results)} |",
@@ -65,8 +53,8 @@ def lines_of(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def recovery_lines(title: str, results: Sequence[Result]) -> list[str]:
-    """From a worker's death to the next claim of what it held."""
+def recovery_lines(results: Sequence[Result]) -> list[str]:
+    """From a worker's death to the next claim of what it held, while everything else breaks too."""
     found = [recovery for result in results for recovery in result.recoveries]
     rows = []
     for name, supervised in (("by leases alone", False), ("seen by a supervisor, as under `darkroom up`", True)):
@@ -74,7 +62,8 @@ def recovery_lines(title: str, results: Sequence[Result]) -> list[str]:
         if seconds:
             shown = " | ".join(f"{value:.2f} s" for value in (percentile(seconds, 0.5), percentile(seconds, 0.99)))
             rows.append(f"| {name} | {len(seconds)} | {shown} | {max(seconds):.2f} s |")
-    return [f"## {title}", "", "| | claims | p50 | p99 | max |", "|---|---|---|---|---|", *rows, ""]
+    head = "| a killed worker's work is claimed again, amid all other faults | claims | p50 | p99 | max |"
+    return [head, "|---|---|---|---|---|", *rows, ""]
 
 
 def _total(counters: Iterable[Counter[str]]) -> Counter[str]:

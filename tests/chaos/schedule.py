@@ -81,21 +81,10 @@ class Profile:
     steps: tuple[int, int] = (4, 12)  # of a drawing, at 0.1 s each
     weights: tuple[tuple[FaultKind, int], ...] = tuple(WEIGHTS.items())
     hostile: bool = True  # receivers that misbehave, clients that cancel, a poison prediction
-    only_busy_workers: bool = False  # kill a worker that draws
 
 
 LONG = Profile(predictions=220, faults=68, load_s=120)
 SHORT = Profile(predictions=40, faults=20, load_s=24)
-# Nothing but killed workers: what recovery costs where everything else is well, and a worker is free to recover.
-KILLS_ONLY = Profile(
-    predictions=55,
-    faults=25,
-    load_s=150,
-    steps=(30, 40),
-    weights=(("worker killed", 1),),
-    hostile=False,
-    only_busy_workers=True,
-)
 
 
 def make_schedule(seed: int, profile: Profile) -> list[Fault]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from storage.database import Connection, connect
+from storage.rescue import expire_leases_of_process
 from storage.settings import Settings
 from tests.integration.courier_running import eventually, process, running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
@@ -214,6 +215,35 @@ def test_rescue_expires_no_lease_right_after_it_connected(
     monkeypatch.setattr(rescue, "EXPIRE_NOTHING_FOR_S", 0.0)
     with running(courier_settings):
         eventually(lambda: _status(conn, prediction_id) == "starting")
+
+
+def test_rescue_is_woken_when_a_process_was_seen_to_die(
+    courier_settings: Settings, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "RESCUE_EVERY_S", 3600.0)
+    overdue = _insert_overdue(conn)
+    with running(courier_settings):
+        eventually(lambda: _status(conn, overdue) == "canceled")  # the only turn that comes by itself
+        prediction_id = _insert_claim_of_dead_worker(conn, pid=2)
+        assert expire_leases_of_process(conn, "gpu-node", 2) == 1
+        eventually(lambda: _status(conn, prediction_id) == "starting")
+
+
+def _insert_claim_of_dead_worker(conn: Connection, *, pid: int) -> str:
+    prediction_id = insert_prediction(conn)
+    conn.execute(
+        """
+        WITH worker AS (
+            INSERT INTO workers (id, hostname, pid, model, state)
+            VALUES (gen_random_uuid(), 'gpu-node', %s, 'darkroom/blank', 'drawing') RETURNING id
+        )
+        UPDATE predictions SET status = 'processing', completed_at = NULL, attempt = 1, worker_id = worker.id,
+            claim_id = gen_random_uuid(), lease_expires_at = now() + interval '1 h'
+        FROM worker WHERE predictions.id = %s
+        """,
+        (pid, prediction_id),
+    )
+    return prediction_id
 
 
 def _insert_overdue(conn: Connection) -> str:

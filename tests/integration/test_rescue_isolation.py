@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from storage import rescue
 from storage.database import Connection, connect
 from storage.rescue import rescue_once
 from storage.settings import Settings
@@ -12,14 +13,15 @@ from storage.wire import Wire
 from tests.making import claim_one, count, expire_lease, submit_one
 
 
-def make_immovable(conn: Connection, prediction_id: str) -> None:
-    """Any change of its state fails, as a bug or a broken row would have it."""
+def make_immovable(conn: Connection, *prediction_ids: str) -> None:
+    """Any change of their state fails, as a bug or a broken row would have it."""
+    ids = ", ".join(f"'{each}'" for each in prediction_ids)
     conn.execute(
         f"""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN RAISE EXCEPTION 'immovable'; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE OF status ON predictions
-            FOR EACH ROW WHEN (OLD.id = '{prediction_id}') EXECUTE FUNCTION refuse();
+            FOR EACH ROW WHEN (OLD.id IN ({ids})) EXECUTE FUNCTION refuse();
         """
     )
 
@@ -51,6 +53,40 @@ def test_an_immovable_deadline_does_not_either(conn: Connection, wire: Wire) -> 
     report = rescue_once(conn, wire, expire=True)
     assert (report.broken, report.passed_deadlines) == (1, 1)
     assert count(conn, "predictions", f"id = '{second}' AND status = 'canceled'") == 1
+
+
+def test_more_immovable_ones_than_fit_into_a_batch_starve_nobody(
+    conn: Connection, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "BATCH", 3)
+    leases = []
+    for _ in range(8):
+        leases.append(submit_one(conn)["id"])
+        assert claim_one(conn, wire) is not None
+    for prediction_id in leases:
+        expire_lease(conn, prediction_id)
+    deadlines = [submit_one(conn, deadline_s=-1.0)["id"] for _ in range(8)]
+    make_immovable(conn, *leases[:7], *deadlines[:7])
+
+    report = rescue_once(conn, wire, expire=True)
+    assert (report.broken, report.expired_leases, report.passed_deadlines) == (14, 1, 1)
+    assert count(conn, "predictions", f"id = '{leases[7]}' AND status = 'starting'") == 1
+    assert count(conn, "predictions", f"id = '{deadlines[7]}' AND status = 'canceled'") == 1
+
+
+def test_ones_that_others_hold_starve_nobody_either(
+    settings: Settings, conn: Connection, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "BATCH", 3)
+    rows = [submit_one(conn) for _ in range(8)]
+    conn.execute("DELETE FROM procrastinate_jobs")
+    with connect(settings.database_url, application_name="test") as other, other.transaction():
+        held = [row["id"] for row in rows[:7]]
+        other.execute("SELECT FROM predictions WHERE id = ANY(%s) FOR UPDATE", (held,))
+        assert rescue_once(conn, wire, expire=True).lost_bells == 1
+    assert rescue_once(conn, wire, expire=True).lost_bells == 3, "no more than a batch at once"
+    assert rescue_once(conn, wire, expire=True).lost_bells == 3
+    assert rescue_once(conn, wire, expire=True).lost_bells == 1
 
 
 def test_a_lost_connection_is_not_taken_for_a_broken_prediction(settings: Settings, wire: Wire) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import uuid4
 
@@ -130,6 +131,24 @@ def test_bytes_that_s3_does_not_delete_keep_their_tombstone(
     retain_once(conn, bucket, settings, sweep=False)
     assert count(conn, "object_tombstones") == 0
     assert keys_in(bucket, settings) == set()
+
+
+class Refusing(Bucket):
+    """The real one, but for objects that it refuses to delete (an object lock, which SeaweedFS can't be given here)."""
+
+    def delete(self, keys: Sequence[str]) -> list[str]:
+        return super().delete([key for key in keys if "locked" not in key])
+
+
+def test_what_s3_refuses_to_delete_holds_up_nothing_else(
+    conn: Connection, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "S3_BATCH", 2)
+    for name in ("locked-1", "locked-2", "free-1", "free-2", "free-3"):
+        conn.execute("INSERT INTO object_tombstones (key) VALUES (%s)", (f"{settings.s3_prefix}/predictions/{name}",))
+    for _ in range(3):  # as many turns of the courier
+        retain_once(conn, Refusing(settings), settings, sweep=False)
+    assert count(conn, "object_tombstones", "key LIKE '%/locked-%'") == count(conn, "object_tombstones") == 2
 
 
 def test_a_tombstone_outside_our_prefix_is_left_alone(conn: Connection, bucket: Bucket, settings: ApiSettings) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +18,15 @@ from storage.catalog import Blank, Defaults, Limits, Model
 from storage.database import Connection
 from storage.finish import Canceled, finish
 from storage.parameters import Parameters
-from storage.presence import Presence
 from storage.rescue import rescue_once
 from storage.result_cache import cache_key_of
 from storage.step_costs import read_step_costs
 from storage.wire import Wire
+from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.making import MODEL, count, submit_one
+from worker.intake import CanNotAsk
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
 
@@ -58,7 +60,7 @@ def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[Wor
         yield process
     finally:
         while thread.is_alive():
-            if process._presence.state != "loading":
+            if process._signs.state != "loading":
                 process.leave()
             thread.join(timeout=5)
     assert codes == [more.get("code", 0)]
@@ -118,6 +120,34 @@ def test_it_survives_the_loss_of_all_its_connections(worker_settings: WorkerSett
     assert count(conn, "predictions", "attempt > 1") <= 2  # a claim whose answer was lost with its connection
 
 
+def test_a_drain_that_can_not_ask_for_work_waits_until_it_can(
+    worker_settings: WorkerSettings, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_many(conn, 3)
+    proxy = PostgresProxy(Path(conn.info.host) / f".s.PGSQL.{conn.info.port}")
+    try:
+        through = proxy.url.replace("/postgres?", f"/{conn.info.dbname}?")
+        behind = worker_settings.model_copy(update={"database_url": through})
+        with working(behind, blank(load_s=1.0), idle_exit_s=0.0) as draining:
+            asked_in_vain = threading.Event()
+            take = draining._intake.take
+
+            def watched(**more: Any) -> Any:
+                try:
+                    return take(**more)
+                except CanNotAsk:
+                    asked_in_vain.set()
+                    raise
+
+            monkeypatch.setattr(draining._intake, "take", watched)
+            proxy.cut()  # while the model is loading
+            assert asked_in_vain.wait(60)
+            proxy.heal()
+            until(over(conn, 3))
+    finally:
+        proxy.close()
+
+
 def test_pictures_outlast_a_bucket_that_is_away(
     worker_settings: WorkerSettings, conn: Connection, services: RunningServices
 ) -> None:
@@ -132,7 +162,7 @@ def test_pictures_outlast_a_bucket_that_is_away(
             assert count(conn, "predictions", "status = 'failed'") == 0
             proxy.is_down.clear()
             until(over(conn, 24))
-            assert process._leases.held() == []
+            until(lambda: process._leases.held() == [])  # let go after the commit
     assert count(conn, "predictions", "attempt = 1") == 24
 
 
@@ -249,8 +279,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
 
 def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
-    with working(worker_settings, blank(step_s=1.0)) as process:
+    with working(worker_settings, blank(step_s=1.0)):
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
-        assert isinstance(process._presence, Presence)
         until(over(conn, 1))
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)

@@ -1,6 +1,7 @@
 """`make mutants`: break a copy of the tree in six ways, one at a time, and see that tests fail. Exit code 1: one lives.
 
-The same tests run on an unbroken copy first, since a test that fails anyway catches nothing.
+What caught which goes into docs/reliability.md, where all six were tried. The same tests run on an unbroken copy first,
+since a test that fails anyway catches nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from tests.chaos.kills import written_on
 from tests.mutants.breakages import BREAKAGES, Breakage, Edit
+from tests.report_sections import write_section
 
+COMMAND = "make mutants"
 REPOSITORY = Path(__file__).parents[2]
+PAGE = REPOSITORY / "docs" / "reliability.md"
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".darkroom", "__pycache__", ".*_cache", "*.egg-info", ".training")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
@@ -25,7 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=int, nargs="+", help="numbers of breakages, from 1")
     parser.add_argument("--chaos", action="store_true", help="let the short chaos run look at each one too")
+    parser.add_argument("--page", type=Path, default=PAGE)
     asked = parser.parse_args()
+    began = time.monotonic()
     chosen = [BREAKAGES[number - 1] for number in asked.only] if asked.only else list(BREAKAGES)
     tests = sorted({test for breakage in chosen for test in breakage.tests})
     failed = failures_of(None, tests)
@@ -34,13 +42,20 @@ def main() -> int:
         return 2
     print(f"Unbroken: {len(tests)} groups of tests pass.", flush=True)
     lives = 0
+    rows = []
     for breakage in chosen:
         caught_by = failures_of(breakage, list(breakage.tests), chaos=asked.chaos)
         lives += not caught_by
         print(
             f"{breakage.name}: " + ("NOT CAUGHT" if not caught_by else "caught by " + ", ".join(caught_by)), flush=True
         )
-    print(f"{len(chosen) - lives} of {len(chosen)} breakages were caught.")
+        rows.append(f"| {breakage.name} | {', '.join(f'`{name}`' for name in caught_by) or '**nothing**'} |")
+    verdict = f"{len(chosen) - lives} of {len(chosen)} breakages were caught."
+    print(verdict)
+    if not asked.only:
+        took = f"It took {(time.monotonic() - began) / 60:.0f} minutes."
+        table = ["| what was broken | what failed (the run stops at the first) |", "|---|---|", *rows]
+        write_section(asked.page, COMMAND, [*table, "", verdict, "", f"{written_on()} {took}"])
     return int(lives > 0)
 
 

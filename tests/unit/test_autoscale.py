@@ -54,6 +54,6 @@ def test_what_keeps_dying_is_started_more_and_more_seldom() -> None:
     assert back_off.after_failure(lived_s=61) == 1
 
 
-def test_a_server_is_started_again_at_once_the_first_time() -> None:
+def test_a_server_or_a_worker_is_started_again_at_once_the_first_time() -> None:
     back_off = BackOff(first_delay_s=0.0)
     assert [back_off.after_failure(lived_s=1) for _ in range(3)] == [0, 2, 4]

@@ -20,7 +20,7 @@ import structlog
 from procrastinate.jobs import DeleteJobCondition
 
 from storage.addresses import AllowList
-from storage.database import KEEPALIVES, connect, open_pool
+from storage.database import KEEPALIVES, POOL_PATIENCE_S, connect, open_pool
 from storage.queue import WEBHOOK_QUEUE, make_async_app
 from storage.sealing import open_sealer
 from storage.settings import Settings
@@ -117,7 +117,8 @@ async def _run_worker(app: procrastinate.App, settings: Settings) -> None:
         kwargs={"application_name": "darkroom-courier-queue", **KEEPALIVES},
         min_size=1,
         max_size=4,
-        timeout=5,
+        timeout=POOL_PATIENCE_S,
+        reconnect_timeout=POOL_PATIENCE_S,
     )
     with app.replace_connector(connector):
         async with app.open_async():

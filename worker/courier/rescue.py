@@ -1,7 +1,7 @@
 """The courier's thread that sees, every second, that nothing waits for somebody who is gone.
 
-It has a connection of its own, past any pooler, and trusts nobody: not the queue, not NOTIFY, not the worker
-that runs beside it.
+Whoever sees a worker die (`darkroom up` does) wakes it at once. It has a connection of its own, past any pooler, and
+trusts nobody: not the queue, not NOTIFY, not the worker that runs beside it.
 """
 
 import threading
@@ -12,6 +12,7 @@ import structlog
 
 from storage import deliveries
 from storage.database import Connection, connect
+from storage.events import RESCUE_CHANNEL
 from storage.rescue import rescue_once
 from storage.settings import Settings
 from storage.wire import open_wire
@@ -20,12 +21,13 @@ log = structlog.get_logger(__name__)
 
 RESCUE_EVERY_S = 1.0
 
-# After this connection was made or lost, healthy workers may have lost theirs too: they renew first.
+# After this connection was made or lost, or the disk was full, healthy workers could not renew either: they go first.
 EXPIRE_NOTHING_FOR_S = 10.0
 
 # What reads a whole backlog (lost bells, overdue deliveries) is asked for every so many turns.
 BACKLOG_EVERY_TURNS = 5
 
+LOOK_WHETHER_TO_STOP_EVERY_S = 0.2
 MAX_RECONNECT_AFTER_S = 5.0
 STATEMENT_TIMEOUT = "30s"
 
@@ -38,6 +40,7 @@ def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
         try:
             with connect(settings.direct_url, application_name="darkroom-rescue") as conn:
                 conn.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+                conn.execute(f"LISTEN {RESCUE_CHANNEL}")
                 _rescue_while_connected(conn, settings, stop)
         except Exception as error:
             if isinstance(error, psycopg.OperationalError):
@@ -58,6 +61,8 @@ def _rescue_while_connected(conn: Connection, settings: Settings, stop: threadin
         expire = started_at - connected_at >= EXPIRE_NOTHING_FOR_S
         try:
             report = rescue_once(conn, wire, expire=expire, check_bells=checks_backlog)
+            if report.out_of_space:
+                connected_at = time.monotonic()
             if report:
                 log.info("rescued", report=report)
         except psycopg.Error:
@@ -68,7 +73,14 @@ def _rescue_while_connected(conn: Connection, settings: Settings, stop: threadin
         except psycopg.Error:
             _go_on_if_still_connected(conn, "ring_overdue")
         turn += 1
-        stop.wait(max(0.0, RESCUE_EVERY_S - (time.monotonic() - started_at)))
+        _wait(conn, stop, until=started_at + RESCUE_EVERY_S)
+
+
+def _wait(conn: Connection, stop: threading.Event, *, until: float) -> None:
+    """Until that moment of `time.monotonic`, or until somebody was seen to die, or `stop` is set."""
+    while not stop.is_set() and (left_s := until - time.monotonic()) > 0:
+        for _ in conn.notifies(timeout=min(left_s, LOOK_WHETHER_TO_STOP_EVERY_S), stop_after=1):
+            return
 
 
 def _go_on_if_still_connected(conn: Connection, what: str) -> None:

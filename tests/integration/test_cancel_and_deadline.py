@@ -1,0 +1,152 @@
+"""Cancel and deadline at every moment of a prediction's life: the end comes at once, once, and nothing is published."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from storage.bucket import Bucket
+from storage.database import Connection, Row, connect
+from storage.finish import Canceled, Outcome, finish
+from storage.rescue import rescue_once
+from storage.retention import sweep_orphans
+from storage.settings import Settings
+from storage.wire import Wire
+from tests.conftest import RunningServices
+from tests.integration.flaky_proxy import FlakyProxy
+from tests.integration.test_worker import blank, over, submit_many, until, working
+from tests.making import claim_one, count, submit_one, succeeded
+from worker.settings import WorkerSettings
+
+
+@pytest.fixture
+def worker_settings(services: RunningServices, database: str) -> WorkerSettings:
+    given = services.settings_for(database).model_dump(exclude_unset=True)
+    return WorkerSettings(**given, grace_seconds=10, poll_seconds=0.2)
+
+
+@pytest.fixture
+def s3(services: RunningServices) -> Iterator[FlakyProxy]:
+    with FlakyProxy(services.s3_endpoint_url) as proxy:
+        yield proxy
+
+
+def let_deadline_pass(conn: Connection, prediction_id: str) -> None:
+    conn.execute("UPDATE predictions SET deadline_at = clock_timestamp() WHERE id = %s", (prediction_id,))
+
+
+def nothing_was_published(conn: Connection, bucket: Bucket, settings: Settings) -> None:
+    """And what was uploaded for nothing is found by the sweep."""
+    assert count(conn, "images") == count(conn, "objects") == 0
+    sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=timedelta(days=7))
+    assert [listed for page in bucket.pages(f"{settings.s3_prefix}/predictions/") for listed in page] == []
+    assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
+
+
+def test_a_cancel_while_the_model_loads_is_never_drawn(worker_settings: WorkerSettings, conn: Connection) -> None:
+    dropped, kept = submit_many(conn, 2)
+    with working(worker_settings, blank(load_s=1.0)) as process:
+        assert process._signs.state == "loading"
+        with connect(worker_settings.database_url, application_name="test") as other:
+            assert finish(other, process._wire, dropped, Canceled()) is not None
+        until(over(conn, 1))
+    assert count(conn, "predictions", f"id = '{dropped}' AND status = 'canceled' AND attempt = 0") == 1
+    assert count(conn, "predictions", f"id = '{kept}' AND status = 'succeeded'") == 1
+
+
+@pytest.mark.parametrize("way", ["cancel", "deadline"])
+def test_an_end_during_the_upload_publishes_nothing(
+    worker_settings: WorkerSettings, conn: Connection, wire: Wire, bucket: Bucket, s3: FlakyProxy, way: str
+) -> None:
+    s3.is_down.set()
+    (prediction_id,) = submit_many(conn, 1)
+    with working(worker_settings.model_copy(update={"s3_endpoint_url": s3.url}), blank()) as process:
+        until(lambda: process._results._unpublished == 1)
+        if way == "cancel":
+            assert finish(conn, wire, prediction_id, Canceled()) is not None
+        else:
+            let_deadline_pass(conn, prediction_id)
+            assert rescue_once(conn, wire, expire=True).passed_deadlines == 1
+        s3.is_down.clear()
+        until(lambda: process._leases.held() == [])
+    assert count(conn, "predictions", "status = 'canceled'") == 1
+    nothing_was_published(conn, bucket, worker_settings)
+
+
+def test_a_deadline_that_passes_in_mid_drawing_drops_it_and_leaves_the_others(
+    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+) -> None:
+    late, punctual = submit_many(conn, 2)
+    with working(worker_settings, blank(step_s=0.3)) as process:
+        until(lambda: count(conn, "predictions", f"id = '{late}' AND status = 'processing' AND logs <> ''") == 1)
+        let_deadline_pass(conn, late)
+        assert rescue_once(conn, wire, expire=True).passed_deadlines == 1
+        until(lambda: all(held.claim.prediction_id != late for held in process._leases.held()))
+        until(lambda: count(conn, "predictions", f"id = '{punctual}' AND status = 'succeeded'") == 1)
+    assert count(conn, "predictions", f"id = '{late}' AND status = 'canceled'") == 1
+    assert count(conn, "images", f"prediction_id = '{late}'") == 0
+
+
+def test_a_cancel_with_the_worker_dead_is_at_once_and_for_good(conn: Connection, wire: Wire, bucket: Bucket) -> None:
+    prediction_id = submit_one(conn)["id"]
+    claimed = claim_one(conn, wire)  # and nobody renews it
+    assert claimed is not None
+    assert finish(conn, wire, prediction_id, Canceled()) is not None
+    conn.execute("UPDATE predictions SET lease_expires_at = 'epoch' WHERE id = %s", (prediction_id,))
+    assert not rescue_once(conn, wire, expire=True)
+    assert finish(conn, wire, prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is None
+    assert count(conn, "predictions", "status = 'canceled' AND crashes = 0") == 1
+    assert count(conn, "webhook_deliveries", "event = 'completed'") == 1
+    assert claim_one(conn, wire) is None
+
+
+def test_of_a_cancel_and_a_result_that_race_one_wins_and_the_other_leaves_no_trace(
+    settings: Settings, conn: Connection, wire: Wire
+) -> None:
+    winners = set()
+    with (
+        connect(settings.database_url, application_name="test") as worker,
+        connect(settings.database_url, application_name="test") as client,
+    ):
+        for turn in range(40):
+            prediction_id = submit_one(conn)["id"]
+            claimed = claim_one(conn, wire)
+            assert claimed is not None
+            barrier = threading.Barrier(2)
+            ends: list[Row] = []
+
+            def end(on: Connection, outcome: Outcome, claim_id: object = None) -> None:
+                barrier.wait()  # noqa: B023 - called in this turn only
+                row = finish(on, wire, prediction_id, outcome, claim_id=claim_id)  # type: ignore[arg-type]  # noqa: B023
+                ends.extend([row] if row else [])  # noqa: B023
+
+            racers = [
+                threading.Thread(target=end, args=(worker, succeeded(claimed), claimed.claim_id)),
+                threading.Thread(target=end, args=(client, Canceled())),
+            ]
+            for racer in racers if turn % 2 else reversed(racers):
+                racer.start()
+            for racer in racers:
+                racer.join()
+            assert len(ends) == 1, "one of the two, never both, never neither"
+            status = ends[0]["status"]
+            winners.add(status)
+            assert count(conn, "predictions", f"id = '{prediction_id}' AND status = '{status}'") == 1
+            assert count(conn, "images", f"prediction_id = '{prediction_id}'") == (1 if status == "succeeded" else 0)
+            told = f"prediction_id = '{prediction_id}' AND event = 'completed'"
+            assert count(conn, "webhook_deliveries", told) == 1
+    assert winners <= {"succeeded", "canceled"}
+    assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
+
+
+def test_a_worker_that_no_bell_was_heard_for_finds_its_work_by_itself(
+    worker_settings: WorkerSettings, conn: Connection
+) -> None:
+    with working(worker_settings, blank()):
+        until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+        conn.execute("ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")  # nothing is notified on INSERT any more
+        submit_many(conn, 3)
+        until(over(conn, 3))

@@ -1,0 +1,74 @@
+"""What a worker says of itself: in the table of workers, in the log, and to those who wait for its model."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from storage.database import Connection
+from storage.presence import Presence, WorkerState, say_alive, say_goodbye
+from storage.progress import note_on_waiting
+
+log = structlog.get_logger(__name__)
+
+
+class SignsOfLife:
+    """This process's row in `workers`. None of it raises where Postgres is away, but for `beat`."""
+
+    def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
+        self._pool = pool
+        self._presence = Presence(
+            id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
+        )
+
+    @property
+    def worker_id(self) -> UUID:
+        return self._presence.id
+
+    @property
+    def state(self) -> WorkerState:
+        return self._presence.state
+
+    def note(self, state: WorkerState) -> None:
+        """The next beat says it."""
+        self._presence = replace(self._presence, state=state)
+
+    def say(self, state: WorkerState, *, device: str | None = None, error: str | None = None) -> None:
+        """Say it now; where Postgres is away, the next beat does."""
+        self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
+        try:
+            with self._pool.connection() as conn:
+                say_alive(conn, self._presence)
+        except psycopg.OperationalError:
+            pass
+
+    def beat(self, conn: Connection) -> None:
+        """Say it again, on somebody's connection. Raises psycopg.Error."""
+        say_alive(conn, self._presence)
+
+    def say_not_loaded(self, reason: str) -> None:
+        """In the log, in the workers' table, and in the logs of the predictions that wait for it."""
+        model = self._presence.model
+        log.error("model.not_loaded", model=model, reason=reason)
+        self.say("failed", error=reason)
+        try:
+            with self._pool.connection() as conn:
+                note_on_waiting(conn, model, f"A worker could not load {model}: {reason}")
+        except psycopg.Error as error:
+            log.warning("model.failure_not_noted", reason=str(error).strip())
+
+    def say_goodbye(self) -> None:
+        """Take the row out; that of a worker that failed stays for people to see, and rescue forgets it."""
+        if self.state == "failed":
+            return
+        try:
+            with self._pool.connection() as conn:
+                say_goodbye(conn, self._presence.id)
+        except psycopg.OperationalError as error:
+            log.warning("worker.not_taken_out", reason=str(error).strip())

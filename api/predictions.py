@@ -27,10 +27,10 @@ from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_prediction, read_predictions
+from storage.read import read_images, read_predictions
 from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
-from storage.submit import Submission, submit
+from storage.submit import Submission, ring, submit
 from storage.wire import dump
 
 log = structlog.get_logger(__name__)
@@ -170,8 +170,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
             if (reused := reuse_result(conn, here.wire, row)) is not None:
                 log.info("prediction.reused", prediction_id=row["id"])
                 return reused, False
-            # An idle worker may have been quicker, and have found the same result.
-            return read_prediction(conn, row["id"]) or row, False
+            ring(conn, row["id"])  # retention has just taken the images
     return row, is_new
 
 

@@ -61,11 +61,8 @@ def claim(
     """
     while True:
         with conn.transaction():
-            job = conn.execute(
-                "SELECT id, args FROM procrastinate_fetch_job_v2(%s::varchar[], %s)",
-                ([queue_name], bell_worker_id),
-            ).fetchone()
-            if job is None or job["id"] is None:
+            job = bell.fetch(conn, queue_name, bell_worker_id)
+            if job is None:
                 return None
             prediction = conn.execute(
                 """

@@ -9,7 +9,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 from ulid import ULID
 
-from storage import idempotency, quota, result_cache
+from storage import bell, idempotency, quota, result_cache
 from storage.database import Connection, Row
 from storage.queue import TASK_DRAW
 from storage.quota import NO_LIMITS, Quota
@@ -37,25 +37,27 @@ class Submission:
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
-# One statement is one transaction and one round trip. Procrastinate's function inserts the job and notifies.
+# One statement is one transaction and one round trip. Procrastinate's function inserts the job and notifies. What was
+# drawn before gets no bell: it would start a worker for nothing.
 _SUBMIT = """
 WITH {allowed},
+known AS (SELECT {drawn_before} AS drawn_before FROM allowed),
 bell AS (
     SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
         %(queue_name)s, %(task)s, %(priority)s, NULL, NULL, jsonb_build_object('prediction_id', %(id)s::text), NULL
     )::procrastinate_job_to_defer_v1]))[1] AS id
-    FROM allowed
+    FROM known WHERE NOT drawn_before
 )
 INSERT INTO predictions (
     id, status, model, version, queue_name, queue_job_id, priority, input, parameters, logs,
     webhook, webhook_events, token_id, idempotency_key, request_hash, cache_key, deadline_at
 )
 SELECT
-    %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, bell.id, %(priority)s, %(input)s, %(parameters)s,
-    %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s, %(cache_key)s,
-    clock_timestamp() + make_interval(secs => %(deadline_s)s)
-FROM bell
-RETURNING *, {drawn_before} AS drawn_before
+    %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, (SELECT id FROM bell), %(priority)s, %(input)s,
+    %(parameters)s, %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s,
+    %(cache_key)s, clock_timestamp() + make_interval(secs => %(deadline_s)s)
+FROM known
+RETURNING *, queue_job_id IS NULL AS drawn_before
 """
 SUBMIT = _SUBMIT.format(allowed=quota.UNLIMITED, drawn_before=result_cache.IS_THERE)
 SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS, drawn_before=result_cache.IS_THERE)
@@ -64,11 +66,12 @@ SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS, drawn_before=
 def submit(conn: Connection, submission: Submission) -> Row:
     """Write the prediction and ring its bell; when this returns, the prediction can't be lost.
 
+    The row of a new prediction also says whether it was `drawn_before`. Then no bell rings: call `reuse_result`, and
+    `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
+
     Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
     is not the submission's. Raises KeyReused, QuotaExceeded. To be called outside of a transaction: the statement
     that finds the key taken is rolled back, its bell with it.
-
-    The row of a new prediction also says whether it was `drawn_before`: whether `reuse_result` would find something.
     """
     while True:
         try:
@@ -87,6 +90,16 @@ def submit(conn: Connection, submission: Submission) -> Row:
         if was_refused:
             raise quota.explain(conn, submission.quota, submission.token_id)
         # The key was taken, and its prediction has been pruned since: now the key is free.
+
+
+def ring(conn: Connection, prediction_id: str) -> None:
+    """Ring the bell of a prediction that has none, if it still waits."""
+    with conn.transaction():
+        prediction = conn.execute(
+            "SELECT * FROM predictions WHERE id = %s AND status = 'starting' FOR UPDATE", (prediction_id,)
+        ).fetchone()
+        if prediction is not None:
+            bell.ring_again(conn, prediction)
 
 
 def _insert(conn: Connection, submission: Submission) -> Row | None:

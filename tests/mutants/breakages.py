@@ -103,11 +103,8 @@ ONE_STATEMENT = Breakage(
         Edit(
             "storage/claim.py",
             """\
-            job = conn.execute(
-                "SELECT id, args FROM procrastinate_fetch_job_v2(%s::varchar[], %s)",
-                ([queue_name], bell_worker_id),
-            ).fetchone()
-            if job is None or job["id"] is None:
+            job = bell.fetch(conn, queue_name, bell_worker_id)
+            if job is None:
                 return None
 """,
             "",

@@ -80,7 +80,7 @@ def _parse() -> ImageRequest:
 def _model(here: Services, name: str | None) -> Model:
     """The model, by its name or by one of its aliases; the catalog's first where none is named."""
     try:
-        return here.catalog.find(name) if name else next(iter(here.catalog.models.values()))
+        return here.catalog.find(name) if name is not None else next(iter(here.catalog.models.values()))
     except UnknownModel as error:
         raise Problem(404, "Not found", str(error), code="model_not_found") from None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from bench.report import machine, write_section
 from tests.conftest import Servers
 from tests.serving import Service, serving
 
@@ -40,7 +41,7 @@ class Client:
         return json.loads(answer), 1000 * (time.perf_counter() - began)
 
 
-def measure(service: Service, requests: int) -> None:
+def measure(service: Service, requests: int) -> str:
     client = Client(service)
     drawn, _ = client.post(DRAWN, Prefer="wait=60")
     assert drawn["status"] == "succeeded", drawn
@@ -52,21 +53,28 @@ def measure(service: Service, requests: int) -> None:
         miss, took_ms = client.post({"model": "darkroom/nobody", "input": {"prompt": "a red circle", "seed": number}})
         assert miss["status"] == "starting", miss["status"]
         misses.append(took_ms)
+    lines = [f"| {requests} POSTs of each kind | p50, ms | p99, ms |", "|---|---|---|"]
     for name, times in (("from the cache", hits), ("not in the cache", misses)):
         cuts = statistics.quantiles(times, n=100)
-        print(f"{name}: p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms ({requests} requests)")
+        lines.append(f"| {name} | {cuts[49]:.1f} | {cuts[98]:.1f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     asked = parser.parse_args()
+    before = machine()
     servers = Servers()
     try:
         with tempfile.TemporaryDirectory() as folder, serving(servers.start(), Path(folder)) as service:
-            measure(service, asked.requests)
+            text = measure(service, asked.requests)
     finally:
         servers.stop()
+    print(text)
+    if asked.write:
+        write_section("cached_answers", f"{text}\n\n{before}")
 
 
 if __name__ == "__main__":

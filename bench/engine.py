@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from bench.report import machine, write_section
 from storage.catalog import Model
 from storage.parameters import Parameters
 from tests.engine.playing import commission_of
@@ -98,7 +99,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("models/pocket"))
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     asked = parser.parse_args()
+    before = machine()
     torch.set_num_threads(2)
     engine = load_engine(Model(name="bench/engine", source=str(asked.folder), dtype="float32"), device="cpu")
     ways = {"none": (engine, 1), "batches": (RunsToTheEnd(engine), 8), "steps": (engine, 8)}
@@ -108,7 +111,9 @@ def main() -> None:
     began = time.monotonic()
     run(engine, [8] * 24, [0.0] * 24, max_images=1, costs=learned["none"])
     alone_s = (time.monotonic() - began) / 24
-    print(f"one 8-step drawing alone: {alone_s:.3f} s")
+    lines = [
+        f"One 8-step drawing alone takes {alone_s:.3f} s. {asked.requests} requests a round, {asked.rounds} rounds."
+    ]
     chance = random.Random(1)
     for title, long_share, load in (
         ("8 steps, 1.3 x capacity", 0.0, 1.3),
@@ -121,11 +126,15 @@ def main() -> None:
             gaps_s = [chance.expovariate(1 / mean_gap_s) for _ in steps]
             for name, (used, max_images) in ways.items():
                 means[name].append(run(used, steps, gaps_s, max_images=max_images, costs=learned[name]))
-        print(f"{title}: mean latency, and that of steps beside it")
+        lines += ["", f"| {title} | mean latency, s | steps / this | rounds |", "|---|---|---|---|"]
         shared = statistics.median(means["steps"])
         for name, seconds in means.items():
             median = statistics.median(seconds)
-            print(f"  {name:8} {median:6.2f} s   {shared / median:.2f} x   (rounds: {_listed(seconds)})")
+            lines.append(f"| {name} | {median:.2f} | {shared / median:.2f} | {_listed(seconds)} |")
+    text = "\n".join(lines)
+    print(text)
+    if asked.write:
+        write_section("engine", f"{text}\n\n{before}")
 
 
 def _listed(seconds: Sequence[float]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import worker.main
+from bench.report import machine, write_section
 from storage.bucket import Bucket
 from storage.catalog import Limits, Model
 from storage.database import connect
@@ -52,7 +53,7 @@ class Timed:
         return timed
 
 
-def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> None:
+def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> str:
     timed: list[Timed] = []
 
     def load(*given: Any, **more: Any) -> Any:
@@ -76,9 +77,9 @@ def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> None:
     assert done is not None
     [engine] = timed
     wall_s = engine.last_ended - engine.first_began
-    print(
+    return (
         f"{done['n']} of {backlog} drawn in {wall_s:.1f} s ({backlog / wall_s:.1f} a second), each object took"
-        f" {1000 * upload_s:.0f} ms to store: idle {100 * (1 - engine.busy_s / wall_s):.2f} % of the time"
+        f" {1000 * upload_s:.0f} ms to store: idle {100 * (1 - engine.busy_s / wall_s):.2f} % of the time."
     )
 
 
@@ -86,13 +87,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backlog", type=int, default=200)
     parser.add_argument("--upload-s", type=float, default=0.3)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     asked = parser.parse_args()
+    before = machine()
     servers = Servers()
     try:
         settings = servers.start().settings_for(TEMPLATE)
-        measure(WorkerSettings(**settings.model_dump(exclude_unset=True)), asked.backlog, asked.upload_s)
+        text = measure(WorkerSettings(**settings.model_dump(exclude_unset=True)), asked.backlog, asked.upload_s)
     finally:
         servers.stop()
+    print(text)
+    if asked.write:
+        write_section("idle_share", f"{text}\n\n{before}")
 
 
 if __name__ == "__main__":

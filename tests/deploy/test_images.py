@@ -137,7 +137,15 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
         assert prepare.wait(PATIENCE_S) == 0, (folder / "prepare.log").read_text()
         api = start("api", image.command("api", "--host", "127.0.0.1", "--port", str(port)), environment)
         courier = start("courier", image.command("courier"), environment)
-        worker = start("worker", worker_image.command("worker"), worker_image.environment | own)
+        volume = folder / "volume"  # the image's /models, which belongs to the account there
+        volume.mkdir()
+        volume.chmod(0o1777)
+        in_volume = {
+            name: value.replace("/models", str(volume))
+            for name, value in worker_image.environment.items()
+            if value.startswith("/models/")
+        }
+        worker = start("worker", worker_image.command("worker"), worker_image.environment | own | in_volume)
 
         prediction = draw(url, "darkroom/pocket" if WHOLE else "test/blank")
         assert prediction["status"] == "succeeded", prediction

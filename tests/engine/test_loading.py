@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,6 +58,24 @@ def test_a_setting_that_can_not_be_had_is_refused_in_words(
 ) -> None:
     with pytest.raises(ModelNotLoaded, match=reason):
         load_engine(entry(zimage_folder, **more), device="cpu")
+
+
+def test_a_cache_folder_of_torch_that_can_not_be_made_is_told_in_words(zimage_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    program = f"""
+from storage.catalog import Model
+from worker.engine import ModelNotLoaded, load_engine
+
+try:
+    load_engine(Model(name="a/b", source="{zimage_folder}", dtype="float32"), device="cpu")
+except ModelNotLoaded as error:
+    print(error)
+"""
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "file" / "cache")}
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("torch and diffusers can't be imported: NotADirectoryError")
 
 
 @pytest.mark.parametrize("parallel", [True, False])

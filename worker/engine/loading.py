@@ -30,12 +30,15 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     began = time.monotonic()
     if model.device.parallel_loading:
         os.environ["HF_ENABLE_PARALLEL_LOADING"] = "1"  # read when diffusers is imported
-    import diffusers
-    import torch
+    try:
+        import diffusers
+        import torch
 
-    from worker.engine.pipeline import PipelineEngine
-    from worker.engine.placement import place, quantization_of
-    from worker.engine.zimage import ZImageEngine
+        from worker.engine.pipeline import PipelineEngine
+        from worker.engine.placement import place, quantization_of
+        from worker.engine.zimage import ZImageEngine
+    except (ImportError, OSError) as error:  # a cache folder of torch's that can't be written is one reason
+        raise ModelNotLoaded(f"torch and diffusers can't be imported: {_first_line(error)}") from error
 
     imported = time.monotonic()
     _silence_progress_bars()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from storage.database import connect
 from storage.settings import Settings
@@ -51,3 +52,28 @@ def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wir
     with connect(settings.database_url, application_name="test") as conn:
         assert count(conn, "predictions", "status = 'starting'") == 0, "their bells were fetched and nobody claimed"
     assert len(claimed) == SUBMITTERS * EACH
+
+
+def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settings, wire: Wire) -> None:
+    """The same at the one moment that counts: the claim has begun, and then its prediction is committed."""
+    claimed: list[str] = []
+
+    def work() -> None:
+        with connect(settings.database_url, application_name="test") as conn:
+            claim = claim_one(conn, wire)
+            claimed.extend([] if claim is None else [claim.prediction_id])
+
+    claimer = threading.Thread(target=work)
+    with (
+        connect(settings.database_url, application_name="test") as watching,
+        connect(settings.database_url, application_name="test") as submitting,
+    ):
+        with submitting.transaction():
+            submitting.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+            prediction = submit_one(submitting)
+            claimer.start()
+            while count(watching, "pg_locks", "NOT granted AND relation = 'procrastinate_jobs'::regclass") == 0:
+                assert claimer.is_alive()
+                time.sleep(0.01)
+        claimer.join()
+    assert claimed == [prediction["id"]], "its bell was fetched and nobody claimed it"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from uuid import uuid4
 
+from storage.claim import claim
 from storage.database import connect
+from storage.presence import register_bell_worker
 from storage.settings import Settings
 from storage.wire import Wire
-from tests.making import claim_one, count, submit_one
+from tests.making import QUEUE, claim_one, count, submit_one
 
 SUBMITTERS, CLAIMERS = 4, 4
 EACH = 150
@@ -30,9 +33,9 @@ def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wir
             with connect(settings.database_url, application_name="test") as conn:
                 while True:
                     was_done = done.is_set()
-                    claim = claim_one(conn, wire)
-                    if claim is not None:
-                        claimed.append(claim.prediction_id)
+                    found = claim_one(conn, wire)
+                    if found is not None:
+                        claimed.append(found.prediction_id)
                     elif was_done:
                         return
         except BaseException as error:
@@ -57,21 +60,30 @@ def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wir
 def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settings, wire: Wire) -> None:
     """The same at the one moment that counts: the claim has begun, and then its prediction is committed."""
     claimed: list[str] = []
+    registered = threading.Event()
 
     def work() -> None:
         with connect(settings.database_url, application_name="test") as conn:
-            claim = claim_one(conn, wire)
-            claimed.extend([] if claim is None else [claim.prediction_id])
+            bell_worker_id = register_bell_worker(conn)
+            registered.set()
+            begin.wait()
+            found = claim(
+                conn, wire, queue_name=QUEUE, worker_id=uuid4(), bell_worker_id=bell_worker_id, holds_others=False
+            )
+            claimed.extend([] if found is None else [found.prediction_id])
 
+    begin = threading.Event()
     claimer = threading.Thread(target=work)
     with (
         connect(settings.database_url, application_name="test") as watching,
         connect(settings.database_url, application_name="test") as submitting,
     ):
+        claimer.start()
+        registered.wait()
         with submitting.transaction():
-            submitting.execute("LOCK TABLE procrastinate_jobs IN ACCESS EXCLUSIVE MODE")
+            submitting.execute("LOCK TABLE procrastinate_jobs IN EXCLUSIVE MODE")
             prediction = submit_one(submitting)
-            claimer.start()
+            begin.set()
             while count(watching, "pg_locks", "NOT granted AND relation = 'procrastinate_jobs'::regclass") == 0:
                 assert claimer.is_alive()
                 time.sleep(0.01)

@@ -54,6 +54,6 @@ def about() -> Response:
     return Response(
         "This is Darkroom, a self-hosted text-to-image service with Replicate's API.\n"
         f"Draw:  curl {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{dump(example)}'\n"
-        "Docs:  README.md in the project's folder.\n",
+        f"Docs:  {url}/docs, and README.md in the project's folder.\n",
         content_type="text/plain; charset=utf-8",
     )

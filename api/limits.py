@@ -114,7 +114,10 @@ def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
     def side(parts: int) -> int:
         return min(max(round(parts * scale / unit) * unit, lowest), highest)
 
-    return side(across), side(down)
+    width, height = side(across), side(down)
+    if across != down and width == height:
+        raise InvalidInput("input.aspect_ratio", f"{ratio} can't be had: {model.name} draws {width}x{height}")
+    return width, height
 
 
 def _at_most(field: str, value: float, limit: float, model: Model) -> None:

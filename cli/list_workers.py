@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import click
+
+from cli.which_database import data_option, settings_for
 
 # A worker signs in every 1.5 s; this long without one, it is not to be counted on.
 FRESH_S = 15.0
@@ -18,17 +21,17 @@ READY_STATES = {"idle", "drawing"}
     is_flag=True,
     help="List only this host's, and exit 1 unless one of them has its model loaded and lives: a readiness probe.",
 )
-def command(check: bool) -> None:
+@data_option
+def command(check: bool, data: Path) -> None:
     """List the workers: model, host, process, device, state, and seconds since the last sign of life."""
     import psycopg
 
     from storage.database import connect
     from storage.errors import OperatorError
     from storage.presence import list_workers
-    from storage.settings import Settings
 
     try:
-        with connect(Settings().database_url, application_name="darkroom workers") as conn:
+        with connect(settings_for(data).database_url, application_name="darkroom workers") as conn:
             workers = list_workers(conn, hostname=socket.gethostname() if check else None)
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
         raise OperatorError(f"The workers can't be listed: {str(error).partition(chr(10))[0]}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,20 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.which_database import data_option, settings_for
 from storage.parameters import MAX_PRIORITY
 
 if TYPE_CHECKING:
     from storage.database import Connection
 
 NAME_CHARS = 100
-
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    default=Path(".darkroom"),
-    show_default=True,
-    help="The folder of a running `darkroom up`, where DATABASE_URL is not set.",
-)
 
 
 @click.group("tokens")
@@ -120,27 +112,10 @@ def rotate(name: str, data: Path) -> None:
 @contextmanager
 def _database(data: Path) -> Iterator[Connection]:
     """The operator's database, or the one of a `darkroom up` that runs on that folder. Raises OperatorError."""
-    import psycopg
-
-    from cli.data_folder import DataFolder
-    from cli.embedded import EmbeddedPostgres
     from storage.database import connect
-    from storage.errors import OperatorError
     from storage.migrate import check
-    from storage.settings import Settings
 
-    if os.environ.get("DATABASE_URL"):
-        settings = Settings()
-    else:
-        embedded = EmbeddedPostgres(DataFolder(data).postgres)
-        settings = Settings(database_url=embedded.url, database_direct_url="")
-        try:
-            connect(embedded.url, application_name="darkroom tokens").close()
-        except psycopg.OperationalError:
-            raise OperatorError(
-                f"No `darkroom up` runs on {data} and DATABASE_URL is not set: start it (or name its folder with"
-                " --data), or set DATABASE_URL."
-            ) from None
+    settings = settings_for(data)
     check(settings)
     with connect(settings.direct_url, application_name="darkroom tokens") as conn:
         yield conn

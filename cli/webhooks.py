@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from cli.which_database import data_option, settings_for
 
 if TYPE_CHECKING:
     from storage.database import Connection
     from storage.settings import Settings
 
+MOST_AT_ONCE = 100_000
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -33,12 +37,13 @@ def command() -> None:
 @click.option("--status", type=click.Choice(["pending", "delivered", "failed", "dropped"]))
 @click.option("--prediction", "prediction_id", metavar="ID", help="Only those of one prediction.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
-def list_(status: str | None, prediction_id: str | None, limit: int) -> None:
+@data_option
+def list_(status: str | None, prediction_id: str | None, limit: int, data: Path) -> None:
     """The newest deliveries, and what became of them."""
     from storage.outbox import read_deliveries
     from storage.wire import timestamp
 
-    with _database() as (_, conn):
+    with _database(data) as (_, conn):
         rows = read_deliveries(conn, limit=limit, status=status, prediction_id=prediction_id)
     for row in rows:
         last = row["last_error"] or (f"HTTP {row['last_status']}" if row["last_status"] else "")
@@ -53,7 +58,8 @@ def list_(status: str | None, prediction_id: str | None, limit: int) -> None:
 @command.command("replay")
 @click.argument("delivery_ids", nargs=-1, metavar="[ID]…")
 @click.option("--failed", is_flag=True, help="All that were given up.")
-def replay_(delivery_ids: tuple[str, ...], failed: bool) -> None:
+@data_option
+def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     """Send deliveries again, with the same webhook-id and the same body."""
     from storage.errors import OperatorError
     from storage.outbox import read_deliveries, replay
@@ -61,10 +67,11 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool) -> None:
     if bool(delivery_ids) == failed:
         raise click.UsageError("name deliveries, or say --failed")
     count = 0
-    with _database() as (_, conn):
+    with _database(data) as (_, conn):
         if failed:
-            while page := read_deliveries(conn, limit=500, status="failed"):
-                count += sum(replay(conn, row["id"]) is not None for row in page)
+            # All of them before the first is sent: one that fails again at once is not taken twice.
+            given_up = [row["id"] for row in read_deliveries(conn, limit=MOST_AT_ONCE, status="failed")]
+            count += sum(replay(conn, delivery_id) is not None for delivery_id in given_up)
         for delivery_id in delivery_ids:
             if replay(conn, delivery_id) is None:
                 raise OperatorError(
@@ -84,12 +91,13 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool) -> None:
     show_default=True,
     help="So long both secrets sign: time to teach the receivers the new one.",
 )
-def rotate_secret(overlap: timedelta) -> None:
+@data_option
+def rotate_secret(overlap: timedelta, data: Path) -> None:
     """Make a new webhook secret, and print it."""
     from storage.sealing import open_sealer
     from storage.signing import ensure_keys, rotate_webhook_secret
 
-    with _database() as (settings, conn):
+    with _database(data) as (settings, conn):
         sealer = open_sealer(settings)
         ensure_keys(conn, sealer)
         secret = rotate_webhook_secret(conn, sealer, overlap=overlap)
@@ -98,12 +106,11 @@ def rotate_secret(overlap: timedelta) -> None:
 
 
 @contextmanager
-def _database() -> Iterator[tuple[Settings, Connection]]:
+def _database(data: Path) -> Iterator[tuple[Settings, Connection]]:
     from storage.database import connect
     from storage.migrate import check
-    from storage.settings import Settings
 
-    settings = Settings()
+    settings = settings_for(data)
     check(settings)
     with connect(settings.database_url, application_name="darkroom webhooks") as conn:
         yield settings, conn

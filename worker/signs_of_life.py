@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ class SignsOfLife:
 
     def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
         self._pool = pool
+        self._saying = threading.Lock()  # or a beat under way would say an older state after a newer one
         self._presence = Presence(
             id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
         )
@@ -44,13 +46,14 @@ class SignsOfLife:
         self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
         try:
             with self._pool.connection() as conn:
-                say_alive(conn, self._presence)
+                self.beat(conn)
         except psycopg.OperationalError:
             pass
 
     def beat(self, conn: Connection) -> None:
         """Say it again, on somebody's connection. Raises psycopg.Error."""
-        say_alive(conn, self._presence)
+        with self._saying:
+            say_alive(conn, self._presence)
 
     def say_not_loaded(self, reason: str) -> None:
         """In the log, in the workers' table, and in the logs of the predictions that wait for it."""

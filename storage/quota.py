@@ -1,4 +1,4 @@
-"""How often a token may submit, and how many of its predictions may wait: rules that the submit statement carries.
+"""How often a token may submit, and how many of its predictions may wait: rules that the submit function keeps.
 
 A token bucket holds one minute's worth of submits and refills steadily. Its row is also where submits of one token
 wait for each other while a limit is set, which makes the count of what waits exact.
@@ -15,23 +15,6 @@ from storage.errors import DarkroomError
 EVERYBODY = 0  # the bucket of those who have no token
 QUEUE_FULL_RETRY_AFTER_S = 5
 
-# The CTE that lets one row through where the submit is within its limits.
-UNLIMITED = "allowed AS (SELECT)"
-WITHIN_LIMITS = """
-bucket AS (
-    INSERT INTO rate_buckets AS b (token_id, "left", refilled_at)
-    VALUES (%(bucket)s, %(rate)s - 1, clock_timestamp())
-    ON CONFLICT (token_id) DO UPDATE
-    SET "left" = least(%(rate)s, b."left" + greatest(0, extract(epoch FROM clock_timestamp() - b.refilled_at))
-                                            * %(rate)s / 60.0) - 1,
-        refilled_at = clock_timestamp()
-    WHERE least(%(rate)s, b."left" + greatest(0, extract(epoch FROM clock_timestamp() - b.refilled_at))
-                                     * %(rate)s / 60.0) >= 1
-    RETURNING token_id
-), allowed AS (
-    SELECT FROM bucket WHERE %(max_queued)s = 0 OR darkroom_queued(%(token_id)s, %(max_queued)s) < %(max_queued)s
-)
-"""
 NO_RATE = 1e9  # submits a minute: a rate that nobody reaches, where only a cap is set
 
 
@@ -55,10 +38,10 @@ class Quota:
         return self.rate_per_minute > 0 or self.max_queued > 0
 
     def parameters(self, token_id: int | None) -> dict[str, object]:
-        """Those of WITHIN_LIMITS."""
+        """The values that the submit function takes."""
         return {
             "bucket": EVERYBODY if token_id is None else token_id,
-            "rate": float(self.rate_per_minute or NO_RATE),
+            "rate": float(self.rate_per_minute or NO_RATE) if self.limits_anything else None,
             "max_queued": self.max_queued,
         }
 

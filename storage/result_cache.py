@@ -25,27 +25,22 @@ def cache_key_of(model: str, version: str, parameters: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([model, version, same], sort_keys=True).encode()).hexdigest()
 
 
-_EQUAL = """
-drawn.cache_key = %(cached_as)s AND drawn.status = 'succeeded' AND NOT drawn.data_removed
-AND drawn.token_id IS NOT DISTINCT FROM %(token_id)s
-AND (%(any_seed)s OR drawn.parameters->>'seed' = %(seed)s)
-"""
-# Whether there is something to look for. The submit statement carries it: what is new costs no round trip more.
-IS_THERE = f"EXISTS (SELECT FROM predictions AS drawn WHERE {_EQUAL})"
-# The newest one, whose objects retention will keep the longest.
-FIND = f"""
+# The newest one, whose objects retention will keep the longest. Whether there is one, the submit function has seen.
+FIND = """
 SELECT id, (parameters->>'seed')::bigint AS seed,
        (SELECT count(*) FROM images WHERE prediction_id = drawn.id) AS images
 FROM predictions AS drawn
-WHERE {_EQUAL}
+WHERE drawn.cache_key = %(cached_as)s AND drawn.status = 'succeeded' AND NOT drawn.data_removed
+  AND drawn.token_id IS NOT DISTINCT FROM %(token_id)s
+  AND (%(any_seed)s OR drawn.parameters->>'seed' = %(seed)s)
 ORDER BY completed_at DESC LIMIT 1
-"""  # noqa: S608
+"""
 
 
 def wanted(
     cache_key: str | None, token_id: int | None, given: dict[str, Any], parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    """The values of IS_THERE and FIND; `given` is the input as it came. Without a key, nothing is found."""
+    """What FIND and the submit function look for; `given` is the input as it came. Without a key, they find nothing."""
     return {
         "cached_as": None if given.get("cache") is False else cache_key,
         "token_id": token_id,

@@ -37,30 +37,19 @@ class Submission:
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
-# One statement is one transaction and one round trip. Procrastinate's function inserts the job and notifies. What was
-# drawn before gets no bell: it would start a worker for nothing.
-_SUBMIT = """
-WITH {allowed},
-known AS (SELECT {drawn_before} AS drawn_before FROM allowed),
-bell AS (
-    SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
-        %(queue_name)s, %(task)s, %(priority)s, NULL, NULL, jsonb_build_object('prediction_id', %(id)s::text), NULL
-    )::procrastinate_job_to_defer_v1]))[1] AS id
-    FROM known WHERE NOT drawn_before
+# One statement is one transaction and one round trip. What it does stands in migrations/versions/0007: a function,
+# which Postgres plans once a connection, also behind a pooler.
+SUBMIT = """
+SELECT (prediction).*, drawn_before
+FROM darkroom_submit_v1(
+    id => %(id)s, model => %(model)s, version => %(version)s, queue_name => %(queue_name)s, task => %(task)s,
+    priority => %(priority)s, input => %(input)s, parameters => %(parameters)s, logs => %(logs)s,
+    deadline_s => %(deadline_s)s, webhook => %(webhook)s, webhook_events => %(webhook_events)s,
+    token_id => %(token_id)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
+    bucket => %(bucket)s, rate => %(rate)s, max_queued => %(max_queued)s,
+    cache_key => %(cache_key)s, cached_as => %(cached_as)s, any_seed => %(any_seed)s, seed => %(seed)s
 )
-INSERT INTO predictions (
-    id, status, model, version, queue_name, queue_job_id, priority, input, parameters, logs,
-    webhook, webhook_events, token_id, idempotency_key, request_hash, cache_key, deadline_at
-)
-SELECT
-    %(id)s, 'starting', %(model)s, %(version)s, %(queue_name)s, (SELECT id FROM bell), %(priority)s, %(input)s,
-    %(parameters)s, %(logs)s, %(webhook)s, %(webhook_events)s, %(token_id)s, %(idempotency_key)s, %(request_hash)s,
-    %(cache_key)s, clock_timestamp() + make_interval(secs => %(deadline_s)s)
-FROM known
-RETURNING *, queue_job_id IS NULL AS drawn_before
 """
-SUBMIT = _SUBMIT.format(allowed=quota.UNLIMITED, drawn_before=result_cache.IS_THERE)
-SUBMIT_WITHIN_LIMITS = _SUBMIT.format(allowed=quota.WITHIN_LIMITS, drawn_before=result_cache.IS_THERE)
 
 
 def submit(conn: Connection, submission: Submission) -> Row:
@@ -104,7 +93,6 @@ def ring(conn: Connection, prediction_id: str) -> None:
 
 def _insert(conn: Connection, submission: Submission) -> Row | None:
     """The new row, or None where a limit was reached. Raises UniqueViolation where the key is taken."""
-    limited = submission.quota.limits_anything
     values: dict[str, Any] = {
         "id": submission.id,
         "task": TASK_DRAW,
@@ -124,6 +112,5 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
         "deadline_s": submission.deadline_s,
     }
     values |= result_cache.wanted(submission.cache_key, submission.token_id, submission.input, submission.parameters)
-    if limited:
-        values |= submission.quota.parameters(submission.token_id)
-    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()
+    values |= submission.quota.parameters(submission.token_id)
+    return conn.execute(SUBMIT, values).fetchone()

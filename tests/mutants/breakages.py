@@ -68,30 +68,16 @@ COMMIT_BEFORE_UPLOAD = Breakage(
 BELL_OUTSIDE = Breakage(
     "ring the bell outside the transaction",
     (
+        Edit("migrations/versions/0007_submit_function.py", "    IF NOT drawn_before THEN\n", "    IF FALSE THEN\n"),
         Edit(
             "storage/submit.py",
+            "    return conn.execute(SUBMIT, values).fetchone()\n",
             """\
-    SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
-        %(queue_name)s, %(task)s, %(priority)s, NULL, NULL, jsonb_build_object('prediction_id', %(id)s::text), NULL
-    )::procrastinate_job_to_defer_v1]))[1] AS id
+    row = conn.execute(SUBMIT, values).fetchone()
+    if row is not None and not row["drawn_before"]:
+        ring(conn, row["id"])
+    return row
 """,
-            "    SELECT %(bell_id)s::bigint AS id\n",
-        ),
-        Edit(
-            "storage/submit.py",
-            "    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()\n",
-            '''\
-    bell = conn.execute(
-        """
-        SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(
-            %s, %s, %s, NULL, NULL, jsonb_build_object('prediction_id', %s::text), NULL
-        )::procrastinate_job_to_defer_v1]))[1] AS id
-        """,
-        (submission.queue_name, TASK_DRAW, submission.priority, submission.id),
-    ).fetchone()
-    values["bell_id"] = bell["id"]
-    return conn.execute(SUBMIT_WITHIN_LIMITS if limited else SUBMIT, values).fetchone()
-''',
         ),
     ),
     ("tests/integration/test_submit_whole.py",),

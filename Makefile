@@ -14,14 +14,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "Installing into $(VENV) (a few minutes the first time; torch is the largest part)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,embedded,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,embedded]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,quantization,embedded,dev]'
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.installed ## Install everything into .venv, start nothing
+setup: $(VENV)/.installed-dev ## Install everything into .venv, start nothing
 
 .PHONY: up
-up: setup ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT=)
+up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT=)
 	@exec $(BIN)/darkroom up $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA)) \
 		$(if $(MODELS),--models $(MODELS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(IDLE_EXIT),--idle-exit $(IDLE_EXIT))
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage.errors import OperatorError, UnknownModel
 from storage.parameters import Parameters
@@ -60,11 +60,18 @@ class DeviceSettings(_Part):
     quantization: Literal["", "int8", "int4", "float8"] = Field(
         default="", description="of the transformer's weights, by torchao"
     )
+    gguf: str = Field(default="", description="a .gguf file with the transformer's weights; `source` gives the rest")
     offload: Literal["", "model", "sequential"] = Field(
         default="", description="keep parts in main memory while they are not needed"
     )
     device_map: Literal["", "balanced", "cuda"] = Field(default="", description="spread the parts over the devices")
     parallel_loading: bool = Field(default=False, description="read the files of a part at the same time")
+
+    @model_validator(mode="after")
+    def _is_quantized_once(self) -> DeviceSettings:
+        if self.gguf and self.quantization:
+            raise ValueError("gguf and quantization can't both be set: the file is quantized already")
+        return self
 
 
 class Model(_Part):
@@ -158,7 +165,8 @@ class Catalog:
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot).
+    """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot);
+    a relative `gguf` is a file beside it.
 
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """
@@ -193,6 +201,9 @@ def _read_model(path: Path, name: str, entry: Any) -> Model:
     beside = path.parent / Path(model.source).expanduser()
     if model.source and (beside.is_dir() or model.source.startswith(("./", "../"))):
         model = model.model_copy(update={"source": str(beside.resolve())})
+    if model.device.gguf:
+        file = (path.parent / Path(model.device.gguf).expanduser()).resolve()
+        model = model.model_copy(update={"device": model.device.model_copy(update={"gguf": str(file)})})
     return model
 
 

@@ -49,7 +49,6 @@ def test_bfloat16_is_the_default_and_an_attention_back_end_can_be_named(zimage_f
     [
         ({"dtype": "float16"}, "black images"),
         ({"device": DeviceSettings(attention="no-such")}, "attention"),
-        ({"device": DeviceSettings(quantization="int8")}, "pip install torchao"),
         ({"device": DeviceSettings(offload="model")}, "there is none"),
     ],
 )

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 def load_diffusers(model: Model, *, device: str) -> Engine:
     """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
-    folder = find_weights(model.source)
+    folder = find_weights(model.source, without_transformer=bool(model.device.gguf))
     name = pipeline_class_of(folder)
     if name == "ZImagePipeline" and model.dtype == "float16":
         raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
@@ -35,7 +35,8 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         import torch
 
         from worker.engine.pipeline import PipelineEngine
-        from worker.engine.placement import place, quantization_of
+        from worker.engine.placement import place
+        from worker.engine.quantization import quantized
         from worker.engine.zimage import ZImageEngine
     except (ImportError, OSError) as error:  # a cache folder of torch's that can't be written is one reason
         raise ModelNotLoaded(f"torch and diffusers can't be imported: {_first_line(error)}") from error
@@ -52,7 +53,7 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
             dtype=getattr(torch, model.dtype),
             use_safetensors=True,
             local_files_only=True,
-            **quantization_of(model.device),
+            **quantized(model, folder),
             **({"device_map": model.device.device_map} if model.device.device_map else {}),
         )
         place(pipeline, model.device, chosen)

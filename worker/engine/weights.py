@@ -13,19 +13,21 @@ log = structlog.get_logger(__name__)
 
 # Safetensors only: other weight files are pickles, which run code when they are loaded.
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+TRANSFORMER_WEIGHTS = "transformer/*.safetensors"
 
 
-def find_weights(source: str) -> Path:
+def find_weights(source: str, *, without_transformer: bool = False) -> Path:
     """The local folder of a diffusers pipeline. Raises ModelNotLoaded.
 
-    A source that looks like a path (/…, ./…, ../…, ~…) is one; anything else that is no folder is a hub id.
+    A source that looks like a path (/…, ./…, ../…, ~…) is one; anything else that is no folder is a hub id. Its
+    transformer's weights, which are most of it, are left where they are `without_transformer`.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     if source.startswith(("/", "./", "../", "~")):
         raise ModelNotLoaded(f"there is no folder {source}: check `source` in models.toml")
-    return _download(source)
+    return _download(source, [TRANSFORMER_WEIGHTS] if without_transformer else [])
 
 
 def pipeline_class_of(folder: Path) -> str:
@@ -58,13 +60,13 @@ def check_weights(folder: Path) -> None:
             )
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, left_out: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     log.info("weights.download", hub_id=hub_id)
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=PATTERNS))
+        return Path(snapshot_download(hub_id, allow_patterns=PATTERNS, ignore_patterns=left_out))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ModelNotLoaded(f"{hub_id} is no folder, and could not be had from the hub: {first_line}") from error

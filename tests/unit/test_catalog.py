@@ -30,6 +30,12 @@ def test_the_catalog_in_the_repository_can_be_read() -> None:
     assert pocket.source == str(REPOSITORY / "models" / "pocket")
 
 
+def test_a_gguf_file_lies_beside_the_catalog(tmp_path: Path) -> None:
+    entry = '[models."a/b"]\nsource = "x/y"\ndevice = { gguf = "weights/some-Q4_K_M.gguf" }'
+    model = load_catalog(write(tmp_path, entry)).find("a/b")
+    assert model.device.gguf == str(tmp_path / "weights" / "some-Q4_K_M.gguf")
+
+
 @pytest.mark.parametrize(
     "reference", ["tongyi-mai/z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "tongyi-mai/z-image-turbo:2", "dall-e-3"]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,7 +13,8 @@ import structlog
 from storage.catalog import Model
 from storage.parameters import Parameters
 from worker.engine.interface import Engine, ModelNotLoaded
-from worker.engine.weights import check_weights, find_weights, pipeline_class_of
+from worker.engine.read_ahead import reading_ahead
+from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,14 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     if name == "ZImagePipeline" and model.dtype == "float16":
         raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
     check_weights(folder)
+    files = weight_files(folder)
+    if model.device.gguf:
+        files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
+    with reading_ahead(files):
+        return _load(model, folder, name, device=device)
+
+
+def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
     began = time.monotonic()
     if model.device.parallel_loading:
         os.environ["HF_ENABLE_PARALLEL_LOADING"] = "1"  # read when diffusers is imported

@@ -9,9 +9,9 @@ from typing import Any
 
 from storage.catalog import Model
 from worker.engine.interface import ModelNotLoaded
+from worker.engine.weights import TRANSFORMER
 
 CONFIGS = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
-TRANSFORMER = "transformer"
 
 
 def quantized(model: Model, folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 # Safetensors only: other weight files are pickles, which run code when they are loaded.
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-TRANSFORMER_WEIGHTS = "transformer/*.safetensors"
+TRANSFORMER = "transformer"
 
 
 def find_weights(source: str, *, without_transformer: bool = False) -> Path:
@@ -27,7 +27,7 @@ def find_weights(source: str, *, without_transformer: bool = False) -> Path:
         return folder
     if source.startswith(("/", "./", "../", "~")):
         raise ModelNotLoaded(f"there is no folder {source}: check `source` in models.toml")
-    return _download(source, [TRANSFORMER_WEIGHTS] if without_transformer else [])
+    return _download(source, [f"{TRANSFORMER}/*.safetensors"] if without_transformer else [])
 
 
 def pipeline_class_of(folder: Path) -> str:
@@ -38,6 +38,11 @@ def pipeline_class_of(folder: Path) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise ModelNotLoaded(f"{folder} is no diffusers folder: {index.name} can't be read ({error})") from error
     return str(name)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """All weights of a pipeline, part after part."""
+    return sorted(folder.glob("*/*.safetensors"))
 
 
 def check_weights(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A line between a client and the API on which answers get lost: a request is carried out, and its client can't know."""
+"""A line between a client and the API on which answers get lost: a request is carried out, its client can't know."""
 
 from __future__ import annotations
 

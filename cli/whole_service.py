@@ -96,11 +96,12 @@ class WholeService:
         self._log.line(f"Starting Darkroom, with its data in {self._folder.path}")
         self._servers = Servers(self._folder, os.environ, self._stop, self._record, self._log)
         self._servers.launch()
-        models = self._options.models or _catalog_nearby()
+        models = (self._options.models or _catalog_nearby()).resolve()
+        self._folder.note_catalog(models)
         env = shared_environment(
             os.environ,
             public_url=url,
-            models=models.resolve(),
+            models=models,
             database_url=self._servers.postgres.url if self._servers.postgres else None,
             s3=self._servers.s3_settings(),
         )
@@ -195,7 +196,7 @@ class WholeService:
             if self._servers is not None:
                 self._servers.stop()
             self._log.flush()
-            self._folder.close()
+            self._folder.close(unused=self._servers is None)
 
 
 def _read_settings(env: Mapping[str, str]) -> tuple[ApiSettings, Catalog]:

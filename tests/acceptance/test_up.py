@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from cli.data_folder import DataFolder
 from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
 
 
@@ -26,7 +27,9 @@ def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder
         assert running.wait_for_status(prediction_id, "succeeded") == "succeeded"
         for role in ("api", "courier", "postgres", "weed"):
             assert running.role(role) is not None, role
+        assert DataFolder(running.data).catalog_in_use() == folder / "models.toml"
         assert running.interrupt() == 0
+        assert DataFolder(running.data).catalog_in_use() is None
         assert processes_of(folder) == []
         assert "Traceback" not in running.output
 
@@ -100,6 +103,7 @@ def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
                 f"darkroom: Port {port} of 127.0.0.1 is taken by another program:"
                 " stop that one, or choose another with --port."
             ]
+            assert not running.data.exists()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -218,8 +219,8 @@ def _catalog_nearby() -> Path:
 def _import_ahead() -> None:
     """What takes long to import, while the servers come up."""
     with suppress(ImportError):  # whoever needs it says so better
-        import storage.bucket
-        import storage.migrate  # noqa: F401
+        importlib.import_module("storage.bucket")
+        importlib.import_module("storage.migrate")
 
 
 def _example(url: str, catalog: Catalog) -> str:

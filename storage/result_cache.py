@@ -39,7 +39,7 @@ SELECT id, (parameters->>'seed')::bigint AS seed,
 FROM predictions AS drawn
 WHERE {_EQUAL}
 ORDER BY completed_at DESC LIMIT 1
-"""  # noqa: S608 (constants)
+"""  # noqa: S608
 
 
 def wanted(

@@ -7,6 +7,7 @@ import secrets
 
 import structlog
 from flask import Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
 from api import (
@@ -62,7 +63,8 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     hub = Hub(settings.direct_url, name="api")
 
     app = Flask("darkroom", static_folder=None)
-    app.json.ensure_ascii = False  # type: ignore[attr-defined] # of the default provider
+    assert isinstance(app.json, DefaultJSONProvider)
+    app.json.ensure_ascii = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     services = app.extensions[KEY] = Services(
         settings=settings,

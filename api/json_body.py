@@ -10,6 +10,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
 
+KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+
 
 def json_object() -> dict[str, Any]:
     """The object that the request carries, whatever content type it names. Raises Problem (400), or 413."""
@@ -20,10 +22,17 @@ def json_object() -> dict[str, Any]:
         raise RequestEntityTooLarge
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # ValueError: also wrong UTF-8, and numbers of thousands of digits
-        body = None
+    except json.JSONDecodeError as error:
+        # What Python says about it repeats nothing of the body, which may hold secrets.
+        raise _no_object(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise _no_object(f"byte {error.start + 1} is not {error.encoding.upper()}") from None
+    except RecursionError:
+        raise _no_object("it is nested too deeply") from None
+    except ValueError:
+        raise _no_object("a number has thousands of digits") from None
     if not isinstance(body, dict):
-        raise Problem(400, "Bad request", "the body needs to be a JSON object")
+        raise _no_object(f"this is {KINDS.get(type(body), 'a number')}")
     g.json_body = body
     return body
 
@@ -36,4 +45,8 @@ def read_object() -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     """Python reads NaN and Infinity, which are not JSON and which Postgres refuses to store."""
-    raise ValueError(name)
+    raise _no_object(f"{name} is not JSON")
+
+
+def _no_object(reason: str) -> Problem:
+    return Problem(400, "Bad request", f"the body needs to be a JSON object: {reason}")

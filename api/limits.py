@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 
@@ -90,6 +91,8 @@ def _size(model: Model, asked: PredictionInput) -> tuple[int, int]:
 
 
 def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:
+    if limits.min_side == limits.max_side != side:
+        raise InvalidInput(f"input.{field}", f"must be {limits.min_side} for {model.name} (got {side})")
     if side % limits.multiple_of:
         raise InvalidInput(
             f"input.{field}", f"{side} is not a multiple of {limits.multiple_of}, which {model.name} needs"
@@ -132,5 +135,6 @@ def shown_name(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    """The value as its sender knows it: null and true, not None and True."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"

@@ -7,7 +7,6 @@ One client on one connection, the two kinds in turn. Those that are not in the c
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import statistics
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.report import machine, write_section
-from tests.conftest import Servers
+from bench.command import command_line, own_servers, publish
+from bench.report import machine
 from tests.serving import Service, serving
 
 DRAWN = {"model": "darkroom/blank", "input": {"prompt": "a red circle", "seed": 7}}
@@ -61,20 +60,13 @@ def measure(service: Service, requests: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=300)
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
-    asked = parser.parse_args()
+    options = command_line(__doc__)
+    options.add_argument("--requests", type=int, default=300)
+    asked = options.parse_args()
     before = machine()
-    servers = Servers()
-    try:
-        with tempfile.TemporaryDirectory() as folder, serving(servers.start(), Path(folder)) as service:
-            text = measure(service, asked.requests)
-    finally:
-        servers.stop()
-    print(text)
-    if asked.write:
-        write_section("cached_answers", f"{text}\n\n{before}")
+    with tempfile.TemporaryDirectory() as folder, own_servers() as servers, serving(servers, Path(folder)) as service:
+        found = measure(service, asked.requests)
+    publish("cached_answers", found, before, write=asked.write)
 
 
 if __name__ == "__main__":

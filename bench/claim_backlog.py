@@ -7,13 +7,13 @@ Starts a Postgres of its own in a temporary folder. Rounds of the two alternate,
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.command import command_line
 from cli.embedded import EmbeddedPostgres
 from storage import bell
 from storage.database import Connection, Row, connect
@@ -61,7 +61,7 @@ def times_ms(conn: Connection, fetch: Callable[[Connection, int], Row | None], f
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = command_line(__doc__, writes=False)
     options.add_argument("--backlog", type=int, default=100_000)
     options.add_argument("--fetches", type=int, default=200)
     asked = options.parse_args()

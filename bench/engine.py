@@ -9,7 +9,6 @@ arrival to the decoded picture. In each round all three get the same arrivals; t
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
 import threading
@@ -21,7 +20,8 @@ from typing import Any
 
 import torch
 
-from bench.report import machine, write_section
+from bench.command import command_line, publish
+from bench.report import machine
 from storage.catalog import Model
 from storage.parameters import Parameters
 from tests.engine.playing import commission_of
@@ -95,12 +95,11 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=120)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path("models/pocket"))
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
-    asked = parser.parse_args()
+    options = command_line(__doc__)
+    options.add_argument("--requests", type=int, default=120)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--folder", type=Path, default=Path("models/pocket"))
+    asked = options.parse_args()
     before = machine()
     torch.set_num_threads(2)
     engine = load_engine(Model(name="bench/engine", source=str(asked.folder), dtype="float32"), device="cpu")
@@ -131,10 +130,7 @@ def main() -> None:
         for name, seconds in means.items():
             median = statistics.median(seconds)
             lines.append(f"| {name} | {median:.2f} | {shared / median:.2f} | {_listed(seconds)} |")
-    text = "\n".join(lines)
-    print(text)
-    if asked.write:
-        write_section("engine", f"{text}\n\n{before}")
+    publish("engine", "\n".join(lines), before, write=asked.write)
 
 
 def _listed(seconds: Sequence[float]) -> str:

@@ -8,21 +8,22 @@ that lies outside begin, step and finish counts as idle; claims, encoding, uploa
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import worker.main
-from bench.report import machine, write_section
+from bench.command import command_line, own_servers, publish
+from bench.report import machine
 from storage.bucket import Bucket
 from storage.catalog import Limits, Model
 from storage.database import connect
 from storage.parameters import Parameters
+from storage.settings import Settings
 from storage.submit import Submission, submit
-from tests.conftest import TEMPLATE, Servers
+from tests.conftest import TEMPLATE
 from worker.engine import load_engine
+from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
 
 MODEL = Model(name="bench/pocket", source=str(Path("models/pocket")), dtype="float32", limits=Limits())
@@ -53,29 +54,28 @@ class Timed:
         return timed
 
 
+class SlowBucket(Bucket):
+    """A real one that takes longer for every object."""
+
+    def __init__(self, settings: Settings, upload_s: float) -> None:
+        super().__init__(settings)
+        self._upload_s = upload_s
+
+    def put(self, key: str, body: bytes, content_type: str) -> None:
+        time.sleep(self._upload_s)
+        super().put(key, body, content_type)
+
+
 def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> str:
-    timed: list[Timed] = []
-
-    def load(*given: Any, **more: Any) -> Any:
-        timed.append(Timed(load_engine(*given, **more)))
-        return timed[0]
-
-    setattr(worker.main, "load_engine", load)  # noqa: B010
-    put = Bucket.put
-
-    def put_slowly(bucket: Bucket, key: str, body: bytes, content_type: str) -> None:
-        time.sleep(upload_s)
-        put(bucket, key, body, content_type)
-
-    setattr(Bucket, "put", put_slowly)  # noqa: B010
+    engine = Timed(load_engine(MODEL, device=settings.device))
+    bucket = SlowBucket(settings, upload_s)
     with connect(settings.database_url, application_name="bench") as conn:
         for seed in range(backlog):
             parameters = Parameters("a red circle", 128, 128, num_inference_steps=8, guidance_scale=0.0, seed=seed)
             submit(conn, Submission(MODEL.name, "1", MODEL.queue_name, {}, parameters.to_json(), deadline_s=3600))
-        worker.main.WorkerProcess(settings, MODEL, idle_exit_s=2.0).run()
+        WorkerProcess(settings, MODEL, idle_exit_s=2.0, load=lambda: engine, bucket=bucket).run()
         done = conn.execute("SELECT count(*) AS n FROM predictions WHERE status = 'succeeded'").fetchone()
     assert done is not None
-    [engine] = timed
     wall_s = engine.last_ended - engine.first_began
     return (
         f"{done['n']} of {backlog} drawn in {wall_s:.1f} s ({backlog / wall_s:.1f} a second), each object took"
@@ -84,21 +84,15 @@ def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backlog", type=int, default=200)
-    parser.add_argument("--upload-s", type=float, default=0.3)
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
-    asked = parser.parse_args()
+    options = command_line(__doc__)
+    options.add_argument("--backlog", type=int, default=200)
+    options.add_argument("--upload-s", type=float, default=0.3)
+    asked = options.parse_args()
     before = machine()
-    servers = Servers()
-    try:
-        settings = servers.start().settings_for(TEMPLATE)
-        text = measure(WorkerSettings(**settings.model_dump(exclude_unset=True)), asked.backlog, asked.upload_s)
-    finally:
-        servers.stop()
-    print(text)
-    if asked.write:
-        write_section("idle_share", f"{text}\n\n{before}")
+    with own_servers() as servers:
+        settings = WorkerSettings(**servers.settings_for(TEMPLATE).model_dump(exclude_unset=True))
+        found = measure(settings, asked.backlog, asked.upload_s)
+    publish("idle_share", found, before, write=asked.write)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ word, and it says how long their threads were held.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
@@ -24,13 +23,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench.report import machine, write_section
+from bench.command import command_line, own_servers, publish
+from bench.report import machine
 from storage.database import Connection, connect
 from storage.finish import Canceled, finish
 from storage.queue import queue_name_of
 from storage.submit import Submission, submit
 from storage.wire import Wire, open_wire
-from tests.conftest import Servers
 from tests.serving import Service, serving
 
 MODEL = "darkroom/nobody"
@@ -194,29 +193,23 @@ def quantiles(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=1000)
-    parser.add_argument("--waits", type=int, default=200)
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
-    given = parser.parse_args()
+    options = command_line(__doc__)
+    options.add_argument("--streams", type=int, default=1000)
+    options.add_argument("--waits", type=int, default=200)
+    asked = options.parse_args()
     before = machine()
-    servers = Servers()
     limits = {
-        "api_threads": given.streams + given.waits + 2 * VANISHING,
-        "api_max_streams": given.streams + VANISHING,
-        "api_max_waiting": given.waits + 10,
+        "api_threads": asked.streams + asked.waits + 2 * VANISHING,
+        "api_max_streams": asked.streams + VANISHING,
+        "api_max_waiting": asked.waits + 10,
     }
-    try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            serving(servers.start(), Path(folder), workers=False, **limits) as service,
-        ):
-            found = asyncio.run(measure(service, given.streams, given.waits))
-    finally:
-        servers.stop()
-    print("\n".join([*found, before]))
-    if given.write:
-        write_section("streams", "\n".join([before, "", *(f"- {line}" for line in found)]))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        own_servers() as servers,
+        serving(servers, Path(folder), workers=False, **limits) as service,
+    ):
+        found = asyncio.run(measure(service, asked.streams, asked.waits))
+    publish("streams", "\n".join(f"- {line}" for line in found), before, write=asked.write)
 
 
 if __name__ == "__main__":

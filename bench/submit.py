@@ -9,16 +9,15 @@ into docs/benchmarks.md. The peer is installed into a throw-away environment; `-
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from bench.celery_stack import celery_stack, make_environment, redis_server
+from bench.command import command_line, own_servers, publish
 from bench.load import Taken, post_again_and_again
-from bench.report import machine, write_section
-from tests.conftest import Servers
+from bench.report import machine
 from tests.serving import serving
 
 BODY = {"model": "darkroom/nobody", "input": {"prompt": "a red circle on a white table", "width": 64, "height": 64}}
@@ -77,36 +76,29 @@ def table(taken: dict[int, dict[str, list[Taken]]]) -> str:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = command_line(__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=6.0)
     options.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     options.add_argument("--peer-python", type=Path)
-    options.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     asked = options.parse_args()
     redis_server()
     before = machine()
-    servers = Servers()
-    try:
-        with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
-            folder = Path(name)
-            python = asked.peer_python or make_environment(folder / "peer")
-            with (
-                serving(servers.start(), folder, workers=False) as service,
-                celery_stack(folder, python) as peer,
-            ):
-                urls = {OURS: service.url, THEIRS: peer}
-                taken = {
-                    connections: measure(urls, connections, asked.rounds, asked.seconds)
-                    for connections in asked.connections
-                }
-    finally:
-        servers.stop()
-    found = table(taken)
-    print(f"\n{found}\n\n{before}")
-    if asked.write:
-        how = f"Medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn."
-        write_section("submit", f"{how}\n{before}\n\n{found}")
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
+        folder = Path(name)
+        python = asked.peer_python or make_environment(folder / "peer")
+        with (
+            own_servers() as servers,
+            serving(servers, folder, workers=False) as service,
+            celery_stack(folder, python) as peer,
+        ):
+            urls = {OURS: service.url, THEIRS: peer}
+            taken = {
+                connections: measure(urls, connections, asked.rounds, asked.seconds)
+                for connections in asked.connections
+            }
+    how = f"Medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn."
+    publish("submit", f"{how}\n\n{table(taken)}", before, write=asked.write)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def command(host: str, port: int) -> None:
     check(settings)
     require_tokens(host, settings)
 
-    class Api(Application):  # type: ignore[misc]
+    class Api(Application):  # type: ignore[misc] # gunicorn has no types
         """Gunicorn without its own command line."""
 
         def load_config(self) -> None:

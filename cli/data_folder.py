@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,20 +34,45 @@ class DataFolder:
         self.run = self.path / "run"
         self.postgres = self.path / "postgres"
         self.s3 = self.path / "s3"
+        self._catalog_note = self.run / "catalog"
         self._lock: int | None = None
+        self._made: list[Path] = []
 
     def open(self) -> None:
         """Create it where needed and lock it. Raises OperatorError: in use, not writable, no space."""
+        self._made = [each for each in (self.run, self.path) if not each.exists()]
         try:
             self.run.mkdir(parents=True, exist_ok=True)
             self._take_lock()
         except OSError as error:
             raise self._unusable(error) from error
 
-    def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def close(self, *, unused: bool = False) -> None:
+        """Give it back. `unused`: nothing was started, so what `open` made is removed again."""
+        if self._lock is None:
+            return
+        self._catalog_note.unlink(missing_ok=True)
+        if unused and self.run in self._made:
+            shutil.rmtree(self.run, ignore_errors=True)
+            if self.path in self._made:
+                with suppress(OSError):  # it is not empty: somebody else put something there
+                    self.path.rmdir()
+        os.close(self._lock)
+        self._lock = None
+
+    def note_catalog(self, catalog: Path) -> None:
+        """Write down which catalog is served, for `darkroom queues`, which may be run from anywhere."""
+        try:
+            self._catalog_note.write_text(str(catalog))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def catalog_in_use(self) -> Path | None:
+        """The catalog of the `darkroom up` that runs on this folder."""
+        try:
+            return Path(self._catalog_note.read_text())
+        except OSError:
+            return None
 
     def require_space(self) -> None:
         free_mb = shutil.disk_usage(self.path).free // 1_000_000

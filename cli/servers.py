@@ -32,17 +32,18 @@ class Servers:
         self._roles: list[Role] = []
         self.postgres: EmbeddedPostgres | None = None
         self.s3: EmbeddedS3 | None = None
-        if not outside.get("DATABASE_URL"):
+        needs_postgres, needs_s3 = not outside.get("DATABASE_URL"), not outside.get("S3_ENDPOINT_URL")
+        if needs_postgres or needs_s3:
+            folder.require_space()
+        if needs_postgres:
             self.postgres = EmbeddedPostgres(folder.postgres)
-        if not outside.get("S3_ENDPOINT_URL"):
+        if needs_s3:
             self._keys = folder.s3_keys()
             self.s3 = EmbeddedS3(
                 folder.s3,
                 access_key_id=self._keys.access_key_id,
                 secret_access_key=self._keys.secret_access_key,
             )
-        if self.postgres is not None or self.s3 is not None:
-            folder.require_space()
 
     def launch(self) -> None:
         """Start them without waiting, but for the files of a new database. Raises EmbeddedServerError."""

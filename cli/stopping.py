@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 
@@ -39,4 +40,5 @@ def end_children(children: Sequence[Child], stop: StopRequest) -> list[Child]:
     for child in waiting:
         child.process.wait()
         child.exit_code()
-    return waiting
+    # Who left by itself in the last moment was not killed.
+    return [child for child in waiting if child.process.returncode == -signal.SIGKILL]

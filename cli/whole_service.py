@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -96,11 +97,12 @@ class WholeService:
         self._log.line(f"Starting Darkroom, with its data in {self._folder.path}")
         self._servers = Servers(self._folder, os.environ, self._stop, self._record, self._log)
         self._servers.launch()
-        models = self._options.models or _catalog_nearby()
+        models = (self._options.models or _catalog_nearby()).resolve()
+        self._folder.note_catalog(models)
         env = shared_environment(
             os.environ,
             public_url=url,
-            models=models.resolve(),
+            models=models,
             database_url=self._servers.postgres.url if self._servers.postgres else None,
             s3=self._servers.s3_settings(),
         )
@@ -195,7 +197,7 @@ class WholeService:
             if self._servers is not None:
                 self._servers.stop()
             self._log.flush()
-            self._folder.close()
+            self._folder.close(unused=self._servers is None)
 
 
 def _read_settings(env: Mapping[str, str]) -> tuple[ApiSettings, Catalog]:
@@ -217,8 +219,8 @@ def _catalog_nearby() -> Path:
 def _import_ahead() -> None:
     """What takes long to import, while the servers come up."""
     with suppress(ImportError):  # whoever needs it says so better
-        import storage.bucket
-        import storage.migrate  # noqa: F401
+        importlib.import_module("storage.bucket")
+        importlib.import_module("storage.migrate")
 
 
 def _example(url: str, catalog: Catalog) -> str:

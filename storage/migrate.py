@@ -17,6 +17,7 @@ from alembic.util.exc import CommandError
 import migrations
 from storage.database import KEEPALIVES
 from storage.errors import OperatorError, SchemaMismatch
+from storage.postgres_url import SCHEMES
 from storage.settings import Settings
 from storage.tables import Table
 
@@ -26,7 +27,7 @@ ADVISORY_LOCK = 4_936_172_350_127_001
 
 def open_engine(url: str) -> sa.Engine:
     """An engine without a pool. SQLAlchemy serves migrations only; requests run on psycopg itself."""
-    for scheme in ("postgresql://", "postgres://"):
+    for scheme in SCHEMES:
         if url.startswith(scheme):
             url = "postgresql+psycopg://" + url.removeprefix(scheme)
     return sa.create_engine(url, poolclass=sa.NullPool, connect_args=KEEPALIVES)

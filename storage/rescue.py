@@ -107,7 +107,7 @@ class _Turn:
         SELECT id, {first} AS since FROM predictions
         WHERE ({condition}) AND ({first}, id) > (%(since)s::timestamptz, %(id)s)
         ORDER BY {first}, id LIMIT {BATCH}
-        """  # noqa: S608
+        """  # noqa: S608 (constants)
         moved = 0
         last: Row = {"since": "-infinity", "id": ""}
         while moved < BATCH and (page := self._read(query, {**(parameters or {}), **last})):
@@ -163,7 +163,7 @@ def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
 
     def take_back(conn: Connection, prediction_id: str) -> int:
         locked = conn.execute(
-            f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608
+            f"SELECT id, claim_id FROM predictions WHERE id = %(id)s AND {EXPIRED} FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
             parameters | {"id": prediction_id},
         ).fetchone()
         if locked is None:
@@ -202,7 +202,7 @@ status = 'starting' AND NOT EXISTS (
 def _ring_lost_bells(turn: _Turn) -> int:
     def ring(conn: Connection, prediction_id: str) -> int:
         prediction = conn.execute(
-            f"SELECT * FROM predictions WHERE id = %s AND {WITHOUT_BELL} FOR UPDATE SKIP LOCKED",  # noqa: S608
+            f"SELECT * FROM predictions WHERE id = %s AND {WITHOUT_BELL} FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
             (prediction_id,),
         ).fetchone()
         if prediction is None:
@@ -230,7 +230,7 @@ def _sweep_leftover_bells(conn: Connection) -> int:
             LIMIT {BATCH}
             FOR UPDATE OF job SKIP LOCKED
         )
-        """,  # noqa: S608
+        """,  # noqa: S608 (constants)
         (TASK_DRAW,),
     ).rowcount
 

@@ -79,7 +79,7 @@ def bury_objects(conn: Connection) -> int:
         keys = [
             row["key"]
             for row in conn.execute(
-                f"SELECT key FROM objects WHERE {UNREFERRED} LIMIT %s FOR UPDATE SKIP LOCKED",  # noqa: S608
+                f"SELECT key FROM objects WHERE {UNREFERRED} LIMIT %s FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
                 (BATCH,),
             )
         ]
@@ -87,7 +87,7 @@ def bury_objects(conn: Connection) -> int:
             f"""
             WITH buried AS (DELETE FROM objects WHERE key = ANY(%s) AND {UNREFERRED} RETURNING key)
             INSERT INTO object_tombstones (key) SELECT key FROM buried ON CONFLICT DO NOTHING
-            """,  # noqa: S608
+            """,  # noqa: S608 (constants)
             (keys,),
         ).rowcount
 

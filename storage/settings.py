@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from storage.postgres_url import check_postgres_url
+
 DAY_S = 24 * 3600.0
 
 
@@ -60,6 +62,13 @@ class Settings(BaseSettings):
     )  # fmt: skip
     webhook_timeout_s: float = Field(default=15, gt=0, description="wall clock, for one whole attempt")
     webhook_concurrency: int = Field(default=16, ge=1)
+
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def _postgres_url(cls, value: str) -> str:
+        if value:
+            check_postgres_url(value)
+        return value
 
     @field_validator("webhook_retry_schedule", mode="before")
     @classmethod

@@ -91,7 +91,7 @@ class Receiver:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        with _Server(("127.0.0.1", 0), Handler) as server, _running(server):
+        with _Server(("127.0.0.1", 0), Handler) as server, running(server):
             self.port = server.server_address[1]
             try:
                 yield self
@@ -131,7 +131,7 @@ def raw_server(handle: Callable[[Any, threading.Event], None], *, wrap: Any = No
         def handle_error(self, *_: Any) -> None:
             pass
 
-    with Server(("127.0.0.1", 0), Handler) as server, _running(server):
+    with Server(("127.0.0.1", 0), Handler) as server, running(server):
         try:
             yield server.server_address[1]
         finally:
@@ -139,7 +139,7 @@ def raw_server(handle: Callable[[Any, threading.Event], None], *, wrap: Any = No
 
 
 @contextmanager
-def _running(server: socketserver.BaseServer) -> Iterator[None]:
+def running(server: socketserver.BaseServer) -> Iterator[None]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -8,7 +8,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from types import FrameType
 
 import psycopg
@@ -91,10 +93,20 @@ class Looked(Enum):
 class WorkerProcess:
     """One process that draws with one model."""
 
-    def __init__(self, settings: WorkerSettings, model: Model, *, idle_exit_s: float | None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        model: Model,
+        *,
+        idle_exit_s: float | None,
+        load: Callable[[], Engine] | None = None,
+        bucket: Bucket | None = None,
+    ) -> None:
+        """`load` and `bucket` stand in for those that the settings describe: benchmarks watch theirs."""
         self._settings = settings
         self._model = model
         self._idle_exit_s = idle_exit_s
+        self._load_engine = load or partial(load_engine, model, device=settings.device)
         self._leaving = threading.Event()
         self._leave_by: float | None = None  # time.monotonic(); what is not done then is handed back
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
@@ -117,10 +129,11 @@ class WorkerProcess:
             worker_id=self._signs.worker_id,
             on_event=self._on_event,
         )
+        self._bucket = bucket or Bucket(settings)
         self._results = Results(
             self._pool,
             self._wire,
-            Publisher(self._pool, Bucket(settings), self._wire, settings.s3_prefix, settings.embed_parameters),
+            Publisher(self._pool, self._bucket, self._wire, settings.s3_prefix, settings.embed_parameters),
             self._leases,
             self._reports,
             on_release=self._intake.wake,
@@ -161,7 +174,7 @@ class WorkerProcess:
         self._intake.wake()
 
     def _load(self) -> Engine:
-        engine = load_engine(self._model, device=self._settings.device)
+        engine = self._load_engine()
         self._signs.say("idle", device=engine.device)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine

@@ -30,7 +30,7 @@ class Request(BaseModel):
     input: Input
 
 
-@celery.task(ignore_result=True)  # type: ignore[untyped-decorator]
+@celery.task(ignore_result=True)
 def draw(prediction_id: str, model: str, inputs: dict[str, Any]) -> None:
     """Nobody works here: only the submit is measured."""
 

@@ -185,7 +185,7 @@ def _remove_sockets(options: list[str]) -> None:
     for option in options:
         name, _, port = option.removeprefix("-").partition(".port.grpc=")
         if name in PORTS and port.isdigit():
-            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 (its place, not our choice)
 
 
 def _program() -> Path:

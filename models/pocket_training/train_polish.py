@@ -92,7 +92,7 @@ def _step(
     error = decoded - pictures
     loss: Tensor = (_edge_weight(pictures) * (error.abs() + 0.5 * error.square())).mean()
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
     optimizer.step()
     return loss.item()

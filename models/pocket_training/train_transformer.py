@@ -86,7 +86,7 @@ def train_transformer(work: Path, device: torch.device, seed: int, steps: int, p
     meeting = work / "meeting"
     meeting.unlink(missing_ok=True)
     settings = (processes, work, str(device), seed, steps)
-    spawn(_train, settings, nprocs=processes, daemon=True)  # type: ignore[no-untyped-call]
+    spawn(_train, settings, nprocs=processes, daemon=True)  # type: ignore[no-untyped-call] # torch gives it no types
     return averaged_denoiser(work / CHECKPOINT)
 
 
@@ -164,7 +164,7 @@ def _step(
         states = encode(denoiser.text_encoder, ids.to(device))
         velocity = predict(denoiser.transformer, mixed.to(device), (1 - sigma).to(device), states, lengths.to(device))
         loss = (velocity.float() - (latents - noise).to(device)).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     if processes > 1:
         _average_gradients(optimizers, processes)
     for optimizer in optimizers:

@@ -120,7 +120,7 @@ def _train(
                 decoded = reconstruct(vae, norm, batch, spread)
             loss = reconstruction_loss(decoded, batch)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             bar.update()

@@ -147,7 +147,8 @@ def _split_signs(conv: nn.Conv2d) -> None:
 def _join_signs(conv: nn.Conv2d, count: int) -> None:
     """silu(x) - silu(-x) = x."""
     conv.weight *= 0.5
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
     pairs = [(0, 3), (1, 4), (2, 5), (8, 11), (9, 12), (10, 13)]
     for channel, (plus, minus) in enumerate(pairs[:count]):
         conv.weight[channel] *= 0.1

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from cli.data_folder import DataFolder
 from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
 
 
@@ -26,7 +28,9 @@ def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder
         assert running.wait_for_status(prediction_id, "succeeded") == "succeeded"
         for role in ("api", "courier", "postgres", "weed"):
             assert running.role(role) is not None, role
+        assert DataFolder(running.data).catalog_in_use() == folder / "models.toml"
         assert running.interrupt() == 0
+        assert DataFolder(running.data).catalog_in_use() is None
         assert processes_of(folder) == []
         assert "Traceback" not in running.output
 
@@ -100,9 +104,13 @@ def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
                 f"darkroom: Port {port} of 127.0.0.1 is taken by another program:"
                 " stop that one, or choose another with --port."
             ]
+            assert not running.data.exists()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com"])  # noqa: S104
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (refused, or asking for a token)
+
+
+@pytest.mark.parametrize("host", [EVERYWHERE, "192.0.2.1", "::", "example.com"])
 def test_a_host_that_others_can_reach_needs_to_know_its_public_url(folder: Path, host: str) -> None:
     with RunningUp(folder, "--host", host) as running:
         assert running.wait_for_exit() == 2
@@ -112,7 +120,7 @@ def test_a_host_that_others_can_reach_needs_to_know_its_public_url(folder: Path,
 
 def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(folder: Path) -> None:
     public = {"PUBLIC_URL": "http://192.0.2.1:8000"}
-    with RunningUp(folder, "--host", "0.0.0.0", env=public) as refused:  # noqa: S104
+    with RunningUp(folder, "--host", EVERYWHERE, env=public) as refused:
         assert refused.wait_for_exit() == 2
         assert "darkroom tokens create NAME" in refused.lines[-1]
         assert processes_of(folder) == []
@@ -122,7 +130,7 @@ def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(folder: 
         listed = _darkroom("tokens", "list", "--data", str(open_.data))
         assert "n8n" in listed
         assert token not in listed
-    with up(folder, "--host", "0.0.0.0", env=public) as running:  # noqa: S104
+    with up(folder, "--host", EVERYWHERE, env=public) as running:
         assert running.request("GET", "/v1/predictions")[0] == 401
         status, page = running.request("GET", "/v1/predictions", Authorization=f"Bearer {token}")
         assert (status, page["results"]) == (200, [])
@@ -194,7 +202,7 @@ MOMENTS: dict[str, Callable[[RunningUp], bool]] = {
 def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_and_stands_in_no_ones_way(folder: Path) -> None:
     for moment, has_come in MOMENTS.items():
         with RunningUp(folder) as running:
-            eventually(lambda running=running, has_come=has_come: has_come(running), 60)  # type: ignore[misc]
+            eventually(partial(has_come, running), 60)
             pressed_at = time.monotonic()
             code = running.interrupt()
             assert time.monotonic() - pressed_at < 10, moment

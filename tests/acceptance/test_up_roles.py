@@ -75,6 +75,30 @@ def test_a_setting_is_named_and_a_secret_one_is_not_shown(tmp_path: Path) -> Non
     assert "hidden" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("garbage", "needs to be postgresql://user:password@host:5432/database"),
+        ("mysql://me:hunter2@h/db", "needs to be postgresql://"),
+        ("postgresql://me:hunter2@h:x/db", "can't be read as postgresql://"),
+        ("postgresql://me:hunter/2@h/db", "%2F"),
+        ("postgresql://me:hunter@2@h/db", "%40"),
+        ("postgresql://h/db?pasword=hunter2", "can't be read as postgresql://"),
+    ],
+)
+@pytest.mark.parametrize("words", [("migrate",), ("workers",)], ids=" ".join)
+def test_a_database_url_that_is_none_is_one_clear_line_without_its_password(
+    tmp_path: Path, words: tuple[str, ...], url: str, said: str
+) -> None:
+    done = run(tmp_path, *words, DATABASE_URL=url)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("darkroom: Set it right in the environment: DATABASE_URL: ")
+    assert said in line
+    assert "hunter" not in line
+    assert "SQLAlchemy" not in line
+
+
 def test_migrate_can_be_run_twice_and_checked(tmp_path: Path, services: RunningServices, empty_database: str) -> None:
     url = services.url_of(empty_database)
     before = run(tmp_path, "migrate", "--check", DATABASE_URL=url)

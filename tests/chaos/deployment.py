@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
+import subprocess
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -122,7 +123,7 @@ class Deployment:
         """Its `immediate` shutdown: every connection is dropped, nothing is written; the next start recovers."""
         self._servers_back_at["postgres"] = time.monotonic() + away_s
         self.postgres.process.send_signal(signal.SIGQUIT)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the end of it is waited for elsewhere
             self.postgres.process.wait(5)
 
     def kill_s3(self, away_s: float) -> None:

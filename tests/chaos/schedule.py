@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,6 +117,6 @@ def make_schedule(seed: int, profile: Profile) -> list[Fault]:
     return faults
 
 
-def _in_turn(chance: random.Random, points: tuple[CrashPoint, ...]):  # type: ignore[no-untyped-def]
+def _in_turn(chance: random.Random, points: tuple[CrashPoint, ...]) -> Iterator[CrashPoint]:
     while True:
         yield from chance.sample(points, len(points))

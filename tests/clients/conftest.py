@@ -1,4 +1,4 @@
-"""One running service for all the tests of clients in a test process."""
+"""The running services for all the tests of clients in a test process, and the client that is not Python."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.database import Connection, connect
+from tests.clients.guarding import guard
 from tests.conftest import RunningServices
 from tests.serving import Service, serving
 
@@ -19,6 +21,21 @@ NPM_REPLICATE = "1.4.0"
 def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with serving(services, tmp_path_factory.mktemp("service"), courier=True, api_max_streams=60) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def guarded(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that wants tokens, and breaks at one prompt."""
+    with serving(services, tmp_path_factory.mktemp("guarded")) as running:
+        guard(running)
+        yield running
+
+
+@pytest.fixture
+def database(guarded: Service) -> Iterator[Connection]:
+    """The database of the guarded service."""
+    with connect(guarded.settings.database_url, application_name="test") as conn:
+        yield conn
 
 
 @pytest.fixture(scope="session")

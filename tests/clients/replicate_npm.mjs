@@ -48,6 +48,11 @@ for await (const { event, data } of replicate.stream("darkroom/slow", { input })
 }
 said.stream = { ...said.stream, events };
 
+const preferred = await replicate.predictions.create({ model, input: { ...input, cache: false }, wait: 30 });
+said.preferred = preferred.status;
+const polled = await replicate.predictions.create({ model: "darkroom/slow", input: { ...input, cache: false } });
+said.waited = [polled.status, (await replicate.wait(polled, { interval: 100 })).status];
+
 const created = await replicate.predictions.create({ model: "darkroom/nobody", input });
 said.created = created.status;
 said.canceled = (await replicate.predictions.cancel(created.id)).status;

@@ -44,7 +44,7 @@ def test_generate_base64_in_each_format(client: OpenAI, format_: Literal["png", 
     answer = client.images.generate(
         model="darkroom/blank",
         prompt="a red circle",
-        n=2,
+        n=4,
         response_format="b64_json",
         output_format=format_,
         output_compression=50,
@@ -57,7 +57,7 @@ def test_generate_base64_in_each_format(client: OpenAI, format_: Literal["png", 
     assert answer.data is not None
     assert [(picture(image.b64_json).format, picture(image.b64_json).size) for image in answer.data] == [
         (is_, (64, 64))
-    ] * 2
+    ] * 4
     assert answer.output_format == format_
 
 

@@ -1,43 +1,24 @@
-"""Clients that meet 401, 429, 500 and 503: the right exception, what it says, and how long they wait.
-
-Their sleep is replaced: it is noted, and what they wait for happens at once.
-"""
+"""Clients that meet 401, 429, 500 and 503: the right exception, what it says, and how long they wait."""
 
 from __future__ import annotations
 
-import secrets
+import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
-from storage.database import Connection, connect
-from storage.tokens import create_token
+from storage.database import Connection
+from tests.clients.guarding import BREAKS, MODEL, inputs, made_by, postgres_away, token
 from tests.conftest import RunningServices
-from tests.serving import Service, serving
-
-MODEL = "darkroom/blank"
-BREAKS = "what the database refuses"
-
-
-@pytest.fixture(scope="module")
-def guarded(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that wants tokens, and whose database refuses one prompt: a bug that nobody thought of."""
-    with serving(services, tmp_path_factory.mktemp("guarded")) as running:
-        with connect(running.settings.database_url, application_name="test") as conn:
-            create_token(conn, "first")
-            conn.execute(f"ALTER TABLE predictions ADD CHECK (input->>'prompt' <> '{BREAKS}')")
-        yield running
-
-
-@pytest.fixture
-def database(guarded: Service) -> Iterator[Connection]:
-    with connect(guarded.settings.database_url, application_name="test") as conn:
-        yield conn
+from tests.serving import Service
 
 
 @contextmanager
@@ -45,22 +26,6 @@ def replicate(service: Service, token: str) -> Iterator[Client]:
     client = Client(api_token=token, base_url=service.url)
     with closing(client._client):  # it has no public way to be closed
         yield client
-
-
-def token(conn: Connection, *, rate_per_minute: int = 0) -> str:
-    return create_token(conn, secrets.token_hex(4), rate_per_minute=rate_per_minute)
-
-
-def inputs() -> dict[str, str]:
-    """Nobody asked for that before: it is drawn, not taken from the cache of results."""
-    return {"prompt": secrets.token_hex(8)}
-
-
-def made_by(conn: Connection, prompt: str) -> int:
-    row = conn.execute("SELECT count(*) AS n FROM predictions WHERE input->>'prompt' = %s", (prompt,)).fetchone()
-    assert row is not None
-    number: int = row["n"]
-    return number
 
 
 @pytest.mark.parametrize("wrong", ["r8_theirs", "dr_" + "x" * 40])
@@ -93,33 +58,23 @@ def test_replicate_meets_a_bug_as_500_without_its_details(guarded: Service, data
 def test_replicate_waits_as_long_as_it_is_told_while_postgres_is_away(
     guarded: Service, services: RunningServices, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = database.info.dbname
+    """Its sleep is replaced: 1.x has no setting for it, and only what it asks of `sleep` says how long it waits."""
     slept: list[float] = []
-
-    def come_back(seconds: float) -> None:
-        slept.append(seconds)
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-
-    with (
-        connect(services.database_url, application_name="test") as admin,
-        replicate(guarded, token(database)) as client,
-    ):
+    with replicate(guarded, token(database)) as client:
         made = client.predictions.create(model=MODEL, input=inputs())
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND application_name = %s",
-            (name, "darkroom api"),
-        )
-        monkeypatch.setattr("replicate.client.time.sleep", come_back)
-        try:
+        with postgres_away(services, guarded) as come_back:
+
+            def sleep(seconds: float) -> None:
+                slept.append(seconds)
+                come_back()
+
+            monkeypatch.setattr("replicate.client.time.sleep", sleep)
             assert client.predictions.get(made.id).id == made.id
-        finally:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert slept
     assert set(slept) == {2.0}  # Retry-After
 
 
-def generate(service: Service, token: str, prompt: str, *, max_retries: int = 2) -> None:
+def generate(service: Service, token: str, prompt: str, *, max_retries: int = 0) -> None:
     with OpenAI(api_key=token, base_url=f"{service.url}/v1", max_retries=max_retries) as client:
         client.images.generate(model=MODEL, prompt=prompt)
 
@@ -135,38 +90,123 @@ def test_openai_over_its_rate_is_a_rate_limit_error(guarded: Service, database: 
     mine = token(database, rate_per_minute=1)
     generate(guarded, mine, inputs()["prompt"])
     with pytest.raises(openai.RateLimitError) as refused:
-        generate(guarded, mine, inputs()["prompt"], max_retries=0)
+        generate(guarded, mine, inputs()["prompt"])
     assert refused.value.type == "rate_limit_error"
     assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 60
 
 
-def test_openai_waits_as_long_as_it_is_told_and_then_draws_once(
-    guarded: Service, database: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine, prompt = token(database, rate_per_minute=1), inputs()["prompt"]
+def test_openai_waits_as_long_as_it_is_told_and_then_draws_once(guarded: Service, database: Connection) -> None:
+    mine, prompt = token(database, rate_per_minute=60), inputs()["prompt"]
     generate(guarded, mine, inputs()["prompt"])
-    slept: list[float] = []
-
-    def let_a_minute_pass(seconds: float) -> None:
-        slept.append(seconds)
-        database.execute("UPDATE rate_buckets SET refilled_at = refilled_at - interval '60 s'")
-
-    monkeypatch.setattr("openai._base_client.time.sleep", let_a_minute_pass)
-    generate(guarded, mine, prompt)
-    [seconds] = slept
-    assert seconds == int(seconds)  # Retry-After, as it is: its own back-off would be a fraction
+    database.execute("""UPDATE rate_buckets SET "left" = 0, refilled_at = clock_timestamp()""")
+    with OpenAI(api_key=mine, base_url=f"{guarded.url}/v1") as client:
+        answer = client.images.with_raw_response.generate(model=MODEL, prompt=prompt)
+    assert (
+        answer.retries_taken == 1
+    )  # after Retry-After, 1 s; its own back-off would come too early and be refused again
     assert made_by(database, prompt) == 1
 
 
-@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("retries", [0, 1])
 def test_openai_meets_a_bug_as_an_internal_error_without_its_details(
-    guarded: Service, database: Connection, monkeypatch: pytest.MonkeyPatch, retries: int
+    guarded: Service, database: Connection, retries: int
 ) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("openai._base_client.time.sleep", slept.append)
-    with pytest.raises(openai.InternalServerError) as failed:
-        generate(guarded, token(database), BREAKS, max_retries=retries)
+    asked: list[object] = []
+    counting = DefaultHttpxClient(event_hooks={"request": [asked.append]})
+    with (
+        OpenAI(
+            api_key=token(database), base_url=f"{guarded.url}/v1", max_retries=retries, http_client=counting
+        ) as client,
+        pytest.raises(openai.InternalServerError) as failed,
+    ):
+        client.images.generate(model=MODEL, prompt=BREAKS)
     assert failed.value.type == "server_error"
     assert "Something broke here" in failed.value.message
-    assert len(slept) == retries
+    assert len(asked) == 1 + retries
     assert made_by(database, BREAKS) == 0
+
+
+def test_openai_meets_a_postgres_that_is_away_as_503_and_learns_when_to_try_again(
+    guarded: Service, services: RunningServices, database: Connection
+) -> None:
+    mine = token(database)
+    with postgres_away(services, guarded), pytest.raises(openai.InternalServerError) as failed:
+        generate(guarded, mine, inputs()["prompt"])
+    assert failed.value.status_code == 503
+    assert failed.value.response.headers["Retry-After"] == "2"
+
+
+NPM = """
+import Replicate from "replicate";
+const [baseUrl, auth, text] = process.argv.slice(2);
+const asked = [];
+const counting = (url, init) => (asked.push(init.method), fetch(url, init));
+const replicate = new Replicate({ auth, baseUrl, fetch: counting });
+const said = { answers: [] };
+for (const prompt of JSON.parse(text)) {
+  try {
+    await replicate.predictions.create({ model: "darkroom/nobody", input: { prompt } });
+    said.answers.push(201);
+  } catch (error) {
+    said.answers.push(error.response.status);
+    said.message = error.message;
+    said.retry_after = error.response.headers.get("Retry-After");
+  }
+}
+said.asked = asked.length;
+console.log(JSON.stringify(said));
+"""
+
+
+def npm_creates(folder: Path, service: Service, token: str, *prompts: str) -> dict[str, Any]:
+    """What npm's `replicate` got for a prediction of each of these prompts."""
+    (folder / "refusals.mjs").write_text(NPM)
+    run = subprocess.run(
+        ["node", "refusals.mjs", f"{service.url}/v1", token, json.dumps(prompts)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    said: dict[str, Any] = json.loads(run.stdout)
+    return said
+
+
+def test_npm_without_a_good_token_is_401(npm_folder: Path, guarded: Service) -> None:
+    said = npm_creates(npm_folder, guarded, "r8_theirs", "x")
+    assert said["answers"] == [401]
+    assert said["asked"] == 1
+    assert "Unauthorized" in said["message"]
+
+
+def test_npm_over_its_rate_is_429_after_repeats_that_draw_nothing(
+    npm_folder: Path, guarded: Service, database: Connection
+) -> None:
+    given, refused = inputs()["prompt"], inputs()["prompt"]
+    said = npm_creates(npm_folder, guarded, token(database, rate_per_minute=1), given, refused)
+    assert said["answers"] == [201, 429]
+    assert said["asked"] == 1 + 6  # it repeats at once, whatever it is told: docs/clients.md
+    assert "try again in" in said["message"]
+    assert 1 <= int(said["retry_after"]) <= 60
+    assert [made_by(database, prompt) for prompt in (given, refused)] == [1, 0]
+
+
+def test_npm_meets_a_bug_as_500_and_does_not_post_again(
+    npm_folder: Path, guarded: Service, database: Connection
+) -> None:
+    said = npm_creates(npm_folder, guarded, token(database), BREAKS)
+    assert said["answers"] == [500]
+    assert said["asked"] == 1
+    assert "Something broke here" in said["message"]
+
+
+def test_npm_meets_a_postgres_that_is_away_as_503(
+    npm_folder: Path, guarded: Service, services: RunningServices, database: Connection
+) -> None:
+    mine = token(database)
+    with postgres_away(services, guarded):
+        said = npm_creates(npm_folder, guarded, mine, "x")
+    assert said["answers"] == [503]
+    assert said["retry_after"] == "2"

@@ -66,6 +66,11 @@ def test_stream_sends_no_token_and_gives_files(said: dict[str, Any]) -> None:
     assert said["stream"]["type"] == "image/png"
 
 
+def test_create_and_wait(said: dict[str, Any]) -> None:
+    assert said["preferred"] == "succeeded"
+    assert said["waited"] == ["starting", "succeeded"]
+
+
 def test_create_get_cancel(said: dict[str, Any]) -> None:
     assert said["created"] == "starting"
     assert said["canceled"] == "canceled"

@@ -55,7 +55,7 @@ def ordinary_user() -> dict[str, Any]:
 
 def public_python() -> Path:
     """A Python of our version that the ordinary user may run; root's own may lie where nobody else can look."""
-    for candidate in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined]
+    for candidate in (sys._base_executable, "/usr/bin/python3"):  # type: ignore[attr-defined] # typeshed leaves it out
         program = f"import ensurepip, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
         with suppress(OSError):
             # The folder, too, has to be one where that user may be.

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.commands import darkroom
+from cli.data_folder import DataFolder
 from storage.bucket import Bucket
 from storage.database import Connection, connect
 from storage.migrate import check
@@ -80,6 +81,32 @@ def test_queues_says_which_file_is_missing(tmp_path: Path) -> None:
     result = CliRunner().invoke(darkroom, ["queues", "--models", str(tmp_path / "none.toml")])
     assert result.exit_code == 2
     assert "none.toml" in result.output
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without a catalog, in which a command is run."""
+    monkeypatch.delenv("MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_queues_takes_the_catalog_of_a_running_service_before_the_one_at_hand(elsewhere: Path) -> None:
+    (elsewhere / "models.toml").write_text('[models."at/hand"]\nengine = "blank"\n')
+    (elsewhere / "running.toml").write_text('[models."a/one"]\nengine = "blank"\n')
+    folder = DataFolder(elsewhere / "data")
+    folder.open()
+    folder.note_catalog(elsewhere / "running.toml")
+    assert CliRunner().invoke(darkroom, ["queues", "--data", "data"]).output.split() == ["a/one", "draw-a.one"]
+    folder.close()
+    assert CliRunner().invoke(darkroom, ["queues", "--data", "data"]).output.split() == ["at/hand", "draw-at.hand"]
+
+
+def test_queues_without_a_catalog_says_how_to_name_one(elsewhere: Path) -> None:
+    result = CliRunner().invoke(darkroom, ["queues"])
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert all(word in line for word in (".darkroom", "models.toml", "--data", "--models"))
 
 
 def test_workers_shows_everybody_who_is_signed_in(settings: Settings, conn: Connection) -> None:

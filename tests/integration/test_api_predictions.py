@@ -62,7 +62,7 @@ WRONG_VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"model": "darkroom/nothing"}, "model", "darkroom/blank, darkroom/other"),
     ({"model": MODEL, "version": "9"}, "version", "has no version '9'"),
     ({"model": 5}, "model", "valid string (got 5)"),
-    ({"input": None}, "input", "valid dictionary (got None)"),
+    ({"input": None}, "input", "valid dictionary (got null)"),
     ({"input": {}}, "input.prompt", "is required"),
     ({"input": {"prompt": "a", "width": 65}}, "input.width", "65 is not a multiple of 16"),
     ({"input": {"prompt": "a", "width": 1024, "height": 64}}, "input.width", "1024 is outside of 64 to 512"),
@@ -89,22 +89,31 @@ def test_a_wrong_value_is_422_and_names_the_field_the_value_and_the_limit(
 
 
 NO_OBJECTS = [
-    b"",
-    b"{",
-    b"[]",
-    b'"text"',
-    b"null",
-    b'{"input": {"prompt": "a", "guidance_scale": NaN}}',
-    b'{"input": {"prompt": "\xff"}}',
-    b"[" * 60_000,
-    b'{"input": {"seed": 1' + b"0" * 5000 + b"}}",
+    (b"", "line 1, column 1: Expecting value"),
+    (b"{", "line 1, column 2: Expecting property name enclosed in double quotes"),
+    (
+        b'{"input": {},\n "webhook": "https://me:hunter2@x" "stream": true}',
+        "line 2, column 36: Expecting ',' delimiter",
+    ),
+    (b'{"webhook": "hunter2', "line 1, column 13: Unterminated string starting at"),
+    (b'{} "hunter2"', "line 1, column 4: Extra data"),
+    (b"[]", "this is an array"),
+    (b'"hunter2"', "this is a string"),
+    (b"null", "this is null"),
+    (b"false", "this is true or false"),
+    (b"17", "this is a number"),
+    (b'{"input": {"prompt": "a", "guidance_scale": NaN}}', "NaN is not JSON"),
+    (b'{"input": {"prompt": "\xff"}}', "byte 23 is not UTF-8"),
+    (b"[" * 60_000, "it is nested too deeply"),
+    (b'{"input": {"seed": 1' + b"0" * 5000 + b"}}", "a number has thousands of digits"),
 ]
 
 
-def test_what_is_no_json_object_is_400(client: FlaskClient) -> None:
-    for body in NO_OBJECTS:
+def test_what_is_no_json_object_is_400_and_says_where_without_repeating_it(client: FlaskClient) -> None:
+    for body, reason in NO_OBJECTS:
         told = problem(client.post("/v1/predictions", data=body, content_type="application/json"), 400)
-        assert "JSON object" in told["detail"]
+        assert told["detail"] == f"the body needs to be a JSON object: {reason}"
+        assert "hunter2" not in told["detail"]
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:

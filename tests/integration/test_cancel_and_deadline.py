@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from storage.bucket import Bucket
 from storage.database import Connection, Row, connect
-from storage.finish import Canceled, Outcome, finish
+from storage.finish import Canceled, finish
 from storage.rescue import rescue_once
 from storage.retention import sweep_orphans
 from storage.settings import Settings
@@ -103,6 +104,24 @@ def test_a_cancel_with_the_worker_dead_is_at_once_and_for_good(conn: Connection,
     assert claim_one(conn, wire) is None
 
 
+def at_once(*works: Callable[[], Row | None]) -> list[Row]:
+    """Do these at the same moment, on threads that are started in this order; the rows that they wrote."""
+    barrier = threading.Barrier(len(works))
+    written: list[Row] = []
+
+    def race(work: Callable[[], Row | None]) -> None:
+        barrier.wait()
+        row = work()
+        written.extend([row] if row else [])
+
+    racers = [threading.Thread(target=race, args=(work,)) for work in works]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    return written
+
+
 def test_of_a_cancel_and_a_result_that_race_one_wins_and_the_other_leaves_no_trace(
     settings: Settings, conn: Connection, wire: Wire
 ) -> None:
@@ -115,22 +134,9 @@ def test_of_a_cancel_and_a_result_that_race_one_wins_and_the_other_leaves_no_tra
             prediction_id = submit_one(conn)["id"]
             claimed = claim_one(conn, wire)
             assert claimed is not None
-            barrier = threading.Barrier(2)
-            ends: list[Row] = []
-
-            def end(on: Connection, outcome: Outcome, claim_id: object = None) -> None:
-                barrier.wait()  # noqa: B023 - called in this turn only
-                row = finish(on, wire, prediction_id, outcome, claim_id=claim_id)  # type: ignore[arg-type]  # noqa: B023
-                ends.extend([row] if row else [])  # noqa: B023
-
-            racers = [
-                threading.Thread(target=end, args=(worker, succeeded(claimed), claimed.claim_id)),
-                threading.Thread(target=end, args=(client, Canceled())),
-            ]
-            for racer in racers if turn % 2 else reversed(racers):
-                racer.start()
-            for racer in racers:
-                racer.join()
+            result = partial(finish, worker, wire, prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+            cancel = partial(finish, client, wire, prediction_id, Canceled())
+            ends = at_once(*((result, cancel) if turn % 2 else (cancel, result)))
             assert len(ends) == 1, "one of the two, never both, never neither"
             status = ends[0]["status"]
             winners.add(status)

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -210,7 +211,7 @@ def test_rescue_expires_no_lease_right_after_it_connected(
     with running(courier_settings):
         for _ in range(2):  # two turns of rescue have passed
             overdue = _insert_overdue(conn)
-            eventually(lambda overdue=overdue: _status(conn, overdue) == "canceled")  # type: ignore[misc]
+            eventually(partial(_is_canceled, conn, overdue))
         assert _status(conn, prediction_id) == "processing"
     monkeypatch.setattr(rescue, "EXPIRE_NOTHING_FOR_S", 0.0)
     with running(courier_settings):
@@ -253,6 +254,10 @@ def _insert_overdue(conn: Connection) -> str:
         (prediction_id,),
     )
     return prediction_id
+
+
+def _is_canceled(conn: Connection, prediction_id: str) -> bool:
+    return _status(conn, prediction_id) == "canceled"
 
 
 def _status(conn: Connection, prediction_id: str) -> str:

@@ -159,7 +159,7 @@ class EmbeddedPostgresOf:
         self._heir.stop()
 
 
-def client_of(server: EmbeddedS3, key: str = "key", secret: str = "secret") -> S3Client:  # noqa: S107
+def client_of(server: EmbeddedS3, key: str = "key", secret: str = "secret") -> S3Client:  # noqa: S107 (of a server that lives for one test)
     return boto3.session.Session().client(
         "s3",
         endpoint_url=server.endpoint_url,

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cli.processes import end_child, start_child
 from storage.database import connect
@@ -47,9 +48,9 @@ def start_worker(
 
 
 @contextmanager
-def worker(settings: Settings, folder: Path, **more: object) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings, folder: Path, **more: Any) -> Iterator[subprocess.Popen[bytes]]:
     """The same, ended with the block, also if it was frozen."""
-    process = start_worker(settings, folder, **more)  # type: ignore[arg-type]
+    process = start_worker(settings, folder, **more)
     try:
         yield process
     finally:

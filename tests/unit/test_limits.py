@@ -39,7 +39,7 @@ def refusal(**inputs: Any) -> str:
         ({"num_inference_steps": 0}, "input.num_inference_steps: Input should be greater than or equal to 1 (got 0)"),
         ({"guidance_scale": 20.5}, "input.guidance_scale: 20.5 is over the limit of test/model, which is 20.0"),
         ({"num_outputs": 3}, "input.num_outputs: 3 is over the limit of test/model, which is 2"),
-        ({"num_outputs": True}, "input.num_outputs: Input should be a valid integer (got True)"),
+        ({"num_outputs": True}, "input.num_outputs: Input should be a valid integer (got true)"),
         ({"seed": -1}, "input.seed: Input should be greater than or equal to 0 (got -1)"),
         ({"seed": 2**32}, "input.seed: Input should be less than or equal to 4294967295 (got 4294967296)"),
         ({"prompt": "x" * 21}, "input.prompt: has 21 characters; test/model takes at most 20"),
@@ -47,6 +47,8 @@ def refusal(**inputs: Any) -> str:
         ({"prompt": "a\0b"}, "input.prompt: Value error, must not contain the character NUL"),
         ({"prompt": "\ud800"}, "input.prompt: Value error, must be valid Unicode"),
         ({"prompt": 5}, "input.prompt: Input should be a valid string (got 5)"),
+        ({"prompt": None}, "input.prompt: Input should be a valid string (got null)"),
+        ({"prompt": {"text": None}}, 'input.prompt: Input should be a valid string (got {"text": null})'),
         ({"aspect_ratio": "7:1"}, "input.aspect_ratio: '7:1' is none of 1:1, 16:9"),
         ({"output_format": "gif"}, "input.output_format: Input should be 'png', 'jpg', 'jpeg' or 'webp' (got 'gif')"),
         ({"output_quality": 101}, "input.output_quality: Input should be less than or equal to 100 (got 101)"),
@@ -54,6 +56,19 @@ def refusal(**inputs: Any) -> str:
 )
 def test_what_a_model_does_not_take_is_refused_by_field_value_and_limit(inputs: dict[str, Any], said: str) -> None:
     assert said in refusal(**inputs)
+
+
+@pytest.mark.parametrize("side", [256, 100])
+def test_a_model_of_one_size_says_which(side: int) -> None:
+    only = MODEL.model_copy(
+        update={
+            "defaults": Defaults(width=128, height=128, num_inference_steps=4),
+            "limits": Limits(multiple_of=16, min_side=128, max_side=128),
+        }
+    )
+    with pytest.raises(InvalidInput) as caught:
+        parameters_for(only, parse_input({"prompt": "a cat", "height": side}))
+    assert caught.value.detail == f"input.height: must be 128 for test/model (got {side})"
 
 
 def test_a_prompt_is_required() -> None:

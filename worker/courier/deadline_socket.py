@@ -14,8 +14,12 @@ import socket
 import ssl
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from storage.addresses import Address
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 # How soon an interruption is noticed.
 _SLICE_S = 0.2
@@ -84,7 +88,7 @@ class DeadlineSocket(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         assert self._socket is not None
         view = memoryview(buffer)[: self._left_bytes]
         if not view:

@@ -9,7 +9,6 @@ are a random Z-Image of 1.8 GB. Linux only.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -17,7 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.report import machine, write_section
+from bench.command import command_line, publish
+from bench.report import machine
 from worker.engine.weights import weight_files
 
 # Every page of the weights is touched: what safetensors maps is read only then.
@@ -81,10 +81,9 @@ def load_once(folder: Path, way: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     asked = parser.parse_args()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
@@ -110,10 +109,7 @@ def main() -> None:
         plain, ahead = (seconds[state, way] for way in WAYS)
         ratio = statistics.median(b / a for a, b in zip(plain, ahead, strict=True))
         lines.append(f"| {state} | {statistics.median(plain):.2f} | {statistics.median(ahead):.2f} | {ratio:.2f} |")
-    text = "\n".join(lines)
-    print(f"\n{text}\n\n{before}")
-    if asked.write:
-        write_section("cold_load", f"{text}\n\n{before}")
+    publish("cold_load", "\n".join(lines), before, write=asked.write)
 
 
 if __name__ == "__main__":

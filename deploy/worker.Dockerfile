@@ -50,5 +50,9 @@ ENV PATH=/opt/darkroom/venv/bin:$PATH \
 WORKDIR /opt/darkroom/app
 USER 10001:10001
 VOLUME /models
+# Healthy once the model is loaded and the bucket can be written, as long as the worker signs in to Postgres. It only
+# shows: a worker that hangs exits by itself. The first start may download some 20 GB.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20m \
+    CMD ["darkroom", "workers", "--check"]
 ENTRYPOINT ["tini", "--", "darkroom"]
 CMD ["worker"]

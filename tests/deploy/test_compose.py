@@ -61,7 +61,27 @@ def test_our_containers_write_nowhere_and_may_do_nothing_special(service: str) -
     assert definition["cap_drop"] == ["ALL"]
     assert definition["security_opt"] == ["no-new-privileges:true"]
     assert definition["tmpfs"] == ["/tmp"]
-    assert (REPOSITORY / definition["build"]["dockerfile"]).exists()
+
+
+def test_every_image_of_ours_is_built_by_one_service_that_the_others_wait_for() -> None:
+    services = load("compose.yaml")["services"]
+    builders = {services[name]["image"]: name for name in OURS if "build" in services[name]}
+    assert len(builders) == len([name for name in OURS if "build" in services[name]])
+    for name in OURS:
+        builder = builders[services[name]["image"]]
+        if name == builder:
+            assert (REPOSITORY / services[name]["build"]["dockerfile"]).exists()
+        else:
+            assert services[name]["pull_policy"] == "never"  # no registry has it
+            assert services[name]["depends_on"][builder] == {"condition": "service_completed_successfully"}
+
+
+def test_no_container_is_left_to_a_health_check_that_is_not_its_own() -> None:
+    services = load("compose.yaml")["services"]
+    asked_over_http = [name for name in OURS if services[name]["image"].startswith("darkroom-api:")]
+    for name in asked_over_http:
+        assert services[name].get("healthcheck") == (None if name == "api" else {"disable": True})
+    assert "healthcheck" not in services["worker"]  # its image's own
 
 
 def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:

@@ -2,7 +2,7 @@
 # The worker (about 7 GB, most of it torch and CUDA). Build in the project's folder:
 #   docker build -f deploy/worker.Dockerfile -t darkroom-worker .
 # The machine needs NVIDIA's driver and container toolkit; torch brings CUDA's libraries with it, so no CUDA base
-# image is needed.
+# image is needed. It has no compiler and no torchao: docs/deploy.md says what needs them, and how to add them.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build

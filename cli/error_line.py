@@ -30,11 +30,15 @@ def error_line(error: Exception) -> str | None:
 def _setting_line(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_url=False):
-        field = str(problem["loc"][0]) if problem["loc"] else ""
-        name = field.upper() or "The settings"
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:  # several settings that don't go together; its input is all of them, secrets too
+            problems.append(message)
+            continue
+        field = str(problem["loc"][0])
+        name = field.upper()
         if problem["type"] == "missing":
             problems.append(f"{name} is not set")
             continue
         shown = "" if any(word in field.lower() for word in SECRET_WORDS) else f" (it is {problem['input']!r})"
-        problems.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+        problems.append(f"{name}: {message}{shown}")
     return f"Set it right in the environment: {'; '.join(problems)}."

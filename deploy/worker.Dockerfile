@@ -2,7 +2,7 @@
 # The worker (about 7 GB, most of it torch and CUDA). Build in the project's folder:
 #   docker build -f deploy/worker.Dockerfile -t darkroom-worker .
 # The machine needs NVIDIA's driver and container toolkit; torch brings CUDA's libraries with it, so no CUDA base
-# image is needed.
+# image is needed. It has no compiler, no torchao and no gguf: docs/deploy.md says what needs them, and how to add them.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -50,5 +50,9 @@ ENV PATH=/opt/darkroom/venv/bin:$PATH \
 WORKDIR /opt/darkroom/app
 USER 10001:10001
 VOLUME /models
+# Healthy once the model is loaded and the bucket can be written, as long as the worker signs in to Postgres. It only
+# shows: a worker that hangs exits by itself. The first start may download some 20 GB.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20m \
+    CMD ["darkroom", "workers", "--check"]
 ENTRYPOINT ["tini", "--", "darkroom"]
 CMD ["worker"]

@@ -58,6 +58,7 @@ class Bucket:
 
     def __init__(self, settings: Settings) -> None:
         self.name = settings.s3_bucket
+        self._settings = settings
         self._client = _client(settings, settings.s3_endpoint_url)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
@@ -121,6 +122,13 @@ class Bucket:
         except (ClientError, BotoCoreError) as error:
             raise BucketUnavailable(f"the bucket {self.name} can't be reached: {error}") from error
 
+    def check_writable(self) -> None:
+        """Raise BucketUnavailable, with what to check, unless an object could be stored under S3_PREFIX."""
+        try:
+            _store_probe(self._client, self._settings)
+        except (ClientError, BotoCoreError) as error:
+            raise BucketUnavailable(_what_to_check(error, self._settings)) from error
+
 
 def ensure_bucket(settings: Settings) -> None:
     """Create the bucket where it does not exist, and prove that it can be written.
@@ -128,21 +136,28 @@ def ensure_bucket(settings: Settings) -> None:
     Raises OperatorError: nobody answers, the keys are wrong, or they may not write.
     """
     client = _client(settings, settings.s3_endpoint_url)
-    where = settings.s3_endpoint_url or "AWS"
-    probe = "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
     try:
         _create(client, settings)
-        client.put_object(Bucket=settings.s3_bucket, Key=probe, Body=b"")
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        raise OperatorError(
-            f"The bucket {settings.s3_bucket} at {where} refuses us ({code}): "
-            "check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and what that key may do."
-        ) from error
-    except BotoCoreError as error:
-        raise OperatorError(
-            f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
-        ) from error
+        _store_probe(client, settings)
+    except (ClientError, BotoCoreError) as error:
+        raise OperatorError(_what_to_check(error, settings)) from error
+
+
+def _store_probe(client: S3Client, settings: Settings) -> None:
+    """An empty object, always the same one: it stays, since who may store need not be allowed to delete."""
+    key = "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
+    client.put_object(Bucket=settings.s3_bucket, Key=key, Body=b"")
+
+
+def _what_to_check(error: ClientError | BotoCoreError, settings: Settings) -> str:
+    where = settings.s3_endpoint_url or "AWS"
+    if isinstance(error, BotoCoreError):
+        return f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
+    code = error.response.get("Error", {}).get("Code", "")
+    return (
+        f"The bucket {settings.s3_bucket} at {where} refuses us ({code}): "
+        "check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and what that key may do."
+    )
 
 
 def _create(client: S3Client, settings: Settings) -> None:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.postgres_url import check_postgres_url
@@ -93,6 +93,16 @@ class Settings(BaseSettings):
     @classmethod
     def _prefix_without_slashes(cls, value: str) -> str:
         return value.strip("/")
+
+    @model_validator(mode="after")
+    def _both_keys_or_neither(self) -> Settings:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            missing = "S3_ACCESS_KEY_ID" if self.s3_access_key_id is None else "S3_SECRET_ACCESS_KEY"
+            raise ValueError(
+                f"{missing} is not set, but the other half of the S3 key is: set both, or neither where boto3 finds"
+                " keys by itself (instance roles, ~/.aws)"
+            )
+        return self
 
     @cached_property
     def direct_url(self) -> str:

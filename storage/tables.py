@@ -221,7 +221,7 @@ class Worker(Table):
     model: Mapped[str]
     device: Mapped[str | None]
     state: Mapped[str]
-    error: Mapped[str | None]  # why its model can't be loaded
+    error: Mapped[str | None]  # why its model can't be loaded, or its bucket not be written
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 

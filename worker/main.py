@@ -1,4 +1,4 @@
-"""A worker's life: load, take in, draw, publish, and leave when there is nothing to do."""
+"""A worker's life: find the bucket, load, take in, draw, publish, and leave when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from storage import logs
-from storage.bucket import Bucket
+from storage.bucket import Bucket, BucketUnavailable
 from storage.catalog import Catalog, Model, load_catalog
 from storage.claim import Claim, NeedsEmptyWorker
 from storage.database import Connection, open_pool
@@ -28,6 +28,7 @@ from storage.result_cache import reuse_result
 from storage.states import PredictionStatus
 from storage.wire import open_wire
 from worker.admission import Admission
+from worker.bucket_at_start import wait_for_bucket
 from worker.commission import Commission
 from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.intake import CanNotAsk, Intake
@@ -43,6 +44,7 @@ from worker.studio import Studio
 log = structlog.get_logger(__name__)
 
 EXIT_MODEL_NOT_LOADED = 1
+EXIT_BUCKET_NOT_WRITABLE = 1
 EXIT_DEVICE_LOST = EXIT_STALLED
 # Whoever publishes sees by itself that the time is up, unless it waits for an S3 that neither answers nor refuses.
 HANGS_AFTER_S = 2.0
@@ -139,22 +141,26 @@ class WorkerProcess:
             on_release=self._intake.wake,
         )
         self._studio: Studio | None = None
+        self._is_starting = True  # nothing was claimed yet
         self.hangs = False
 
     def run(self) -> int:
-        """Load, draw, leave."""
+        """Find the bucket, load, draw, leave."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
         self._leases.start()
         try:
             try:
-                engine = self._load()
+                engine = self._start()
+            except BucketUnavailable:
+                return EXIT_BUCKET_NOT_WRITABLE
             except ModelNotLoaded as error:
                 self._signs.say_not_loaded(str(error))
                 return EXIT_MODEL_NOT_LOADED
             return self._draw_with(engine)
-        except _LeftWhileLoading:
+        except _LeftWhileStarting:
+            self._signs.note("draining")  # not failed: nobody has to see its row any more
             return 0
         finally:
             self._leave()
@@ -164,8 +170,9 @@ class WorkerProcess:
 
     def leave(self) -> None:
         """What a signal does: the first one lets drawings go on for the grace period, the second hands them back."""
-        if self._signs.state == "loading":
-            raise _LeftWhileLoading
+        if self._is_starting:
+            self._is_starting = False
+            raise _LeftWhileStarting
         now = time.monotonic()
         self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds
         self._leaving.set()
@@ -173,8 +180,13 @@ class WorkerProcess:
             self._studio.leave_by(self._leave_by)
         self._intake.wake()
 
-    def _load(self) -> Engine:
-        engine = self._load_engine()
+    def _start(self) -> Engine:
+        """Raises BucketUnavailable, ModelNotLoaded, and _LeftWhileStarting from wherever a signal finds it."""
+        try:
+            wait_for_bucket(self._bucket, self._signs)
+            engine = self._load_engine()
+        finally:
+            self._is_starting = False
         self._signs.say("idle", device=engine.device)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine
@@ -306,5 +318,5 @@ class WorkerProcess:
         log.info("worker.left")
 
 
-class _LeftWhileLoading(BaseException):
-    """SIGTERM while the model was loading: nothing is held. No library that loads may catch it."""
+class _LeftWhileStarting(BaseException):
+    """SIGTERM before the first claim: nothing is held. No library that loads or asks S3 may catch it."""

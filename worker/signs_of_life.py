@@ -59,12 +59,21 @@ class SignsOfLife:
         """In the log, in the workers' table, and in the logs of the predictions that wait for it."""
         model = self._presence.model
         log.error("model.not_loaded", model=model, reason=reason)
+        self._say_failed(reason, f"A worker could not load {model}: {reason}")
+
+    def say_bucket_not_writable(self, reason: str) -> None:
+        """Likewise; those who wait are not told where the bucket is."""
+        model = self._presence.model
+        log.error("bucket.not_writable", model=model, reason=reason)
+        self._say_failed(reason, f"A worker for {model} could not start: it can't store pictures")
+
+    def _say_failed(self, reason: str, note: str) -> None:
         self.say("failed", error=reason)
         try:
             with self._pool.connection() as conn:
-                note_on_waiting(conn, model, f"A worker could not load {model}: {reason}")
+                note_on_waiting(conn, self._presence.model, note)
         except psycopg.Error as error:
-            log.warning("model.failure_not_noted", reason=str(error).strip())
+            log.warning("worker.failure_not_noted", reason=str(error).strip())
 
     def say_goodbye(self) -> None:
         """Take the row out; that of a worker that failed stays for people to see, and rescue forgets it."""

@@ -42,6 +42,13 @@ def read(name: str) -> list[Stage]:
     return stages
 
 
+def health_check(name: str) -> list[str]:
+    """The command by which an engine asks a container of this image how it is."""
+    _, _, command = read(name)[-1].last("HEALTHCHECK").partition(" CMD ")
+    words: list[str] = json.loads(command)
+    return words
+
+
 def copied(stage: Stage) -> list[str]:
     """What a stage copies out of the project."""
     return [source for words in stage.of("COPY") if not words.startswith("--from") for source in words.split()[:-1]]

@@ -22,10 +22,26 @@ Manifest = dict[str, Any]
 
 def build(overlay: str) -> list[Manifest]:
     """Everything that `kubectl apply -k` would send. Skips the test where there is no kustomize."""
+    return build_folder(KUBERNETES / "overlays" / overlay)
+
+
+def build_folder(folder: Path) -> list[Manifest]:
+    """The same for any folder with a kustomization."""
     for words in (["kustomize", "build"], ["kubectl", "kustomize"]):
         if shutil.which(words[0]):
-            return _build(overlay, tuple(words))
+            return _build(folder, tuple(words))
     pytest.skip("needs kustomize or kubectl")
+
+
+def copy_with(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
+    """All the manifests in a folder of the test's own, a text in some files replaced by another; where they are."""
+    copied = folder / "kubernetes"
+    shutil.copytree(KUBERNETES, copied)
+    for name, (before, after) in changes.items():
+        text = (copied / name).read_text()
+        assert before in text
+        (copied / name).write_text(text.replace(before, after))
+    return copied
 
 
 def trigger_query(file: str, *, queue_name: str) -> str:
@@ -37,8 +53,8 @@ def trigger_query(file: str, *, queue_name: str) -> str:
 
 
 @cache
-def _build(overlay: str, words: tuple[str, ...]) -> list[Manifest]:
-    command = [*words, str(KUBERNETES / "overlays" / overlay)]
+def _build(folder: Path, words: tuple[str, ...]) -> list[Manifest]:
+    command = [*words, str(folder)]
     built = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert built.returncode == 0, built.stderr
     return list(yaml.safe_load_all(built.stdout))

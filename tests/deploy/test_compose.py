@@ -17,7 +17,8 @@ from tests.deploy.dockerfile import DEPLOY, REPOSITORY
 from worker.settings import WorkerSettings
 
 SCHEMA = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text())
-FILES = ["compose.yaml", "compose.minio.yaml"]
+OVERRIDES = ["compose.minio.yaml", "compose.aws.yaml"]
+FILES = ["compose.yaml", *OVERRIDES]
 OURS = ["api", "courier", "worker", "prepare"]
 SETTINGS = {
     name.upper(): field
@@ -25,7 +26,10 @@ SETTINGS = {
     for name, field in settings.model_fields.items()
 }
 # Read by compose alone.
-FOR_COMPOSE = {"POSTGRES_PASSWORD", "MODELS_TOML", "WORKER_MODEL", "DARKROOM_LISTEN", "DARKROOM_VERSION"}
+FOR_COMPOSE = {
+    "POSTGRES_PASSWORD", "MODELS_TOML", "WORKER_MODEL", "DARKROOM_LISTEN", "DARKROOM_VERSION", "COMPOSE_FILE",
+}  # fmt: skip
+FOR_THE_HUB = {"HF_TOKEN"}  # read by huggingface_hub, which the worker downloads with
 
 
 def load(name: str) -> Any:
@@ -50,8 +54,34 @@ def test_the_schema_refuses_what_is_misspelt() -> None:
         jsonschema.validate(document, SCHEMA)
 
 
-def test_the_override_changes_services_that_exist() -> None:
-    assert set(load("compose.minio.yaml")["services"]) <= set(load("compose.yaml")["services"])
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_an_override_changes_services_that_exist_and_all_that_use_the_bucket(name: str) -> None:
+    services = load(name)["services"]
+    assert set(services) <= set(load("compose.yaml")["services"])
+    assert {*OURS, "s3"} <= set(services)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_endpoint_can_be_set_and_left_out_in_the_env_file(name: str) -> None:
+    for service in OURS:
+        endpoint = load(name)["services"][service]["environment"]["S3_ENDPOINT_URL"]
+        assert re.fullmatch(r"\$\{S3_ENDPOINT_URL-[^}]*\}", endpoint)  # `:-` would fill in what is empty too
+
+
+def test_with_a_bucket_elsewhere_no_s3_server_is_started_or_waited_for_and_the_key_may_be_left_out() -> None:
+    services = load("compose.aws.yaml")["services"]
+    assert services["s3"]["profiles"]
+    assert services["prepare"]["depends_on"]["s3"]["required"] is False
+    assert [
+        name for name, service in load("compose.yaml")["services"].items() if "s3" in service.get("depends_on", {})
+    ] == ["prepare"]
+    text = "\n".join((DEPLOY / name).read_text() for name in ("compose.yaml", "compose.aws.yaml"))
+    assert ":?" not in re.sub(r"\$\{POSTGRES_PASSWORD:\?[^}]*\}", "", text)
+    for service in OURS:
+        assert services[service]["environment"] == {
+            "S3_ENDPOINT_URL": "${S3_ENDPOINT_URL-}",
+            "S3_ACCESS_KEY_ID": "${S3_ACCESS_KEY_ID-}",
+        }
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -61,7 +91,27 @@ def test_our_containers_write_nowhere_and_may_do_nothing_special(service: str) -
     assert definition["cap_drop"] == ["ALL"]
     assert definition["security_opt"] == ["no-new-privileges:true"]
     assert definition["tmpfs"] == ["/tmp"]
-    assert (REPOSITORY / definition["build"]["dockerfile"]).exists()
+
+
+def test_every_image_of_ours_is_built_by_one_service_that_the_others_wait_for() -> None:
+    services = load("compose.yaml")["services"]
+    builders = {services[name]["image"]: name for name in OURS if "build" in services[name]}
+    assert len(builders) == len([name for name in OURS if "build" in services[name]])
+    for name in OURS:
+        builder = builders[services[name]["image"]]
+        if name == builder:
+            assert (REPOSITORY / services[name]["build"]["dockerfile"]).exists()
+        else:
+            assert services[name]["pull_policy"] == "never"  # no registry has it
+            assert services[name]["depends_on"][builder] == {"condition": "service_completed_successfully"}
+
+
+def test_no_container_is_left_to_a_health_check_that_is_not_its_own() -> None:
+    services = load("compose.yaml")["services"]
+    asked_over_http = [name for name in OURS if services[name]["image"].startswith("darkroom-api:")]
+    for name in asked_over_http:
+        assert services[name].get("healthcheck") == (None if name == "api" else {"disable": True})
+    assert "healthcheck" not in services["worker"]  # its image's own
 
 
 def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:
@@ -84,22 +134,41 @@ def test_every_variable_that_compose_reads_stands_in_the_example() -> None:
 
 
 def test_every_variable_of_the_example_is_read_by_somebody() -> None:
-    assert set(example()) <= set(SETTINGS) | FOR_COMPOSE
+    assert set(example()) <= set(SETTINGS) | FOR_COMPOSE | FOR_THE_HUB
+
+
+def test_every_setting_stands_in_the_example_but_for_the_path_that_is_fixed_in_the_containers() -> None:
+    assert set(SETTINGS) - set(example()) == {"MODELS"}
 
 
 def test_what_has_no_default_is_there_to_be_filled_in() -> None:
-    required = set(re.findall(r"\$\{([A-Z0-9_]+):\?", (DEPLOY / "compose.yaml").read_text()))
-    assert required == {"POSTGRES_PASSWORD", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}
-    for name in required:
-        assert not example()[name][1]
-    assert example()["POSTGRES_PASSWORD"][0] == example()["S3_SECRET_ACCESS_KEY"][0] == ""
+    required = set(re.findall(r"\$\{([A-Z0-9_]+):?\?", (DEPLOY / "compose.yaml").read_text()))
+    assert required == {"POSTGRES_PASSWORD", "S3_SECRET_ACCESS_KEY"}
+    assert example()["POSTGRES_PASSWORD"] == ("", False)
+    # Commented out: compose stops at once when it is forgotten, and it may be empty on purpose (compose.aws.yaml).
+    assert example()["S3_SECRET_ACCESS_KEY"] == ("", True)
+    first_part, _, _ = (DEPLOY / ".env.example").read_text().partition("# --- Servers")
+    assert all(f"{name}=" in first_part for name in required)
 
 
 def test_the_example_shows_the_defaults_of_the_code() -> None:
-    set_otherwise = {"AUTH", "LOG_FORMAT", "GRACE_SECONDS", "S3_ENDPOINT_URL"}  # by the images and by compose.yaml
+    set_otherwise = {
+        "AUTH",
+        "LOG_FORMAT",
+        "GRACE_SECONDS",
+        "S3_ENDPOINT_URL",
+        "S3_ACCESS_KEY_ID",
+    }  # by the images and by compose.yaml
     for name, (value, commented) in example().items():
-        if not commented or name in FOR_COMPOSE | set_otherwise or SETTINGS[name].is_required():
+        if not commented or name in FOR_COMPOSE | FOR_THE_HUB | set_otherwise or SETTINGS[name].is_required():
             continue
         default = SETTINGS[name].default
-        shown = f"{default:.0f}" if isinstance(default, float) else "" if default is None else str(default)
-        assert value == shown, name
+        assert value == shown_as(default), name
+
+
+def shown_as(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:.0f}" if isinstance(default, float) else "" if default is None else str(default)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.dockerfile import DEPLOY, REPOSITORY, copied, read
+from tests.deploy.dockerfile import DEPLOY, REPOSITORY, copied, health_check, read
 
 NAMES = ["api.Dockerfile", "worker.Dockerfile"]
 
@@ -40,6 +40,14 @@ def test_darkroom_runs_without_a_shell_as_an_ordinary_user(name: str) -> None:
     assert isinstance(json.loads(final.last("CMD")), list)
     assert final.last("USER") == "10001:10001"
     assert "SHELL" not in dict(final.steps)
+
+
+def test_the_worker_image_asks_its_worker_how_it_is() -> None:
+    assert health_check("worker.Dockerfile") == ["darkroom", "workers", "--check"]
+
+
+def test_the_api_image_asks_its_api_how_it_is() -> None:
+    assert "http://127.0.0.1:8000/healthz" in health_check("api.Dockerfile")[-1]
 
 
 @pytest.mark.parametrize("name", NAMES)

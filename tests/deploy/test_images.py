@@ -24,7 +24,7 @@ import pytest
 import requests
 
 from cli.embedded.ports import free_ports
-from tests.deploy.dockerfile import BuiltImage
+from tests.deploy.dockerfile import BuiltImage, health_check
 from tests.deploy.outside_servers import outside_servers
 
 WHOLE = "DARKROOM_TEST_IMAGES" in os.environ
@@ -152,11 +152,12 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
         picture = requests.get(prediction["output"][0], timeout=PATIENCE_S).content
         assert picture.startswith(b"\x89PNG\r\n\x1a\n")
 
-        check = start("check", image.command("workers", "--check"), environment)
+        _, *health = health_check("worker.Dockerfile")
+        check = start("check", worker_image.command(*health), worker_image.environment | own)
         assert check.wait(PATIENCE_S) == 0, (folder / "check.log").read_text()
         exit_codes = [terminate(process) for process in (worker, courier, api)]
         assert exit_codes == [0, 0, 0], "\n".join(log.read_text() for log in folder.glob("*.log"))
-        check = start("check-after", image.command("workers", "--check"), environment)
+        check = start("check-after", worker_image.command(*health), worker_image.environment | own)
         assert (check.wait(PATIENCE_S), (folder / "check-after.log").read_text()) == (1, "")
         for log in folder.glob("*.log"):
             assert "Traceback" not in log.read_text()

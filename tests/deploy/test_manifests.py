@@ -12,7 +12,16 @@ import pytest
 
 from storage.catalog import load_catalog
 from storage.settings import Settings
-from tests.deploy.manifests import KUBERNETES, OVERLAYS, QUEUE_PLACEHOLDER, Manifest, build, trigger_query
+from tests.deploy.manifests import (
+    KUBERNETES,
+    OVERLAYS,
+    QUEUE_PLACEHOLDER,
+    Manifest,
+    build,
+    build_folder,
+    copy_with,
+    trigger_query,
+)
 from worker.settings import WorkerSettings
 
 KEDA = json.loads((Path(__file__).parent / "schemas" / "keda.json").read_text())["kinds"]
@@ -156,3 +165,80 @@ def test_only_a_job_is_told_to_leave_by_itself() -> None:
     (pod,) = workers(build("long-drawings"))
     assert pod["containers"][0]["args"][3:] == ["--drain", "--idle-exit", "120"]
     assert pod["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "long-drawings"])
+def test_the_first_time_creates_the_workers_of_every_model_without_a_pod_and_nothing_else(
+    overlay: str, tmp_path: Path
+) -> None:
+    copied = copy_with(tmp_path, {"first-time/kustomization.yaml": ("overlays/one-gpu", f"overlays/{overlay}")})
+    label = ("app.kubernetes.io/component", "worker")  # `kubectl create` is told to select by it
+    selected = [
+        item for item in build_folder(copied / "first-time") if label in item["metadata"].get("labels", {}).items()
+    ]
+    scaled = {item["spec"]["scaleTargetRef"]["name"] for item in of_kind(build(overlay), "ScaledObject")}
+    assert {(item["kind"], item["metadata"]["name"]) for item in selected} == {("Deployment", name) for name in scaled}
+    assert [item["spec"].pop("replicas") for item in selected] == [0] * len(scaled)
+    for item in selected:
+        assert item in build(overlay)  # what is applied later changes nothing in it
+
+
+@pytest.mark.parametrize(
+    "kustomization", ["one-gpu", "many-gpus", "long-drawings", "several-models/z-image-turbo"], ids=str
+)
+def test_the_weights_may_lie_in_a_folder_of_a_node(kustomization: str, tmp_path: Path) -> None:
+    overlay, _, model = kustomization.partition("/")
+    component = ("components:\n", f"components:\n  - {'../' * (3 if model else 2)}local-weights\n")
+    copied = copy_with(tmp_path, {f"overlays/{kustomization}/kustomization.yaml": component})
+    manifests = build_folder(copied / "overlays" / overlay)
+    (volume,) = of_kind(manifests, "PersistentVolume")
+    claims = [claim for claim in of_kind(manifests, "PersistentVolumeClaim") if "volumeName" in claim["spec"]]
+    assert [claim["spec"]["volumeName"] for claim in claims] == [volume["metadata"]["name"]]
+    (claim,) = claims
+    assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
+    assert set(claim["spec"]["accessModes"]) <= set(volume["spec"]["accessModes"])
+    assert claim["spec"]["resources"]["requests"]["storage"] == volume["spec"]["capacity"]["storage"]
+    for version in VERSIONS:
+        for manifest in (volume, claim):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_pod_has_a_volume_that_the_namespace_forbids(overlay: str) -> None:
+    manifests = build(overlay)
+    (namespace,) = of_kind(manifests, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    for pod in pods(manifests):
+        assert {kind for volume in pod["volumes"] for kind in volume if kind != "name"} <= allowed
+
+
+def test_a_job_that_can_not_start_is_tried_again_by_its_own_back_off_and_its_node_is_not_taken_away() -> None:
+    (scaled,) = of_kind(build("long-drawings"), "ScaledJob")
+    job = scaled["spec"]["jobTargetRef"]
+    # With 0, KEDA would make a new Job at every look.
+    assert job["backoffLimit"] > 0
+    # The cluster autoscaler waits for 600 s, whatever the pod asks for.
+    assert job["template"]["spec"]["terminationGracePeriodSeconds"] > 600
+    assert job["template"]["metadata"]["annotations"] == {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }
+    for pod in workers(build("one-gpu")):
+        assert pod["terminationGracePeriodSeconds"] <= 600
+
+
+def test_poolers_are_let_through_beside_postgres() -> None:
+    (policy,) = [
+        item for item in of_kind(build("one-gpu"), "NetworkPolicy") if "stores-out" in item["metadata"]["name"]
+    ]
+    assert {5432, 6432, 6543} <= {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}

@@ -45,8 +45,29 @@ def test_every_command_line_is_one_of_ours(unit: Path) -> None:
             assert not option.startswith("--") or option in shown.output
 
 
-def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:
-    text = (DEPLOY / "systemd" / "darkroom-worker@.service").read_text()
-    (grace_s,) = re.findall(r"GRACE_SECONDS=(\d+)$", text, re.MULTILINE)
-    (limit_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
-    assert int(limit_s) >= int(grace_s) + 20
+DRAWING = [unit for unit in UNITS if re.search(rf"^ExecStart={PROGRAM} (worker|up) ", unit.read_text(), re.MULTILINE)]
+
+
+def test_two_units_draw() -> None:
+    assert [unit.name for unit in DRAWING] == ["darkroom-worker@.service", "darkroom.service"]
+
+
+@pytest.mark.parametrize("unit", DRAWING, ids=lambda unit: unit.name)
+def test_what_draws_is_given_more_time_to_stop_than_it_takes(unit: Path) -> None:
+    set_here = re.findall(r"^Environment=GRACE_SECONDS=(\d+)$", unit.read_text(), re.MULTILINE)
+    in_the_example = re.findall(r"^# GRACE_SECONDS=(\d+)$", (DEPLOY / ".env.example").read_text(), re.MULTILINE)
+    (limit_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
+    assert in_the_example
+    for grace_s in set_here + in_the_example:
+        assert int(limit_s) >= int(grace_s) + 20
+
+
+@pytest.mark.parametrize("unit", DRAWING, ids=lambda unit: unit.name)
+def test_what_draws_may_use_the_devices_of_the_gpu(unit: Path) -> None:
+    assert "SupplementaryGroups=video render" in unit.read_text().splitlines()
+    assert "PrivateDevices" not in unit.read_text()
+
+
+def test_the_environment_file_that_the_units_read_is_not_half_a_key() -> None:
+    lines = (DEPLOY / ".env.example").read_text().splitlines()
+    assert not [line for line in lines if re.match(r"S3_(ACCESS_KEY_ID|SECRET_ACCESS_KEY)=", line)]

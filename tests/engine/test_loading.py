@@ -77,6 +77,27 @@ except ModelNotLoaded as error:
     assert said.stdout.startswith("torch and diffusers can't be imported: NotADirectoryError")
 
 
+def test_compiling_without_a_compiler_is_told_in_words(zimage_folder: Path, tmp_path: Path) -> None:
+    program = f"""
+from storage.catalog import DeviceSettings, Model
+from worker.engine import ModelNotLoaded, load_engine
+
+try:
+    device = DeviceSettings(compile=True)
+    load_engine(Model(name="a/b", source="{zimage_folder}", dtype="float32", device=device), device="cpu")
+except ModelNotLoaded as error:
+    print(error)
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in {"CC", "CXX"}}
+    environment |= {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert "compile = true can't be had here" in said.stdout
+    assert "compiler" in said.stdout
+
+
 @pytest.mark.parametrize("parallel", [True, False])
 def test_files_of_a_part_are_read_at_the_same_time_where_that_is_asked_for(
     zimage: Any, tmp_path: Path, parallel: bool

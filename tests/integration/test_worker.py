@@ -60,7 +60,7 @@ def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[Wor
         yield process
     finally:
         while thread.is_alive():
-            if process._signs.state != "loading":
+            if not process._is_starting:
                 process.leave()
             thread.join(timeout=5)
     assert codes == [more.get("code", 0)]
@@ -193,10 +193,11 @@ def test_leaving_while_the_bucket_is_away_hands_the_pictures_back(
     worker_settings: WorkerSettings, conn: Connection, services: RunningServices
 ) -> None:
     with FlakyProxy(services.s3_endpoint_url) as proxy:
-        proxy.is_down.set()
         settings = worker_settings.model_copy(update={"grace_seconds": 0.5, "s3_endpoint_url": proxy.url})
-        submit_many(conn, 3)
         with working(settings, blank()) as process:
+            until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+            proxy.is_down.set()
+            submit_many(conn, 3)
             until(lambda: process._results._unpublished > 0)
     assert count(conn, "predictions", "status = 'starting' AND crashes = 0") == 3
 

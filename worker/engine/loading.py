@@ -74,7 +74,10 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
     kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
     engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
     if model.device.compile:
-        warm_up(engine, model.typical)
+        try:
+            warm_up(engine, model.typical)
+        except Exception as error:  # no compiler, one that fails, or a GPU that is too small for two drawings at once
+            raise ModelNotLoaded(f"compile = true can't be had here: {_first_line(error)}") from error
     log.info(
         "engine.loaded",
         model=model.name,

@@ -63,7 +63,10 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
     engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
     if model.device.compile:
-        warm_up(engine, model.typical)
+        try:
+            warm_up(engine, model.typical)
+        except Exception as error:  # no compiler, no space for what it writes, a device that is too small
+            raise ModelNotLoaded(f"{folder} can't be compiled: {_first_line(error)}") from error
     log.info(
         "engine.loaded",
         model=model.name,

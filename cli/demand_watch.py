@@ -1,4 +1,4 @@
-"""How much work waits, and telling Postgres of workers that died: each on a thread and a connection of its own."""
+"""How much work waits, which workers live, and telling Postgres of those that died."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import queue
 import socket
 import threading
+import time
 from collections.abc import Mapping
 
 import psycopg
 
-from storage.database import connect
+from cli.silence import LOOK_EVERY_S
+from storage.database import Connection, connect
 from storage.demand import Demand, waiting_by_model
+from storage.presence import Sign, read_signs
 from storage.rescue import expire_leases_of_process
 
 POLL_S = 0.5
@@ -22,10 +25,16 @@ ANY_QUEUE = "procrastinate_any_queue_v1"
 
 
 class DemandWatch:
-    """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't."""
+    """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't.
 
-    def __init__(self, url: str) -> None:
+    So do `signs`, the workers' signs of life by pid: another object for each look, every LOOK_EVERY_S.
+    """
+
+    def __init__(self, url: str, *, look_every_s: float = LOOK_EVERY_S) -> None:
         self.demand: Mapping[str, Demand] = {}
+        self.signs: Mapping[int, Sign] = {}
+        self._look_every_s = look_every_s
+        self._look_at = 0.0
         self._url = url
         self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
@@ -51,10 +60,18 @@ class DemandWatch:
             with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
                 conn.execute(f"LISTEN {ANY_QUEUE}")
                 while not self._stopped.is_set():
+                    self._look_at_workers(conn)
                     self.demand = waiting_by_model(conn)
                     for _ in conn.notifies(timeout=POLL_S, stop_after=1):
                         self._stopped.wait(AT_MOST_EVERY_S)  # one count for all that come together
             self._stopped.wait(RECONNECT_AFTER_S)
+
+    def _look_at_workers(self, conn: Connection) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + self._look_every_s
+        with contextlib.suppress(psycopg.Error):  # they can't write either; a lost connection is met by the next query
+            self.signs = read_signs(conn, socket.gethostname())
 
     def _tell_of_the_dead(self) -> None:
         while (pid := self._dead.get()) is not None and not self._stopped.is_set():

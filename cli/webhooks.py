@@ -57,7 +57,7 @@ def list_(status: str | None, prediction_id: str | None, limit: int, data: Path)
 
 @command.command("replay")
 @click.argument("delivery_ids", nargs=-1, metavar="[ID]…")
-@click.option("--failed", is_flag=True, help="All that were given up.")
+@click.option("--failed", is_flag=True, help="All `completed` events that were given up; others are old news.")
 @data_option
 def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     """Send deliveries again, with the same webhook-id and the same body."""
@@ -70,7 +70,9 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     with _database(data) as (_, conn):
         if failed:
             # All of them before the first is sent: one that fails again at once is not taken twice.
-            given_up = [row["id"] for row in read_deliveries(conn, limit=MOST_AT_ONCE, status="failed")]
+            # Of those that tell how a prediction ended: a `start` after it would take the receiver back.
+            rows = read_deliveries(conn, limit=MOST_AT_ONCE, status="failed", event="completed")
+            given_up = [row["id"] for row in rows]
             count += sum(replay(conn, delivery_id) is not None for delivery_id in given_up)
         for delivery_id in delivery_ids:
             if replay(conn, delivery_id) is None:
@@ -89,11 +91,11 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     default="24h",
     metavar="DURATION",
     show_default=True,
-    help="So long both secrets sign: time to teach the receivers the new one.",
+    help="So long the old secret signs beside the new one: time to teach the receivers. 0s: it is known to others.",
 )
 @data_option
 def rotate_secret(overlap: timedelta, data: Path) -> None:
-    """Make a new webhook secret, and print it."""
+    """Make a new webhook secret, and print it. With --overlap 0s it is the only one that signs from now on."""
     from storage.sealing import open_sealer
     from storage.signing import ensure_keys, rotate_webhook_secret
 
@@ -101,7 +103,8 @@ def rotate_secret(overlap: timedelta, data: Path) -> None:
         sealer = open_sealer(settings)
         ensure_keys(conn, sealer)
         secret = rotate_webhook_secret(conn, sealer, overlap=overlap)
-    click.echo(f"Both secrets sign for {overlap}; give the receivers the new one:", err=True)
+    signs = f"Both secrets sign for {overlap}" if overlap else "Only the new secret signs from now on"
+    click.echo(f"{signs}; give the receivers the new one:", err=True)
     click.echo(secret)
 
 

@@ -12,6 +12,7 @@ from cli.autoscale import decide, is_busy
 from cli.demand_watch import DemandWatch
 from cli.leftovers import ProcessRecord
 from cli.log_stream import LogStream
+from cli.silence import SILENT_S, Silence
 from cli.supervise import BackOff, Child, describe_exit
 
 # Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
@@ -22,6 +23,7 @@ TAKE_EVERY_S = 30.0
 class Worker:
     child: Child
     model: str
+    silence: Silence
     leaving: bool = False
 
 
@@ -51,11 +53,13 @@ class Workers:
         self._record = record
         self._log = log
         self._took_at = -TAKE_EVERY_S
+        self._signs = watch.signs  # the last that were looked at
 
     def tick(self) -> None:
         """Take note of who is gone, start and stop who has to be; called many times a second."""
         now = time.monotonic()
         self.reap()
+        self._kill_silent()
         demand = {model: work for model, work in self._watch.demand.items() if model in self._models}
         staying = Counter(worker.model for worker in self.running.values() if not worker.leaving)
         decision = decide(
@@ -93,6 +97,20 @@ class Workers:
                 f" another is started {f'in {delay_s:.0f} s' if delay_s else 'at once'} if there is work",
             )
 
+    def _kill_silent(self) -> None:
+        """A frozen worker would count as one that can draw, for as long as it is frozen."""
+        if self._watch.signs is self._signs:
+            return
+        self._signs = self._watch.signs
+        for worker in self.running.values():
+            if worker.silence.is_too_long(self._signs.get(worker.child.process.pid)):
+                self._log.from_role(
+                    "up",
+                    f"{worker.child.role} ({worker.model}) gave no sign of life for {SILENT_S:.0f} s,"
+                    " while Postgres was there to hear it: it is killed",
+                )
+                worker.child.kill()
+
     def _start(self, model: str) -> None:
         place = next(place for place in range(1, self._limit + 1) if place not in self.running)
         try:
@@ -101,7 +119,8 @@ class Workers:
             self._models[model].start_again_at = time.monotonic() + self._models[model].back_off.after_failure(0)
             self._log.from_role("up", f"a worker for {model} can't be started: {error}")
             return
-        self.running[place] = Worker(Child(f"worker-{place}", process, self._record, self._log), model)
+        child = Child(f"worker-{place}", process, self._record, self._log)
+        self.running[place] = Worker(child, model, Silence(self._watch.signs.get(process.pid)))
 
     def _take_one_from(self, model: str) -> None:
         for worker in self.running.values():

@@ -19,6 +19,10 @@ from storage.webhook_url import URLParts, is_host_name, parse_url
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# Names that mean something inside a network alone. Where WEBHOOK_ALLOW has neither the name nor any network, they are
+# refused unasked: nobody learns which of them exist. Else each of their addresses must be in those networks.
+PRIVATE_DOMAINS = (".localhost", ".local", ".internal")
+
 # A resolver that hangs keeps its thread until it gives up by itself (glibc: 5 s × 2 tries × name servers), so
 # the threads that may hang at once are counted.
 MAX_LOOKUPS_AT_ONCE = 32
@@ -26,19 +30,26 @@ _lookups = threading.BoundedSemaphore(MAX_LOOKUPS_AT_ONCE)
 
 
 class ForbiddenAddress(ValueError):
-    """The host has an address that is not public.
+    """The host has an address that is not public, or a name that has none anywhere (`address` is None).
 
     The message names the WEBHOOK_ALLOW value that would let it through. It doesn't tell the address of a
     name: whoever submits predictions is not thereby entitled to ask the internal DNS.
     """
 
-    def __init__(self, host: str, address: str) -> None:
+    def __init__(self, host: str, address: str | None) -> None:
         self.host = host
         self.address = address
-        where = "is" if host == address else "resolves to"
+        allow = host
+        if address is None:
+            what = f"{host} is a name of private networks"
+        elif host == address:
+            what = f"{host} is an address that is not public"
+        elif ":" in host:
+            what, allow = f"{host} stands for {address}, an address that is not public", address
+        else:
+            what = f"{host} resolves to an address that is not public"
         super().__init__(
-            f"{host} {where} an address that is not public; WEBHOOK_ALLOW={host} would allow it "
-            "(a comma-separated list of networks and exact host names)"
+            f"{what}; WEBHOOK_ALLOW={allow} would allow it (a comma-separated list of networks and exact host names)"
         )
 
 
@@ -65,7 +76,7 @@ class AllowList:
             if not item:
                 continue
             try:
-                networks.append(ipaddress.ip_network(item, strict=False))
+                networks.append(_unmapped_network(ipaddress.ip_network(item, strict=False)))
             except ValueError:
                 host = item.lower().removesuffix(".")
                 if not is_host_name(host):
@@ -101,11 +112,14 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> Target:
     Raises InvalidURL, ForbiddenAddress, or Unresolvable (also when the look-up takes longer than timeout_s).
     """
     parts = parse_url(url)
+    is_private_name = parts.host.endswith(PRIVATE_DOMAINS)
+    if is_private_name and not allow.networks and parts.host not in allow.hosts:
+        raise ForbiddenAddress(parts.host, None)
     literal = _literal_address(parts.host)
     addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s)
     for address in addresses:
-        if not is_public(address) and not allow.allows(parts.host, address):
-            raise ForbiddenAddress(parts.host, str(address))
+        if (is_private_name or not is_public(address)) and not allow.allows(parts.host, address):
+            raise ForbiddenAddress(parts.host, None if is_private_name else str(address))
     return Target(parts, tuple(addresses))
 
 
@@ -114,6 +128,12 @@ def _literal_address(host: str) -> Address | None:
         return _unmapped(ipaddress.ip_address(host))
     except ValueError:
         return None
+
+
+def _unmapped_network(network: Network) -> Network:
+    """`::ffff:10.0.0.0/104` is 10.0.0.0/8: addresses are judged by the IPv4 address that they stand for."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return network if mapped is None else ipaddress.ip_network(f"{mapped}/{max(0, network.prefixlen - 96)}")
 
 
 def look_up(host: str, port: int, timeout_s: float) -> list[Address]:
@@ -186,8 +206,11 @@ _IPV4_NOT_PUBLIC = tuple(
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments; also cloud metadata (192.0.0.192)
         "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112: answers of the nearest sink, whoever runs it
+        "192.52.193.0/24",  # automatic multicast tunnels: the nearest relay
         "192.88.99.0/24",  # 6to4 relays, deprecated
         "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
         "198.18.0.0/15",  # benchmarking
         "198.51.100.0/24",  # documentation
         "203.0.113.0/24",  # documentation
@@ -202,6 +225,7 @@ _IPV6_NOT_PUBLIC = tuple(
         "2001::/23",  # protocol assignments, Teredo (which embeds IPv4) among them
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4: embeds IPv4
+        "2620:4f:8000::/48",  # AS112
         "3ffe::/16",  # the former 6bone
         "3fff::/20",  # documentation
     )

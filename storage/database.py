@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from storage.settings import Settings
 
@@ -69,7 +69,25 @@ def _check_if_it_spoke(conn: Connection) -> None:
     A server says nothing on an idle connection but that it closes it, and the kernel speaks for one that is dead
     (KEEPALIVES). So only one that has something to read is asked.
     """
-    found = select.poll()
-    found.register(conn.fileno(), select.POLLIN)
-    if found.poll(0):
+    if _has_something_to_read(conn.fileno()):
         ConnectionPool.check_connection(conn)
+
+
+def make_async_pool(**options: Any) -> AsyncConnectionPool[Any]:
+    """A pool for Procrastinate that looks at its connections as ours do, whatever `check` it asks for.
+
+    With a round trip instead, whoever is cancelled during it isn't: the pool takes the cancel for a broken
+    connection, and tries the next one.
+    """
+    return AsyncConnectionPool(**(options | {"check": _check_if_it_spoke_async}))
+
+
+async def _check_if_it_spoke_async(conn: psycopg.AsyncConnection[Any]) -> None:
+    if _has_something_to_read(conn.fileno()):
+        await AsyncConnectionPool.check_connection(conn)
+
+
+def _has_something_to_read(fileno: int) -> bool:
+    found = select.poll()
+    found.register(fileno, select.POLLIN)
+    return bool(found.poll(0))

@@ -18,6 +18,7 @@ def read_deliveries(
     before: str | None = None,
     prediction_id: str | None = None,
     status: str | None = None,
+    event: str | None = None,
     token_id: int | None = None,
 ) -> list[Row]:
     """A page, newest first: those older than the delivery `before`. Their ids sort by time.
@@ -30,6 +31,7 @@ def read_deliveries(
         WHERE (%(before)s::text IS NULL OR delivery.id < %(before)s)
           AND (%(prediction_id)s::text IS NULL OR delivery.prediction_id = %(prediction_id)s)
           AND (%(status)s::text IS NULL OR delivery.status = %(status)s)
+          AND (%(event)s::text IS NULL OR delivery.event = %(event)s)
           AND (%(token_id)s::bigint IS NULL OR EXISTS (
               SELECT FROM predictions
               WHERE predictions.id = delivery.prediction_id AND predictions.token_id = %(token_id)s))
@@ -39,6 +41,7 @@ def read_deliveries(
             "before": before,
             "prediction_id": prediction_id,
             "status": status,
+            "event": event,
             "token_id": token_id,
             "limit": limit,
         },

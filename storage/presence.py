@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -23,6 +24,15 @@ class Presence:
     state: WorkerState
     device: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A worker's last sign of life."""
+
+    worker_id: UUID
+    state: WorkerState
+    seen_at: datetime
 
 
 def say_alive(conn: Connection, presence: Presence) -> None:
@@ -75,6 +85,25 @@ def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
         """,
         {"hostname": hostname},
     ).fetchall()
+
+
+def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
+    """The last sign of life of each worker of a machine, by its pid.
+
+    A row is written first, as the workers themselves do: where Postgres has no space left, this raises as it does for
+    them, so nobody takes them for silent. A row that somebody has locked (a worker that froze in mid-write) is skipped.
+    """
+    conn.execute(
+        """
+        UPDATE workers SET seen_at = seen_at
+        WHERE id = (SELECT id FROM workers WHERE hostname = %s LIMIT 1 FOR UPDATE SKIP LOCKED)
+        """,
+        (hostname,),
+    )
+    rows = conn.execute(
+        "SELECT pid, id, state, seen_at FROM workers WHERE hostname = %s ORDER BY started_at", (hostname,)
+    ).fetchall()
+    return {row["pid"]: Sign(row["id"], row["state"], row["seen_at"]) for row in rows}
 
 
 def register_bell_worker(conn: Connection) -> int:

@@ -34,6 +34,11 @@ class Sealer:
                 raise InvalidToken
             return self.fernet.decrypt(stored.removeprefix(SEALED)).decode()
         except InvalidToken:
+            if self.fernet is None:
+                raise OperatorError(
+                    "The signing secrets in the database are encrypted and SECRET_KEY is not set:"
+                    " set it to the one that the other parts have."
+                ) from None
             raise OperatorError(
                 "The signing secrets in the database are encrypted with another SECRET_KEY:"
                 " set SECRET_KEY to the one that was used before (several may stand there, separated by commas)."

@@ -43,13 +43,17 @@ def active_webhook_secrets(conn: Connection, sealer: Sealer) -> list[str]:
 
 
 def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelta) -> str:
-    """Make a new webhook secret; the present one goes on signing beside it for `overlap`. Returns the new one."""
+    """Make a new webhook secret; those that sign now go on beside it for `overlap` at most. Returns the new one.
+
+    Raises OperatorError where `sealer` can't open what signs now: nobody could open both with one SECRET_KEY.
+    """
     secret = _new_secret()
     with conn.transaction():
+        active_webhook_secrets(conn, sealer)
         conn.execute(
             """
-            UPDATE signing_keys SET retired_at = clock_timestamp() + %s
-            WHERE purpose = 'webhook' AND retired_at IS NULL
+            UPDATE signing_keys SET retired_at = least(retired_at, clock_timestamp() + %s)
+            WHERE purpose = 'webhook' AND (retired_at IS NULL OR retired_at > clock_timestamp())
             """,
             (overlap,),
         )

@@ -45,7 +45,7 @@ def parse_url(url: str) -> URLParts:
         raise InvalidURL("the URL must look like https://host[:port]/path (no zone id in an IPv6 address)")
     scheme = match["scheme"].lower()
     port = int(match["port"] or _DEFAULT_PORTS[scheme])
-    if port > 65535 or port in _PORTS_OF_OTHER_PROTOCOLS:
+    if port > 65535 or port in _PORTS_OF_OTHER_PROTOCOLS or port in _PORTS_OF_SERVERS_INSIDE:
         raise InvalidURL(f"port {port} is not one that webhooks are sent to")
     return URLParts(
         scheme=scheme,
@@ -102,4 +102,16 @@ _PORTS_OF_OTHER_PROTOCOLS = frozenset((
     104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514,
     515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723,
     2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+))  # fmt: skip
+
+# Databases, queues, caches and machines' own doors, which nobody means by a webhook; some of them act on a line of an
+# HTTP request that they can read (Redis, memcached). docs/webhooks.md lists them.
+_PORTS_OF_SERVERS_INSIDE = frozenset((
+    445,  # SMB
+    1433, 1521, 3306, 5432, 6432,  # SQL Server, Oracle, MySQL, Postgres, PgBouncer
+    9042, 27017, 27018, 27019,  # Cassandra, MongoDB
+    2375, 2376, 2379, 2380, 10250,  # Docker, etcd, kubelet
+    3389, 5900, 5985, 5986,  # remote desktops and shells
+    2181, 4369, 5672, 9092,  # ZooKeeper, Erlang, AMQP, Kafka
+    6379, 9200, 9300, 11211, 26379,  # Redis, Elasticsearch, memcached, Redis Sentinel
 ))  # fmt: skip

@@ -17,6 +17,9 @@ from storage.database import Connection, connect
 log = structlog.get_logger(__name__)
 
 EXIT_STALLED = 70  # EX_SOFTWARE of sysexits.h
+# The watchdog looks every 1.5 s. Where it was kept from it for so long, so was the drawing thread, most likely: the
+# process was frozen, or Postgres hung, and what did not happen meanwhile says nothing about the device.
+FROZEN_AFTER_S = 5.0
 
 
 class ClaimLost(Exception):
@@ -77,7 +80,7 @@ class Leases:
 
     `on_beat` runs on the same connection at every turn (the worker's own signs of life). A claim that is on the
     device and makes no progress for `stall_s` is not renewed: `on_stall` hands back what is not on the device, and
-    the process exits.
+    the process exits. A process that was frozen as a whole (SIGSTOP, a laptop's sleep) begins that count anew.
     """
 
     def __init__(
@@ -97,9 +100,11 @@ class Leases:
         self._lock = threading.Lock()
         self._held: dict[UUID, HeldClaim] = {}
         self._stopping = threading.Event()
+        self._looked_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
+        self._looked_at = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -153,6 +158,12 @@ class Leases:
                 claims[claim_id].lose()
 
     def _exit_if_stalled(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at > FROZEN_AFTER_S:
+            log.warning("worker.was_frozen", for_s=round(now - self._looked_at, 1))
+            for held in self.held():
+                held.progressed()
+        self._looked_at = now
         for held in self.held():
             if held.at_risk and held.without_progress_s() > self._stall_s:
                 log.error(

@@ -18,6 +18,7 @@ import psutil
 
 from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled
 from cli.embedded.ports import free_ports
+from cli.embedded.s3_sockets import SERVERS, sockets_of, sweep_dead_sockets
 from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
 from cli.processes import end_child, end_stranger, is_alive, start_child
@@ -28,7 +29,6 @@ START_TIMEOUT_S = 30.0
 STOP_PATIENCE_S = 1.0
 VOLUME_SIZE_MB = 256  # files that grow on demand; the number of them follows from the free space
 MIN_FREE_SPACE = "200MiB"  # below it writes are refused, before the disk is full for Postgres too
-PORTS = ("master", "volume", "filer", "s3")
 
 
 class EmbeddedS3:
@@ -80,14 +80,15 @@ class EmbeddedS3:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.data.mkdir(exist_ok=True)
             self.end_leftovers()
+            sweep_dead_sockets()
             if hasattr(self, "process"):
                 self.process.wait()
             self._write_identity()
             for state in self.data.glob("m[0-9]*"):  # the master's, one per port; it learns all from the volumes
                 shutil.rmtree(state, ignore_errors=True)
             if not self._ports:
-                numbers = iter(free_ports(2 * len(PORTS)))
-                for name in PORTS:
+                numbers = iter(free_ports(2 * len(SERVERS)))
+                for name in SERVERS:
                     self._ports |= {name: next(numbers), f"{name}.grpc": next(numbers)}
             with open_log(self.log) as log:
                 self.process = start_child(
@@ -181,11 +182,8 @@ class EmbeddedS3:
 
 
 def _remove_sockets(options: list[str]) -> None:
-    """It puts a socket beside each gRPC port into /tmp, has no option for where, and leaves some there."""
-    for option in options:
-        name, _, port = option.removeprefix("-").partition(".port.grpc=")
-        if name in PORTS and port.isdigit():
-            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 (its place, not our choice)
+    for path in sockets_of(options):
+        path.unlink(missing_ok=True)
 
 
 def _program() -> Path:

@@ -74,8 +74,10 @@ class RunningUp:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(15)
         self.close()
-        for process in processes_of(self.folder):
+        left = processes_of(self.folder)
+        for process in left:
             process.kill()
+        psutil.wait_procs(left, timeout=10)  # or they would write into the folder while it is removed
 
     def close(self) -> None:
         """End the command alone, and let go of it."""

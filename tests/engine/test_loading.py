@@ -98,6 +98,31 @@ except ModelNotLoaded as error:
     assert "compiler" in said.stdout
 
 
+def test_a_model_that_can_not_be_compiled_for_want_of_space_is_told_in_words(
+    zimage_folder: Path, tmp_path: Path
+) -> None:
+    program = f"""
+import resource
+import tempfile
+
+from storage.catalog import DeviceSettings, Model
+from worker.engine import ModelNotLoaded, load_engine
+
+tempfile.gettempdir()  # looked for while it can be written
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # every write to a file fails, as on a full disk
+try:
+    model = Model(name="a/b", source="{zimage_folder}", dtype="float32", device=DeviceSettings(compile=True))
+    load_engine(model, device="cpu")
+except ModelNotLoaded as error:
+    print(error)
+"""
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    said = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith("compile = true can't be had here: ")
+
+
 @pytest.mark.parametrize("parallel", [True, False])
 def test_files_of_a_part_are_read_at_the_same_time_where_that_is_asked_for(
     zimage: Any, tmp_path: Path, parallel: bool

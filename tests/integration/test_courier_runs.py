@@ -272,8 +272,22 @@ def test_couriers_leave_no_connection_and_no_thread_behind(courier_settings: Set
         eventually(lambda: _courier_connections(courier_settings) > 0)
     # The sweep of the bucket ends with its call to S3, which may take its three attempts of 30 s.
     eventually(lambda: _courier_connections(courier_settings) == 0, timeout_s=150)
+    eventually(lambda: not _courier_threads())
+
+
+def test_a_courier_that_is_told_to_stop_while_it_starts_closes_what_it_has_opened(
+    courier_settings: Settings, conn: Connection
+) -> None:
+    for moment in range(30):  # from the first look at the database to a worker that listens
+        with running(courier_settings):
+            time.sleep(0.012 * moment)
+    eventually(lambda: _courier_connections(courier_settings) == 0)
+    eventually(lambda: not _courier_threads())
+
+
+def _courier_threads() -> list[str]:
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    assert not [name for name in names if name.startswith(("courier", "rescue", "pool-"))], names
+    return [name for name in names if name.startswith(("courier", "rescue", "pool-"))]
 
 
 def _courier_connections(settings: Settings) -> int:

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from mypy_boto3_s3 import S3Client
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
+from cli.embedded.s3_sockets import sockets_of
 
 
 @pytest.fixture
@@ -134,6 +135,25 @@ def test_wrong_keys_are_refused(s3: EmbeddedS3, key: str, secret: str) -> None:
     with pytest.raises(ClientError) as refused:
         client_of(s3, key, secret).list_buckets()
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_the_sockets_of_a_killed_server_are_swept_by_the_next_start_of_any_and_those_of_a_living_one_stay(
+    s3: EmbeddedS3, folder: Path
+) -> None:
+    killed = EmbeddedS3(folder / "killed", access_key_id="key", secret_access_key="secret")
+    killed.start()
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.process.wait()
+    dead, living = ([path for path in sockets_of(server._options()) if path.exists()] for server in (killed, s3))
+    assert dead
+    assert living
+    for path in (*dead, *living):
+        os.utime(path, (0, 0))
+    another = EmbeddedS3(folder / "another", access_key_id="key", secret_access_key="secret")
+    another.launch()
+    another.stop()
+    assert not [path for path in dead if path.exists()]
+    assert [path for path in living if path.exists()] == living
 
 
 def test_it_listens_on_loopback_only_and_keeps_its_keys_to_itself(s3: EmbeddedS3) -> None:

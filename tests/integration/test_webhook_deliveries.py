@@ -130,12 +130,15 @@ def test_the_command_lists_and_replays(settings: Settings, conn: Connection) -> 
     failed = [write(conn, URL) for _ in range(2)]
     for delivery_id in failed:
         give_up(conn, delivery_id)
+    started = write(conn, URL, event="start")
+    give_up(conn, started)
     listed = darkroom(settings, "list", "--status", "failed")
     assert listed.returncode == 0
-    assert sorted(line.split()[0] for line in listed.stdout.splitlines()) == sorted(failed)
+    assert sorted(line.split()[0] for line in listed.stdout.splitlines()) == sorted([*failed, started])
     assert "HTTP 500" in listed.stdout
     assert "2 will be sent again" in darkroom(settings, "replay", "--failed").stdout
     assert count(conn, "webhook_deliveries", "status = 'pending'") == 2
+    assert count(conn, "webhook_deliveries", "status = 'failed' AND event = 'start'") == 1
     unknown = darkroom(settings, "replay", "msg_x")
     assert unknown.returncode == 2
     assert unknown.stderr.count("\n") == 1
@@ -151,6 +154,23 @@ def test_rotating_prints_the_new_secret_and_both_sign_meanwhile(settings: Settin
     conn.execute("UPDATE signing_keys SET retired_at = clock_timestamp() WHERE retired_at IS NOT NULL")
     assert active_webhook_secrets(conn, IN_THE_CLEAR) == [rotated.stdout.strip()]
     assert darkroom(settings, "rotate-secret", "--overlap", "soon").returncode == 2
+
+
+def test_a_rotation_without_overlap_leaves_the_new_secret_alone(settings: Settings, conn: Connection) -> None:
+    ensure_keys(conn, IN_THE_CLEAR)
+    rotate_webhook_secret(conn, IN_THE_CLEAR, overlap=timedelta(days=1))
+    assert len(active_webhook_secrets(conn, IN_THE_CLEAR)) == 2
+    rotated = darkroom(settings, "rotate-secret", "--overlap", "0s")
+    assert active_webhook_secrets(conn, IN_THE_CLEAR) == [rotated.stdout.strip()]
+    assert "Only the new secret signs" in rotated.stderr
+
+
+def test_a_rotation_lengthens_no_overlap_that_is_under_way(settings: Settings, conn: Connection) -> None:
+    ensure_keys(conn, IN_THE_CLEAR)
+    rotate_webhook_secret(conn, IN_THE_CLEAR, overlap=timedelta(hours=1))
+    rotate_webhook_secret(conn, IN_THE_CLEAR, overlap=timedelta(days=30))
+    assert count(conn, "signing_keys", "retired_at > clock_timestamp() + interval '1 hour'") == 1
+    assert count(conn, "signing_keys", "retired_at < clock_timestamp() + interval '1 hour'") == 1
 
 
 def sealing(settings: Settings, key: str) -> Any:
@@ -181,14 +201,26 @@ def test_a_new_secret_key_opens_what_the_old_one_sealed_while_both_are_given(
 
 def test_a_wrong_a_missing_and_a_short_secret_key_are_one_clear_line(settings: Settings, conn: Connection) -> None:
     ensure_keys(conn, sealing(settings, KEY))
-    for wrong in (sealing(settings, "w" * 40), IN_THE_CLEAR):
-        with pytest.raises(OperatorError, match="another SECRET_KEY"):
+    for wrong, why in ((sealing(settings, "w" * 40), "another SECRET_KEY"), (IN_THE_CLEAR, "SECRET_KEY is not set")):
+        with pytest.raises(OperatorError, match=why):
             active_webhook_secrets(conn, wrong)
     with pytest.raises(OperatorError, match="at least 32"):
         sealing(settings, "short")
     refused = darkroom(settings, "rotate-secret", SECRET_KEY="w" * 8)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "wwww" not in refused.stderr
+
+
+@pytest.mark.parametrize("key", ["", "w" * 40], ids=["without a key", "with another key"])
+def test_rotating_is_refused_where_the_secrets_are_sealed_with_a_key_that_is_not_given(
+    settings: Settings, conn: Connection, key: str
+) -> None:
+    ensure_keys(conn, sealing(settings, KEY))
+    refused = darkroom(settings, "rotate-secret", "--overlap", "0s", SECRET_KEY=key)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert "SECRET_KEY" in refused.stderr
+    assert len(active_webhook_secrets(conn, sealing(settings, KEY))) == 1, "the old one signs on"
+    assert count(conn, "signing_keys", "secret NOT LIKE 'sealed:%%'") == 0
 
 
 def test_a_token_sees_and_replays_the_deliveries_of_its_own_predictions_alone(

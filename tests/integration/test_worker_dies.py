@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,22 @@ def test_a_worker_whose_step_hangs_exits_and_another_draws(
             wait_until(settings, OVER)
     row = the_only(conn)
     assert (row["status"], row["crashes"]) == ("succeeded", 1)
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_that_was_frozen_for_longer_than_a_stall_keeps_its_model_and_goes_on(
+    settings: ApiSettings, conn: Connection, tmp_path: Path
+) -> None:
+    submit_steps(conn, 1)
+    with worker(settings, tmp_path, step_s=14.0, STALL_SECONDS="8") as frozen:
+        wait_until(settings, "status = 'processing'")
+        frozen.send_signal(signal.SIGSTOP)
+        time.sleep(10)  # it thaws in the middle of its step, without progress for longer than a stall takes
+        frozen.send_signal(signal.SIGCONT)
+        wait_until(settings, OVER)
+        assert frozen.poll() is None
+    row = the_only(conn)
+    assert (row["status"], row["attempt"]) == ("succeeded", 1)
 
 
 @pytest.mark.timeout(600)

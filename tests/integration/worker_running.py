@@ -25,13 +25,20 @@ def start_worker(
     settings: Settings, folder: Path, *, step_s: float = 0.1, crash_at: str = "", **more: str
 ) -> subprocess.Popen[bytes]:
     """A worker of the blank model; its lines go to `worker.log` in the folder."""
+    env = environment(settings, folder, step_s=step_s) | {"DARKROOM_CRASH_AT": crash_at, **more}
+    with (folder / "worker.log").open("ab") as log:
+        return start_child([sys.executable, "-m", "cli.main", "worker"], env=env, cwd=folder, output=log)
+
+
+def environment(settings: Settings, folder: Path, *, step_s: float) -> dict[str, str]:
+    """The settings of a worker of the blank model, whose catalog is written into the folder."""
     catalog = folder / f"models-{step_s}.toml"
     catalog.write_text(
         '[models."darkroom/blank"]\nengine = "blank"\ndefaults = { width = 64, height = 64 }\n'
         f"blank = {{ step_s = {step_s} }}\n"
     )
     assert settings.s3_secret_access_key is not None
-    env = os.environ | {
+    return os.environ | {
         "DATABASE_URL": settings.database_url,
         "S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
         "S3_ACCESS_KEY_ID": str(settings.s3_access_key_id),
@@ -39,12 +46,8 @@ def start_worker(
         "S3_BUCKET": settings.s3_bucket,
         "S3_PREFIX": settings.s3_prefix,
         "MODELS": str(catalog),
-        "DARKROOM_CRASH_AT": crash_at,
         "PYTHONPATH": str(REPOSITORY),
-        **more,
     }
-    with (folder / "worker.log").open("ab") as log:
-        return start_child([sys.executable, "-m", "cli.main", "worker"], env=env, cwd=folder, output=log)
 
 
 @contextmanager

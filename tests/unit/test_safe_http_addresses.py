@@ -30,6 +30,12 @@ http://127.1.2.3:{port}/
 http://localhost:{port}/
 http://LOCALHOST:{port}/
 http://localhost.:{port}/
+http://hook.localhost:{port}/
+http://Hook.LocalHost.:{port}/
+http://printer.local/
+http://hook.default.svc.cluster.local/
+http://metadata.google.internal/computeMetadata/v1/
+http://hook.internal.:{port}/
 http://[::1]:{port}/
 http://[0:0:0:0:0:0:0:1]:{port}/
 http://[::ffff:127.0.0.1]:{port}/
@@ -43,6 +49,10 @@ http://[64:ff9b::8.8.8.8]/
 http://[64:ff9b:1::10.0.0.1]/
 http://[2002:7f00:1::]:{port}/
 http://[2002:0a00:0001::1]/
+http://[2001:4:112::1]/
+http://[2620:4f:8000::1]/
+http://[::ffff:169.254.169.254]/
+http://[::ffff:a9fe:a9fe]/
 http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/
 http://[2001:db8::1]/
 http://[2001:2::1]/
@@ -72,8 +82,11 @@ http://172.31.255.254/
 http://192.0.0.1/
 http://192.0.0.192/opc/v2/
 http://192.0.2.1/
+http://192.31.196.1/
+http://192.52.193.1/
 http://192.88.99.1/
 http://192.168.1.1/
+http://192.175.48.1/
 http://198.18.0.1/
 http://198.19.255.255/
 http://198.51.100.1/
@@ -156,6 +169,11 @@ NOT_A_WEBHOOK_URL = [
     "http://example.com:22/",
     "http://example.com:25/",
     "http://example.com:6667/",
+    *(f"http://example.com:{port}/" for port in (445, 1433, 2375, 2379, 3306, 3389, 5432, 5672, 6379, 9200, 10250)),
+    "http://127.0.0.1:6379/",
+    "http://[::1]:5432/",
+    "https://hook.internal:11211/",
+    "http://example.com:06379/",
     # Other schemes.
     "ftp://127.0.0.1:{port}/",
     "file:///etc/passwd",
@@ -328,9 +346,38 @@ def test_the_refusal_names_the_setting_that_would_allow_it(monkeypatch: pytest.M
     with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=10\.0\.0\.3 would allow it"):
         check_url("http://10.0.0.3/", NOTHING_ALLOWED)
     _answering(monkeypatch, ["10.0.0.3"])
-    with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=hook\.internal would allow it") as refused:
-        check_url("http://hook.internal/", NOTHING_ALLOWED)
+    with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=hook\.example would allow it") as refused:
+        check_url("http://hook.example/", NOTHING_ALLOWED)
     assert "10.0.0.3" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["[::ffff:10.0.0.3]", "[::ffff:a00:3]", "[0:0:0:0:0:ffff:a00:3]"])
+def test_the_refusal_of_a_mapped_address_names_the_ipv4_address_that_would_allow_it(host: str) -> None:
+    with pytest.raises(ForbiddenAddress, match=r"stands for 10\.0\.0\.3, .*_ALLOW=10\.0\.0\.3 would") as refused:
+        check_url(f"http://{host}/", NOTHING_ALLOWED)
+    assert "resolves" not in str(refused.value)
+    check_url(f"http://{host}/", AllowList.parse("10.0.0.3"))
+
+
+def test_names_of_private_networks_are_looked_up_only_where_something_private_is_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = _answering(monkeypatch, *[["10.0.0.3"]] * 5)
+    for host in ("hook.internal", "printer.local", "hook.localhost"):
+        with pytest.raises(ForbiddenAddress, match=f"name of private networks; WEBHOOK_ALLOW={host} would allow it"):
+            check_url(f"http://{host}/", AllowList.parse("other.internal"))
+    assert asked == []
+    for allow in ("hook.internal", "10.0.0.0/8"):
+        check_url("http://hook.internal/", AllowList.parse(allow))
+    assert asked == ["hook.internal"] * 2
+
+
+@pytest.mark.parametrize("address", ["10.1.0.3", "93.184.216.34"])
+def test_a_name_of_a_private_network_needs_every_address_allowed(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    _answering(monkeypatch, ["10.0.0.3", address])
+    with pytest.raises(ForbiddenAddress, match=r"WEBHOOK_ALLOW=hook\.internal would allow it") as refused:
+        check_url("http://hook.internal/", AllowList.parse("10.0.0.0/16"))
+    assert address not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +387,7 @@ def test_the_refusal_names_the_setting_that_would_allow_it(monkeypatch: pytest.M
         ("localhost", "http://LOCALHOST.:8123/"),
         ("10.0.0.0/8, hook.internal ,::1", "http://10.9.8.7/"),
         ("10.0.0.0/8", "http://[::ffff:10.9.8.7]/"),
+        ("::ffff:10.0.0.0/104", "http://10.9.8.7/"),
         ("::1", "http://[::1]/"),
         ("fd00::/8", "http://[fd12::1]/"),
         ("10.0.0.1", "http://10.0.0.1/"),
@@ -355,6 +403,7 @@ def test_the_allow_list_lets_through_what_it_names(allow: str, url: str) -> None
         ("", "http://127.0.0.1/"),
         ("10.0.0.0/8", "http://192.168.0.1/"),
         ("10.0.0.1", "http://10.0.0.2/"),
+        ("::ffff:10.0.0.1", "http://10.0.0.2/"),
         ("hook.internal", "http://localhost/"),
         ("127.0.0.1", "http://[::1]/"),
         ("0.0.0.0/0", "http://[::1]/"),
@@ -369,7 +418,7 @@ def test_an_allowed_name_may_have_any_address(monkeypatch: pytest.MonkeyPatch) -
     _answering(monkeypatch, ["10.0.0.3"], ["10.0.0.3"])
     check_url("http://hook.internal:8080/", AllowList.parse("Hook.Internal"))
     with pytest.raises(ForbiddenAddress):
-        check_url("http://not-hook.internal/", AllowList.parse("hook.internal"))
+        check_url("http://not-hook.example/", AllowList.parse("hook.example"))
 
 
 @pytest.mark.parametrize("item", ["*.internal", "10.0.0.0/33", "http://hook", "10.0.0", "a b", "*", "[::1]"])

@@ -17,27 +17,25 @@ from concurrent.futures import ThreadPoolExecutor
 import procrastinate
 import psycopg
 import structlog
-from procrastinate.jobs import DeleteJobCondition
 
 from storage.addresses import AllowList
-from storage.database import KEEPALIVES, POOL_PATIENCE_S, connect, open_pool
-from storage.queue import WEBHOOK_QUEUE, make_async_app
+from storage.database import open_pool
+from storage.queue import make_async_app
 from storage.sealing import open_sealer
 from storage.settings import Settings
 from worker.courier.deliver import Deliverer
+from worker.courier.queue_worker import WORKER_NAME, QueueWorker
 from worker.courier.rescue import keep_rescuing
 from worker.courier.retention import keep_retaining
 from worker.courier.tasks import add_tasks
 
 log = structlog.get_logger(__name__)
 
-WORKER_NAME = "courier"
-POLL_EVERY_S = 1.0
-
 # After SIGTERM: POSTs in flight may end within the grace, then they are cut; the rest is tidying up. A process
 # that still hangs (Postgres frozen) exits anyway: its locks run out, and rescue rings again.
 GRACE_S = 3.5
 TIDY_UP_S = 2.0
+CANCEL_S = 1.0
 EXIT_ANYWAY_AFTER_S = 7.0
 
 # The worker that ended is started again after this long; longer where it keeps ending at once.
@@ -97,53 +95,26 @@ async def _supervise(
         log.info("courier started", concurrency=settings.webhook_concurrency)
         while not stop.is_set():
             started_at = time.monotonic()
-            worker = asyncio.create_task(_run_worker(app, settings))
-            while not worker.done() and not stop.is_set():
-                await asyncio.wait({worker}, timeout=0.2)
+            worker = QueueWorker(app, settings, grace_s=GRACE_S)
+            while not worker.task.done() and not stop.is_set():
+                await asyncio.wait({worker.task}, timeout=0.2)
             if stop.is_set():
                 await _stop_worker(worker, deliverer)
                 return
-            _log_why_it_ended(worker)
+            _log_why_it_ended(worker.task)
             if time.monotonic() - started_at > HEALTHY_AFTER_S:
                 restart_after_s = MIN_RESTART_AFTER_S
             await _sleep(restart_after_s, stop)
             restart_after_s = min(restart_after_s * 2, MAX_RESTART_AFTER_S)
 
 
-async def _run_worker(app: procrastinate.App, settings: Settings) -> None:
-    await asyncio.to_thread(_check_database, settings)
-    connector = procrastinate.PsycopgConnector(
-        conninfo=settings.direct_url,  # it listens, which poolers break
-        kwargs={"application_name": "darkroom-courier-queue", **KEEPALIVES},
-        min_size=1,
-        max_size=4,
-        timeout=POOL_PATIENCE_S,
-        reconnect_timeout=POOL_PATIENCE_S,
-    )
-    with app.replace_connector(connector):
-        async with app.open_async():
-            await app.run_worker_async(
-                name=WORKER_NAME,
-                queues=[WEBHOOK_QUEUE],
-                concurrency=settings.webhook_concurrency,
-                fetch_job_polling_interval=POLL_EVERY_S,
-                delete_jobs=DeleteJobCondition.SUCCESSFUL,
-                install_signal_handlers=False,
-                shutdown_graceful_timeout=GRACE_S,
-            )
-
-
-def _check_database(settings: Settings) -> None:
-    """Raises psycopg.OperationalError at once, where the worker's pool would wait for half a minute."""
-    connect(settings.direct_url, application_name="darkroom-courier-check").close()
-
-
-async def _stop_worker(worker: asyncio.Task[None], deliverer: Deliverer) -> None:
-    worker.cancel()
-    await asyncio.wait({worker}, timeout=GRACE_S)
+async def _stop_worker(worker: QueueWorker, deliverer: Deliverer) -> None:
+    await worker.stop_within(GRACE_S)
     deliverer.interrupted.set()
-    await asyncio.wait({worker}, timeout=TIDY_UP_S)
-    if worker.done() and not worker.cancelled() and (error := worker.exception()):
+    await worker.stop_within(TIDY_UP_S)
+    await worker.cancel_within(CANCEL_S)
+    task = worker.task
+    if task.done() and not task.cancelled() and (error := task.exception()):
         log.warning("the queue's worker broke while it stopped", error=repr(error))
 
 

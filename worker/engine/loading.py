@@ -76,7 +76,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
     if model.device.compile:
         try:
             warm_up(engine, model.typical)
-        except Exception as error:  # no compiler, one that fails, or a GPU that is too small for two drawings at once
+        except Exception as error:  # no compiler, no space for what it writes, a device that is too small
             raise ModelNotLoaded(f"compile = true can't be had here: {_first_line(error)}") from error
     log.info(
         "engine.loaded",

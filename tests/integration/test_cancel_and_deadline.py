@@ -62,9 +62,10 @@ def test_a_cancel_while_the_model_loads_is_never_drawn(worker_settings: WorkerSe
 def test_an_end_during_the_upload_publishes_nothing(
     worker_settings: WorkerSettings, conn: Connection, wire: Wire, bucket: Bucket, s3: FlakyProxy, way: str
 ) -> None:
-    s3.is_down.set()
-    (prediction_id,) = submit_many(conn, 1)
     with working(worker_settings.model_copy(update={"s3_endpoint_url": s3.url}), blank()) as process:
+        until(lambda: count(conn, "workers", "state = 'idle'") == 1)  # it has seen that it can write there
+        s3.is_down.set()
+        (prediction_id,) = submit_many(conn, 1)
         until(lambda: process._results._unpublished == 1)
         if way == "cancel":
             assert finish(conn, wire, prediction_id, Canceled()) is not None

@@ -15,7 +15,7 @@ from tests.mutants.run import REPOSITORY, apply
 def test_a_breakage_fits_the_code_and_gives_python(breakage: Breakage, tmp_path: Path) -> None:
     for edit in breakage.edits:
         copy = tmp_path / edit.path
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         if not copy.exists():
             copy.write_text((REPOSITORY / edit.path).read_text())
         apply(tmp_path, edit)

@@ -4,7 +4,8 @@
 
 The three are the same studio on the same pipeline: "none" admits one drawing, "batches" lets nobody join midway,
 "steps" is what the worker does. Capacity is what "none" reaches on 8-step drawings, measured first. Latency runs from
-arrival to the decoded picture. In each round all three get the same arrivals; the figures are medians of the rounds.
+arrival to the decoded picture. In each round all three get the same arrivals; figures and ratios are medians of the
+rounds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tests.engine.playing import commission_of
 from worker.admission import Admission
 from worker.commission import Commission
 from worker.engine import load_engine
-from worker.step_costs import StepCosts
+from worker.step_costs import Load, StepCosts
 from worker.studio import Studio
 
 SIDE = 128
@@ -126,15 +127,16 @@ def main() -> None:
             for name, (used, max_images) in ways.items():
                 means[name].append(run(used, steps, gaps_s, max_images=max_images, costs=learned[name]))
         lines += ["", f"| {title} | mean latency, s | steps / this | rounds |", "|---|---|---|---|"]
-        shared = statistics.median(means["steps"])
         for name, seconds in means.items():
-            median = statistics.median(seconds)
-            lines.append(f"| {name} | {median:.2f} | {shared / median:.2f} | {_listed(seconds)} |")
+            ratio = statistics.median(ours / theirs for ours, theirs in zip(means["steps"], seconds, strict=True))
+            lines.append(f"| {name} | {statistics.median(seconds):.2f} | {ratio:.2f} | {_listed(seconds)} |")
+    known = [learned["steps"].seconds(Load(images, images * SIDE * SIDE)) for images in range(1, 9)]
+    lines += ["", f"A step of 1 to 8 drawings takes {_listed([each or 0.0 for each in known], digits=3)} s."]
     publish("engine", "\n".join(lines), before, write=asked.write)
 
 
-def _listed(seconds: Sequence[float]) -> str:
-    return ", ".join(f"{each:.2f}" for each in seconds)
+def _listed(seconds: Sequence[float], *, digits: int = 2) -> str:
+    return ", ".join(f"{each:.{digits}f}" for each in seconds)
 
 
 if __name__ == "__main__":

@@ -65,14 +65,14 @@ class QueueWorker:
                     install_signal_handlers=False,
                     shutdown_graceful_timeout=self._grace_s,
                 )
-                await self._stock.run()  # type: ignore[no-untyped-call]
+                await self._stock.run()  # type: ignore[no-untyped-call] # Procrastinate has not annotated it
             finally:
                 self._closes = True
                 await app.close_async()
 
     def _tell_to_stop(self) -> None:
         if self._stock is not None:
-            self._stock.stop()  # type: ignore[no-untyped-call]
+            self._stock.stop()  # type: ignore[no-untyped-call] # Procrastinate has not annotated it
         else:
             self._cancel()
 

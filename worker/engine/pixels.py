@@ -19,7 +19,7 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
     copies = [_bytes_of(pixels).to("cpu", non_blocking=True) for pixels in decoded]
     copied: torch.cuda.Event | None = None
     if decoded and decoded[0].is_cuda:
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has not annotated it
         copied.record()
 
     def develop() -> list[Image]:

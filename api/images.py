@@ -92,7 +92,7 @@ def _wait(here: Services, row: Row) -> Snapshot:
     for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Snapshot):
             if seen.is_over:
-                _raise_unless_succeeded(seen)
+                _raise_unless_succeeded(here, seen)
                 return seen
         elif has_hung_up(connection):
             _abandon(here, row)
@@ -129,19 +129,24 @@ def _give_up_at(here: Services) -> float:
     return time.monotonic() + here.settings.openai_wait_s + 1
 
 
-def _too_late(here: Services, prediction_id: str) -> Problem:
+def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
+    """With the last line of the logs: OpenAI's clients don't see them, and they may say why, as of a broken model."""
+    last = logs.strip().rpartition("\n")[2]
+    why = f"; the last thing heard of it: {last}" if last and not last.startswith("Using seed") else ""
     return Problem(
         504,
         "Too late",
-        f"prediction {prediction_id} was not done within {here.settings.openai_wait_s:g} s (OPENAI_WAIT_S)",
+        f"prediction {prediction_id} was not done within {here.settings.openai_wait_s:g} s (OPENAI_WAIT_S){why}",
         headers=DO_NOT_REPEAT,
     )
 
 
-def _raise_unless_succeeded(snapshot: Snapshot) -> None:
+def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
     if snapshot.status is PredictionStatus.SUCCEEDED:
         return
     if snapshot.status is PredictionStatus.CANCELED:
+        if snapshot.row["deadline_at"] <= snapshot.row["completed_at"]:
+            raise _too_late(here, snapshot.row["id"], snapshot.row["logs"])
         raise Problem(409, "Canceled", snapshot.row["error"] or "the prediction was canceled", headers=DO_NOT_REPEAT)
     raise Problem(500, "Failed", snapshot.row["error"] or "the prediction failed", headers=DO_NOT_REPEAT)
 
@@ -218,7 +223,7 @@ def _events(here: Services, asked: ImageRequest, row: Row) -> Iterator[str | Non
 
 def _last_events(here: Services, asked: ImageRequest, snapshot: Snapshot) -> Iterator[str]:
     try:
-        _raise_unless_succeeded(snapshot)
+        _raise_unless_succeeded(here, snapshot)
     except Problem as problem:
         yield _error_event(problem)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from urllib.parse import urlencode
@@ -134,13 +135,18 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     """
     here, by = services(), caller()
     inputs = parse_input(asked.input)
+    if asked.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
+        raise InvalidInput(
+            shown_name(min(asked.model_extra)),
+            "is not known here (X-Darkroom-Strict is 1); a model's inputs are in `input`",
+        )
     if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
         raise InvalidInput(
             f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
         )
     if inputs.priority > by.max_priority:
         raise InvalidInput("input.priority", f"{inputs.priority} is above {by.max_priority}, the token's limit")
-    parameters = replace(parameters_for(model, inputs), previews=bool(asked.previews))
+    parameters = replace(parameters_for(model, inputs), previews=inputs.previews or bool(asked.previews))
     if asked.webhook is not None:
         require_allowed(asked.webhook, here.webhook_allow)
     key = idempotency_key(request.headers.get("Idempotency-Key"))
@@ -152,7 +158,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         input=inputs.model_dump(exclude_unset=True, exclude=set(inputs.model_extra or {})),
         parameters=stored,
         logs=notes_on(inputs, parameters),
-        deadline_s=deadline_s or here.settings.prediction_deadline_s,
+        deadline_s=min(deadline_s or math.inf, here.settings.prediction_deadline_s),
         webhook=asked.webhook,
         webhook_events=_events(asked),
         priority=inputs.priority,

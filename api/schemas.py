@@ -72,12 +72,13 @@ class PredictionInput(BaseModel):
     priority: Priority = Field(default=0, description="What is higher is drawn first, as far as the token allows.")
     cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
     reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")
+    previews: bool = Field(default=False, description="Show small pictures of the drawing in `events`.")
 
 
 class PredictionRequest(BaseModel):
     """The body of `POST /v1/predictions`."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     input: dict[str, Any]
     model: Annotated[Text, StringConstraints(max_length=200)] | None = None
@@ -85,4 +86,4 @@ class PredictionRequest(BaseModel):
     webhook: Annotated[Text, StringConstraints(max_length=2000)] | None = None
     webhook_events_filter: list[WebhookEvent] | None = None
     stream: bool | None = Field(default=None, description="Accepted as it is: every prediction can be streamed.")
-    previews: bool | None = Field(default=None, description="Show small pictures of the drawing in `events`.")
+    previews: bool | None = Field(default=None, description="The same as in `input`.")

@@ -25,11 +25,13 @@ def decide(
     limit: int,
     leaving: int = 0,
     resting: Collection[str] = (),
+    modest: Collection[str] = (),
     may_take_busy: bool = True,
 ) -> Decision:
     """What to do, given the workers that run and mean to stay (`running`) and those that are `leaving`.
 
-    Nothing is started for a model that is `resting`, since its last worker died a moment ago.
+    Nothing is started for a model that is `resting`, since its last worker died a moment ago. One that is `modest`
+    takes a place that is free, and nobody's: it could not be loaded the last time.
     A worker of a model is wanted for each prediction that waits or is being drawn. When the places don't suffice,
     models without a worker come first, then those with the most work for each worker. When there is no place at
     all for a model without a worker, another model gives one up: an idle one if there is, else a busy one, which
@@ -45,7 +47,9 @@ def decide(
         free -= 1
 
     stop: list[str] = []
-    without = sum(1 for model, work in startable.items() if work.waiting > 0 and not have.get(model))
+    without = sum(
+        1 for model, work in startable.items() if work.waiting > 0 and not have.get(model) and model not in modest
+    )
     for _ in range(without - leaving):
         giver = _giver(demand, have, may_take_busy=may_take_busy and not stop)
         if giver is None:

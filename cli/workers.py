@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -15,8 +16,11 @@ from cli.log_stream import LogStream
 from cli.silence import SILENT_S, Silence
 from cli.supervise import BackOff, Child, describe_exit
 
+EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
 # Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
 TAKE_EVERY_S = 30.0
+# A model that could not be loaded sends nobody away for so long; a place that is free is enough to try again.
+MODEST_FOR_S = 300.0
 
 
 @dataclass
@@ -31,6 +35,8 @@ class Worker:
 class _Model:
     back_off: BackOff = field(default_factory=lambda: BackOff(first_delay_s=0.0))  # its work waits
     start_again_at: float = 0.0
+    modest_until: float = 0.0
+    started_at: float = 0.0
 
 
 class Workers:
@@ -60,7 +66,8 @@ class Workers:
         now = time.monotonic()
         self.reap()
         self._kill_silent()
-        demand = {model: work for model, work in self._watch.demand.items() if model in self._models}
+        known = [(model, work) for model, work in self._watch.demand.items() if model in self._models]
+        demand = dict(sorted(known, key=lambda each: self._models[each[0]].started_at))  # in turn
         staying = Counter(worker.model for worker in self.running.values() if not worker.leaving)
         decision = decide(
             demand,
@@ -68,6 +75,7 @@ class Workers:
             limit=self._limit,
             leaving=len(self.running) - staying.total(),
             resting={name for name, model in self._models.items() if now < model.start_again_at},
+            modest={name for name, model in self._models.items() if now < model.modest_until},
             may_take_busy=now - self._took_at >= TAKE_EVERY_S,
         )
         for model in decision.start:
@@ -86,9 +94,11 @@ class Workers:
             if code is None:
                 continue
             del self.running[place]
-            if code == 0:
+            if code == 0 or (worker.leaving and code == -signal.SIGTERM):  # it had not come to hearing signals
                 continue
             model = self._models[worker.model]
+            if code == EXIT_NOT_LOADED:
+                model.modest_until = time.monotonic() + MODEST_FOR_S
             delay_s = model.back_off.after_failure(worker.child.lived_s)
             model.start_again_at = time.monotonic() + delay_s
             self._log.from_role(
@@ -112,6 +122,7 @@ class Workers:
                 worker.child.kill()
 
     def _start(self, model: str) -> None:
+        self._models[model].started_at = time.monotonic()
         place = next(place for place in range(1, self._limit + 1) if place not in self.running)
         try:
             process = self._launch(model)

@@ -21,6 +21,7 @@ class Sealer:
     """Encrypts with the first key of SECRET_KEY and decrypts with any; without a key it leaves text as it is."""
 
     fernet: MultiFernet | None
+    first: Fernet | None = None
 
     def seal(self, text: str) -> str:
         return text if self.fernet is None else SEALED + self.fernet.encrypt(text.encode()).decode()
@@ -45,8 +46,14 @@ class Sealer:
             ) from None
 
     def wants_to_seal(self, stored: str) -> bool:
-        """Whether it lies there in the clear and need not."""
-        return self.fernet is not None and not stored.startswith(SEALED)
+        """Whether it lies there in the clear and need not, or is sealed with another key than the first."""
+        if self.first is None:
+            return False
+        try:
+            self.first.decrypt(stored.removeprefix(SEALED))
+        except InvalidToken:
+            return True
+        return not stored.startswith(SEALED)
 
 
 IN_THE_CLEAR = Sealer(None)
@@ -60,7 +67,10 @@ def open_sealer(settings: Settings) -> Sealer:
         raise OperatorError(
             f"SECRET_KEY needs at least {MIN_KEY_CHARS} random characters: `openssl rand -hex 32` makes them."
         )
-    return Sealer(MultiFernet([Fernet(_derive(key)) for key in keys]) if keys else None)
+    if not keys:
+        return IN_THE_CLEAR
+    fernets = [Fernet(_derive(key)) for key in keys]
+    return Sealer(MultiFernet(fernets), fernets[0])
 
 
 def _derive(key: str) -> bytes:

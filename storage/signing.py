@@ -19,7 +19,8 @@ SECRET_BYTES = 32  # Standard Webhooks asks for 24 to 64
 def ensure_keys(conn: Connection, sealer: Sealer) -> None:
     """Make the first key of each purpose where there is none; two processes at once agree on one.
 
-    Keys that lie there in the clear are encrypted, if there is a SECRET_KEY now.
+    Where there is a SECRET_KEY, what is in use is encrypted with the first one: what lies there in the clear, and what
+    was encrypted with one that stands behind it. Raises OperatorError for what none of them opens.
     """
     for purpose in ("webhook", "link"):
         conn.execute(
@@ -29,11 +30,12 @@ def ensure_keys(conn: Connection, sealer: Sealer) -> None:
             """,
             (purpose, sealer.seal(_new_secret())),
         )
-    for row in conn.execute("SELECT id, secret FROM signing_keys").fetchall():
+    in_use = "SELECT id, secret FROM signing_keys WHERE retired_at IS NULL OR retired_at > clock_timestamp()"
+    for row in conn.execute(in_use).fetchall():
         if sealer.wants_to_seal(row["secret"]):
             conn.execute(
                 "UPDATE signing_keys SET secret = %s WHERE id = %s AND secret = %s",
-                (sealer.seal(row["secret"]), row["id"], row["secret"]),
+                (sealer.seal(sealer.open(row["secret"])), row["id"], row["secret"]),
             )
 
 

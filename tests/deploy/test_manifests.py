@@ -184,7 +184,9 @@ def test_the_first_time_creates_the_workers_of_every_model_without_a_pod_and_not
 
 
 @pytest.mark.parametrize(
-    "kustomization", ["one-gpu", "many-gpus", "long-drawings", "several-models/z-image-turbo"], ids=str
+    "kustomization",
+    ["one-gpu", "many-gpus", "long-drawings", "several-models/z-image-turbo", "several-models/flux-schnell"],
+    ids=str,
 )
 def test_the_weights_may_lie_in_a_folder_of_a_node(kustomization: str, tmp_path: Path) -> None:
     overlay, _, model = kustomization.partition("/")
@@ -197,7 +199,11 @@ def test_the_weights_may_lie_in_a_folder_of_a_node(kustomization: str, tmp_path:
     (claim,) = claims
     assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"] == ""
     assert set(claim["spec"]["accessModes"]) <= set(volume["spec"]["accessModes"])
-    assert claim["spec"]["resources"]["requests"]["storage"] == volume["spec"]["capacity"]["storage"]
+    asked, there = (
+        int(text.removesuffix("Gi"))
+        for text in (claim["spec"]["resources"]["requests"]["storage"], volume["spec"]["capacity"]["storage"])
+    )
+    assert asked <= there  # or the claim never binds
     for version in VERSIONS:
         for manifest in (volume, claim):
             kubernetes_validate.validate(manifest, version, strict=True)

@@ -131,7 +131,7 @@ def _send(
             validator(document, "Prediction").validate(answer.get_json())
         if mode is GenerationMode.POSITIVE and is_valid and answer.status_code == 422:
             [problem] = answer.get_json()["invalid_fields"]
-            is_strict = headers.get("X-Darkroom-Strict") == "1" and "is no input" in problem["description"]
+            is_strict = headers.get("X-Darkroom-Strict") == "1" and "X-Darkroom-Strict is 1" in problem["description"]
             assert problem["field"] in BETWEEN_FIELDS or is_strict, f"refused: {about} {answer.text}"
 
     check()

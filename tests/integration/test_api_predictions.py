@@ -7,6 +7,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 from flask.testing import FlaskClient
 from ulid import ULID
 
@@ -142,6 +143,23 @@ def test_an_unknown_input_is_ignored_and_named_or_refused_where_that_is_asked_fo
         assert "is no input of this model" in problem(strict, 422)["detail"]
 
 
+def test_an_unknown_field_beside_the_input_is_refused_where_that_is_asked_for(client: FlaskClient) -> None:
+    body = {"model": MODEL, "input": {"prompt": "a"}, "cache": False}
+    assert client.post("/v1/predictions", json=body).status_code == 201
+    strict = client.post("/v1/predictions", json=body, headers={"X-Darkroom-Strict": "1"})
+    assert problem(strict, 422)["detail"].startswith("cache: is not known here")
+
+
+@pytest.mark.parametrize("place", ["input", "body"])
+def test_previews_can_be_asked_for_in_the_input_and_beside_it(
+    client: FlaskClient, conn: Connection, place: str
+) -> None:
+    body: dict[str, Any] = {"model": MODEL, "input": {"prompt": "a"}}
+    (body["input"] if place == "input" else body)["previews"] = True
+    assert "Ignored" not in client.post("/v1/predictions", json=body).get_json()["logs"]
+    assert count(conn, "predictions", "parameters->'previews' = 'true'") == 1
+
+
 def test_what_is_not_there_is_404(client: FlaskClient) -> None:
     for path in ("/v1/nothing", "/v1/predictions/x", "/v1/predictions/%00", "/v1/predictions/%FF"):
         problem(client.get(path), 404)
@@ -242,6 +260,11 @@ def test_prefer_wait_says_starting_where_the_time_was_up_first(
 def test_cancel_after_sets_the_deadline(client: FlaskClient, conn: Connection) -> None:
     submit(client, headers={"Cancel-After": "1m30s"})
     assert count(conn, "predictions", "deadline_at - created_at BETWEEN interval '89 s' AND interval '91 s'") == 1
+
+
+def test_cancel_after_lengthens_no_deadline(client: FlaskClient, conn: Connection) -> None:
+    submit(client, headers={"Cancel-After": "99999h"})
+    assert count(conn, "predictions", "deadline_at - created_at <= interval '1 day 1 s'") == 1
 
 
 def test_a_priority_reaches_the_bell(client: FlaskClient, conn: Connection) -> None:

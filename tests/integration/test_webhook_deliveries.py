@@ -199,6 +199,19 @@ def test_a_new_secret_key_opens_what_the_old_one_sealed_while_both_are_given(
     assert active_webhook_secrets(conn, both) == active_webhook_secrets(conn, sealing(settings, KEY))
 
 
+def test_an_old_secret_key_can_be_dropped_when_a_role_has_started_with_both(
+    settings: Settings, conn: Connection
+) -> None:
+    ensure_keys(conn, sealing(settings, KEY))
+    before = active_webhook_secrets(conn, sealing(settings, KEY)), link_keys(conn, sealing(settings, KEY))
+    ensure_keys(conn, sealing(settings, f"{'n' * 40},{KEY}"))
+    new = sealing(settings, "n" * 40)
+    ensure_keys(conn, new)
+    assert (active_webhook_secrets(conn, new), link_keys(conn, new)) == before
+    with pytest.raises(OperatorError, match="another SECRET_KEY"):
+        ensure_keys(conn, sealing(settings, KEY))
+
+
 def test_a_wrong_a_missing_and_a_short_secret_key_are_one_clear_line(settings: Settings, conn: Connection) -> None:
     ensure_keys(conn, sealing(settings, KEY))
     for wrong, why in ((sealing(settings, "w" * 40), "another SECRET_KEY"), (IN_THE_CLEAR, "SECRET_KEY is not set")):

@@ -36,6 +36,17 @@ def test_an_idle_worker_makes_place_at_once_a_busy_one_only_now_and_then() -> No
     assert decide(busy, {"a": 1}, limit=1) == Decision(stop=["a"])
 
 
+def test_a_model_that_could_not_be_loaded_sends_nobody_away_but_takes_a_free_place() -> None:
+    demand = {"broken": Demand(1, 0)}
+    assert decide(demand, {"good": 1}, limit=1, modest={"broken"}) == Decision()
+    assert decide(demand, {"good": 1}, limit=2, modest={"broken"}) == Decision(start=["broken"])
+
+
+def test_models_in_equal_need_are_started_in_the_order_given() -> None:
+    demand = {"c": Demand(1, 0), "a": Demand(1, 0), "b": Demand(1, 0)}
+    assert decide(demand, {}, limit=2).start == ["c", "a"]
+
+
 def test_one_place_is_made_for_each_model_that_has_none_not_more() -> None:
     demand = {"a": Demand(50, 2), "b": Demand(9, 0)}
     assert decide(demand, {"a": 2}, limit=2) == Decision(stop=["a"])

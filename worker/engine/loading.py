@@ -70,7 +70,9 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
     except ModelNotLoaded:
         raise
     except Exception as error:  # whatever a damaged folder makes the libraries raise
-        raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}") from error
+        cause = error.__cause__ or error.__context__  # of a damaged file the outer one says only that it can't be read
+        because = f" ({_first_line(cause)})" if cause is not None else ""
+        raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
     kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
     engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
     if model.device.compile:
@@ -133,5 +135,5 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -130,9 +130,8 @@ def _give_up_at(here: Services) -> float:
 
 
 def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
-    """With the last line of the logs: OpenAI's clients don't see them, and they may say why, as of a broken model."""
-    last = logs.strip().rpartition("\n")[2]
-    why = f"; the last thing heard of it: {last}" if last and not last.startswith("Using seed") else ""
+    """With the last line of the logs, which OpenAI's clients don't see: why a model can't be loaded stands there."""
+    why = f"; its logs end with: {logs.strip().rpartition(chr(10))[2]}" if logs else ""
     return Problem(
         504,
         "Too late",

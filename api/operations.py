@@ -16,7 +16,8 @@ from api.schemas import PredictionRequest
 PARAMETERS: dict[str, dict[str, object]] = {
     "Prefer": {"pattern": "^wait(=([1-9]|[1-5][0-9]|60))?$", "example": "wait=30"},
     "Cancel-After": {
-        "pattern": "^([5-9]|[1-9][0-9]{1,5})s?$|^([1-9][0-9]{0,2}h)?[1-9][0-9]{0,3}m([0-9]{1,4}s)?$",
+        "pattern": r"^([5-9]|[1-9][0-9]{1,5})s?$"
+        r"|^[1-9][0-9]{0,2}h([0-9]{1,4}m)?([0-9]{1,4}s)?$|^[1-9][0-9]{0,3}m([0-9]{1,4}s)?$",
         "example": "90s",
     },
     "Idempotency-Key": {"pattern": "^[!-~]{1,255}$", "example": "order-17"},

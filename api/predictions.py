@@ -20,7 +20,7 @@ from api.json_body import json_object
 from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
 from api.ownership import find_own
 from api.prefer import cancel_after_s, wait_s
-from api.schemas import ALL_EVENTS, PredictionRequest
+from api.schemas import ALL_EVENTS, PredictionInput, PredictionRequest
 from api.services import Services, services
 from api.watch import Snapshot, watch
 from api.webhook_targets import require_allowed
@@ -135,15 +135,8 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     """
     here, by = services(), caller()
     inputs = parse_input(asked.input)
-    if asked.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
-        raise InvalidInput(
-            shown_name(min(asked.model_extra)),
-            "is not known here (X-Darkroom-Strict is 1); a model's inputs are in `input`",
-        )
-    if inputs.model_extra and request.headers.get("X-Darkroom-Strict") == "1":
-        raise InvalidInput(
-            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
-        )
+    if request.headers.get("X-Darkroom-Strict") == "1":
+        _refuse_unknown(asked, inputs)
     if inputs.priority > by.max_priority:
         raise InvalidInput("input.priority", f"{inputs.priority} is above {by.max_priority}, the token's limit")
     parameters = replace(parameters_for(model, inputs), previews=inputs.previews or bool(asked.previews))
@@ -178,6 +171,18 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
                 return reused, False
             ring(conn, row["id"])  # retention has just taken the images
     return row, is_new
+
+
+def _refuse_unknown(asked: PredictionRequest, inputs: PredictionInput) -> None:
+    if asked.model_extra:
+        raise InvalidInput(
+            shown_name(min(asked.model_extra)),
+            "is not known here (X-Darkroom-Strict is 1); a model's inputs are in `input`",
+        )
+    if inputs.model_extra:
+        raise InvalidInput(
+            f"input.{shown_name(min(inputs.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
+        )
 
 
 def _wait(here: Services, row: Row, timeout_s: int) -> str:

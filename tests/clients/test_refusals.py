@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from replicate.exceptions import ReplicateError
 
 from storage.database import Connection
 from tests.clients.guarding import BREAKS, MODEL, inputs, made_by, postgres_away, token
+from tests.clients.scripts import said_by
 from tests.conftest import RunningServices
 from tests.serving import Service
 
@@ -161,17 +161,7 @@ console.log(JSON.stringify(said));
 def npm_creates(folder: Path, service: Service, token: str, *prompts: str) -> dict[str, Any]:
     """What npm's `replicate` got for a prediction of each of these prompts."""
     (folder / "refusals.mjs").write_text(NPM)
-    run = subprocess.run(
-        ["node", "refusals.mjs", f"{service.url}/v1", token, json.dumps(prompts)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    said: dict[str, Any] = json.loads(run.stdout)
-    return said
+    return said_by(["node", "refusals.mjs", f"{service.url}/v1", token, json.dumps(prompts)], cwd=folder)
 
 
 def test_npm_without_a_good_token_is_401(npm_folder: Path, guarded: Service) -> None:

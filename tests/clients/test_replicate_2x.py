@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from storage.database import Connection, connect
 from tests.clients.guarding import BREAKS, inputs, made_by, postgres_away, token
 from tests.clients.lost_answers import losing_answers
+from tests.clients.scripts import said_by
 from tests.conftest import RunningServices
 from tests.receivers import Receiver
 from tests.serving import Service
@@ -48,17 +48,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def says(python: Path, url: str, token: str, *arguments: str) -> dict[str, Any]:
     """What the client got, by the function of the script that is named first."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run = subprocess.run(
-        [str(python), str(SCRIPT), *arguments],
-        env=clean | {"REPLICATE_BASE_URL": f"{url}/v1", "REPLICATE_API_TOKEN": token, "REPLICATE_POLL_INTERVAL": "0.1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    said: dict[str, Any] = json.loads(run.stdout)
-    return said
+    theirs = {"REPLICATE_BASE_URL": f"{url}/v1", "REPLICATE_API_TOKEN": token, "REPLICATE_POLL_INTERVAL": "0.1"}
+    return said_by([str(python), str(SCRIPT), *arguments], env=clean | theirs)
 
 
 def test_run_use_create_wait_cancel_and_files(python: Path, service: Service) -> None:

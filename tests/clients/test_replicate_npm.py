@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.scripts import said_by
 from tests.receivers import Receiver
 from tests.serving import Service
 
@@ -23,17 +24,8 @@ def said(npm_folder: Path, service: Service) -> Iterator[dict[str, Any]]:
     """What the client got, by test: all in one Node process."""
     shutil.copy(SCRIPT, npm_folder)
     with Receiver().serving() as receiver:
-        run = subprocess.run(
-            ["node", SCRIPT.name],
-            cwd=npm_folder,
-            env=os.environ | {"BASE_URL": f"{service.url}/v1", "RECEIVER": receiver.url},
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
-        results: dict[str, Any] = json.loads(run.stdout)
+        environment = os.environ | {"BASE_URL": f"{service.url}/v1", "RECEIVER": receiver.url}
+        results = said_by(["node", SCRIPT.name], cwd=npm_folder, env=environment, timeout_s=150)
         came = receiver.wait_for(1, timeout_s=60)[0]
         check = subprocess.run(
             ["node", SCRIPT.name, "validate", came.body.decode(), json.dumps(came.headers)],

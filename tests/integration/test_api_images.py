@@ -40,4 +40,4 @@ def test_a_picture_that_comes_too_late_is_504_with_what_was_heard_last(
         error = json.loads(text)["error"]
     assert error["type"] == "server_error"
     assert "OPENAI_WAIT_S" in error["message"]
-    assert error["message"].endswith("heard of it: The model is broken: x.")
+    assert error["message"].endswith("its logs end with: The model is broken: x.")

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
 # A worker renews its row with its leases, every 1.5 s.
 WORKER_GONE_AFTER = timedelta(seconds=60)
+# A healthy worker's lease never has so little left. Rescue looks every second, so it sees each lease in this state.
+RENEWAL_IS_OVERDUE = timedelta(seconds=1.5)
 # One call moves so many of a kind, so that it stays short; what is left over is done a second later.
 BATCH = 100
 
@@ -55,8 +57,9 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
     was lost.
     """
     turn = _Turn(conn)
+    turn.attempt(_touch_lease_about_to_expire)
     return RescueReport(
-        expired_leases=_take_back_expired_leases(turn, wire, expire=expire),
+        expired_leases=_take_back_expired_leases(turn, wire, expire=expire and not turn.out_of_space),
         passed_deadlines=_end_passed_deadlines(turn, wire),
         lost_bells=_ring_lost_bells(turn) if check_bells else 0,
         leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
@@ -147,6 +150,25 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
         if marked:
             conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
         return marked
+
+
+def _touch_lease_about_to_expire(conn: Connection) -> int:
+    """Write to the row of a claim in the last second of its lease, as its worker would, and change nothing.
+
+    Where Postgres is out of space, this is how rescue learns of it before a lease is over that nobody could renew.
+    """
+    return conn.execute(
+        """
+        UPDATE predictions SET lease_expires_at = lease_expires_at
+        WHERE id = (
+            SELECT id FROM predictions
+            WHERE status = 'processing' AND lease_expires_at < clock_timestamp() + %s
+            ORDER BY lease_expires_at DESC LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        )
+        """,
+        (RENEWAL_IS_OVERDUE,),
+    ).rowcount
 
 
 EXPIRED = """

@@ -96,3 +96,30 @@ def test_a_lost_connection_is_not_taken_for_a_broken_prediction(settings: Settin
             other.execute("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
         with pytest.raises(psycopg.OperationalError):
             rescue_once(conn, wire, expire=True)
+
+
+def test_a_full_disk_is_noticed_before_a_lease_is_over_and_takes_nothing_from_a_healthy_worker(
+    conn: Connection, wire: Wire
+) -> None:
+    """Its worker could not renew either. Leases are then left alone for a while, as after a reconnect."""
+    submit_one(conn)
+    assert claim_one(conn, wire) is not None
+    conn.execute(
+        """
+        CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER no_space BEFORE UPDATE ON predictions FOR EACH ROW EXECUTE FUNCTION no_space();
+        """
+    )
+    assert not rescue_once(conn, wire, expire=False).out_of_space, "a lease with time left is not touched"
+    conn.execute("ALTER TABLE predictions DISABLE TRIGGER no_space")
+    conn.execute("UPDATE predictions SET lease_expires_at = clock_timestamp() + interval '1 second'")
+    conn.execute("ALTER TABLE predictions ENABLE TRIGGER no_space")
+    assert rescue_once(conn, wire, expire=False).out_of_space, "also in the grace after a reconnect"
+
+    conn.execute("ALTER TABLE predictions DISABLE TRIGGER no_space")
+    assert not rescue_once(conn, wire, expire=True), "touching it changes nothing"
+    conn.execute("UPDATE predictions SET lease_expires_at = clock_timestamp() - interval '1 second'")
+    conn.execute("ALTER TABLE predictions ENABLE TRIGGER no_space")
+    report = rescue_once(conn, wire, expire=True)
+    assert (report.out_of_space, report.expired_leases, report.broken) == (True, 0, 1)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Urls(BaseModel):
-    """Where this prediction goes on. `stream` needs no token: it is signed."""
+    """Where this prediction goes on. `stream` and `events` need no token: they are signed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -17,6 +17,7 @@ class Urls(BaseModel):
     cancel: str
     web: str
     stream: str
+    events: str
 
 
 class Prediction(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import structlog
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import metrics
 from storage.bucket import BucketUnavailable
@@ -63,6 +63,11 @@ def register(app: Flask) -> None:
         headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
         problem = Problem(status, error.name, error.description or error.name, headers=headers)
         return problem.response()
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def answer_too_large(error: RequestEntityTooLarge) -> Response:
+        limit = app.config["MAX_CONTENT_LENGTH"]
+        return Problem(413, error.name, f"the body has more than {limit} bytes (MAX_BODY_BYTES)").response()
 
     @app.errorhandler(KeyReused)
     def answer_key_reused(error: KeyReused) -> Response:

@@ -12,7 +12,7 @@ from api.settings import ApiSettings
 _settings = ApiSettings()  # from the environment
 
 bind = os.environ.get("API_BIND", "127.0.0.1:8000")
-worker_class = "gthread"
+worker_class = "api.gunicorn_worker.ApiWorker"
 workers = 1
 threads = _settings.api_threads
 # Connections that are kept alive between requests need no thread.

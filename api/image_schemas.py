@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.errors import InvalidInput
-from api.schemas import FromOne, PredictionRequest, Priority, Seed, Text, whole
+from api.schemas import FromOne, Name, PredictionRequest, Priority, Seed, Text, whole
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 
@@ -33,7 +33,7 @@ class ImageRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
     prompt: Text
-    model: Annotated[Text, StringConstraints(max_length=200)] | None = None
+    model: Name | None = None
     n: FromOne | None = None
     size: Text | None = Field(default=None, description="WIDTHxHEIGHT, or auto")
     response_format: Literal["url", "b64_json"] | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import structlog
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
@@ -33,6 +34,9 @@ from storage.wire import dump
 log = structlog.get_logger(__name__)
 
 blueprint = Blueprint("images", __name__)
+
+# /v1/images/edits and the like are not there, and say so in the same way.
+OPENAI_ONLY = re.compile(r"(/v1)?/(images/|models/[^/]+$)")
 
 # The client sends a request again after a 5xx: what failed or took too long must not be drawn three times.
 DO_NOT_REPEAT = {"x-should-retry": "false"}
@@ -57,10 +61,9 @@ def generate() -> Response:
         here.waiting.give_back()
 
 
-@blueprint.after_request
-def _say_it_as_openai_does(response: Response) -> Response:
-    """Errors of these routes, wherever they were raised, in the shape that OpenAI's clients read."""
-    if response.mimetype == "application/problem+json":
+def say_errors_as_openai_does(response: Response) -> Response:
+    """Errors of the routes that only its clients ask for, wherever they were raised, in the shape that they read."""
+    if response.mimetype == "application/problem+json" and OPENAI_ONLY.match(request.path):
         problem = json.loads(response.get_data())
         if response.status_code == 422:
             response.status_code = 400

@@ -28,9 +28,12 @@ class Waiting:
 
     position: int  # 1 is next
     is_loading: bool  # no worker is ready, and one loads the model
-    starts_at: datetime  # estimated
+    starts_at: datetime | None  # estimated; None: no worker could start, so nobody knows
 
     def to_json(self) -> dict[str, Any]:
+        if self.starts_at is None:
+            unknown = {"estimated_start": None, "estimated_wait_seconds": None}
+            return {"position": self.position, **unknown, "reason": "no worker could start; the logs say why"}
         left_s = max(0.0, (self.starts_at - datetime.now(UTC)).total_seconds())
         return {
             "position": self.position,
@@ -40,11 +43,11 @@ class Waiting:
 
     def differs_from(self, told: Waiting | None) -> bool:
         """Whether a listener who was told that should be told this."""
-        return (
-            told is None
-            or (self.position, self.is_loading) != (told.position, told.is_loading)
-            or abs((self.starts_at - told.starts_at).total_seconds()) > WORTH_TELLING_S
-        )
+        if told is None or (self.position, self.is_loading) != (told.position, told.is_loading):
+            return True
+        if self.starts_at is None or told.starts_at is None:
+            return self.starts_at is not told.starts_at
+        return abs((self.starts_at - told.starts_at).total_seconds()) > WORTH_TELLING_S
 
 
 class QueuePositions:
@@ -67,6 +70,8 @@ class QueuePositions:
         place = state.place_of(prediction["id"])
         if place is None:
             return None
+        if state.is_stuck:
+            return Waiting(position=place + 1, is_loading=False, starts_at=None)
         begins_at = state.read_at + timedelta(seconds=state.seconds_until_start(place))
         return Waiting(position=place + 1, is_loading=state.is_loading, starts_at=max(begins_at, datetime.now(UTC)))
 

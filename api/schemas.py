@@ -37,7 +37,11 @@ def _storable(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
+_Storable = AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+Text = Annotated[str, *_Storable]
+# The length is checked first: of what comes out of another check pydantic knows no more than that it has "items".
+Name = Annotated[str, StringConstraints(max_length=200), *_Storable]
+Url = Annotated[str, StringConstraints(max_length=2000), *_Storable]
 
 
 def whole(value: object) -> object:
@@ -81,9 +85,9 @@ class PredictionRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     input: dict[str, Any]
-    model: Annotated[Text, StringConstraints(max_length=200)] | None = None
-    version: Annotated[Text, StringConstraints(max_length=200)] | None = None
-    webhook: Annotated[Text, StringConstraints(max_length=2000)] | None = None
+    model: Name | None = None
+    version: Name | None = None
+    webhook: Url | None = None
     webhook_events_filter: list[WebhookEvent] | None = None
     stream: bool | None = Field(default=None, description="Accepted as it is: every prediction can be streamed.")
     previews: bool | None = Field(default=None, description="The same as in `input`.")

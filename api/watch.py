@@ -11,6 +11,7 @@ import psycopg
 import structlog
 
 from api.services import Services
+from api.threads import expect_to_sleep
 from storage.database import Row
 from storage.hub import Preview, Signal, Step
 from storage.read import read_images, read_prediction
@@ -58,6 +59,7 @@ def watch(
     stops. It yields Quiet after `tick_s()` without news. No database connection is held between two yields, and a
     database that is away is waited for: the hub says MOVED when it listens again.
     """
+    expect_to_sleep()
     with here.hub.follow(prediction_id) as feed:
         while True:
             left_s = NEVER_S if give_up_at is None else max(0.0, give_up_at - time.monotonic())

@@ -2,10 +2,11 @@
 
     python -m bench.engine [--requests 120] [--rounds 3] [--folder models/pocket]
 
-The three are the same studio on the same pipeline: "none" admits one drawing, "batches" lets nobody join midway,
-"steps" is what the worker does. Capacity is what "none" reaches on 8-step drawings, measured first. Latency runs from
-arrival to the decoded picture. In each round all three get the same arrivals; figures and ratios are medians of the
-rounds.
+All are the same studio on the same weights: "none" admits one drawing; "batches" lets nobody join midway, and is
+otherwise the step engine, so that nothing but the policy differs; "pipeline" is diffusers' own call with a list of
+prompts, as Darkroom runs every pipeline but Z-Image's; "steps" is what the worker does. Capacity is what "none"
+reaches on 8-step drawings, measured first. Latency runs from arrival to the decoded picture. In each round all get the
+same arrivals; figures and ratios are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ZImagePipeline
 
 from bench.command import command_line, publish
 from bench.report import machine
-from storage.catalog import Model
+from storage.catalog import DeviceSettings, Model
 from storage.parameters import Parameters
 from tests.engine.playing import commission_of
 from worker.admission import Admission
 from worker.commission import Commission
 from worker.engine import load_engine
+from worker.engine.pipeline import PipelineEngine
+from worker.engine.placement import place
 from worker.step_costs import Load, StepCosts
 from worker.studio import Studio
 
@@ -52,6 +56,13 @@ class RunsToTheEnd:
     def step(self, drawings: Sequence[Any], after_each: Callable[[], None]) -> None:
         while drawings[0].steps_done < drawings[0].steps:
             self._engine.step(drawings, after_each)
+
+
+def whole_pipeline(folder: Path) -> PipelineEngine:
+    """diffusers' ZImagePipeline as it is, with the decoder's memory laid out as the engine's loading does it."""
+    pipeline = ZImagePipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    place(pipeline, DeviceSettings(), torch.device("cpu"))
+    return PipelineEngine(pipeline, device=torch.device("cpu"))
 
 
 @dataclass
@@ -83,15 +94,17 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
     studio = Studio(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
     drawing = threading.Thread(target=studio.run)
     drawing.start()
-    for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
-        time.sleep(gap_s)
-        commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
-        latencies.arrived_at[commission.id] = time.monotonic()
-        studio.offer(commission)
-    while len(latencies.seconds) < len(steps) and drawing.is_alive():
-        time.sleep(0.01)
-    studio.leave_by(time.monotonic())
-    drawing.join()
+    try:
+        for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
+            time.sleep(gap_s)
+            commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
+            latencies.arrived_at[commission.id] = time.monotonic()
+            studio.offer(commission)
+        while len(latencies.seconds) < len(steps) and drawing.is_alive():
+            time.sleep(0.01)
+    finally:
+        studio.leave_by(time.monotonic())
+        drawing.join()
     return statistics.fmean(latencies.seconds)
 
 
@@ -104,7 +117,12 @@ def main() -> None:
     before = machine()
     torch.set_num_threads(2)
     engine = load_engine(Model(name="bench/engine", source=str(asked.folder), dtype="float32"), device="cpu")
-    ways = {"none": (engine, 1), "batches": (RunsToTheEnd(engine), 8), "steps": (engine, 8)}
+    ways: dict[str, tuple[Any, int]] = {
+        "none": (engine, 1),
+        "batches": (RunsToTheEnd(engine), 8),
+        "pipeline": (whole_pipeline(asked.folder), 8),
+        "steps": (engine, 8),
+    }
     learned = {name: StepCosts() for name in ways}
     for name, (used, max_images) in ways.items():  # each knows its device before it is timed
         run(used, [8] * 24, [0.0] * 24, max_images=max_images, costs=learned[name])

@@ -14,11 +14,14 @@ import click
 def command(host: str, port: int) -> None:
     """Answer HTTP: submit, read, cancel, stream."""
     from gunicorn.app.base import Application
+    from gunicorn.errors import AppImportError
 
     import api
     from api.settings import ApiSettings
     from cli.address import require_tokens
+    from cli.error_line import error_line
     from storage.catalog import load_catalog
+    from storage.errors import OperatorError
     from storage.migrate import check
 
     settings = ApiSettings()
@@ -38,6 +41,9 @@ def command(host: str, port: int) -> None:
         def load(self) -> Any:
             from api.app import create_app
 
-            return create_app()
+            try:
+                return create_app()
+            except OperatorError as error:
+                raise AppImportError(error_line(error)) from None  # which gunicorn prints without a traceback
 
     Api().run()

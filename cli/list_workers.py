@@ -36,10 +36,11 @@ def command(check: bool, data: Path) -> None:
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable) as error:
         raise OperatorError(f"The workers can't be listed: {str(error).partition(chr(10))[0]}.") from None
     for worker in workers:
-        where = f"{worker['hostname']} {worker['pid']}"
+        is_silent = worker["seen_s"] >= FRESH_S and worker["state"] != "failed"  # dead, frozen, or cut off
+        state = "silent" if is_silent else worker["state"]
         click.echo(
-            f"{worker['model']}  {where}  {worker['device'] or '-'}  {worker['state']}  {worker['seen_s']:.0f} s"
-            + (f"  {worker['error']}" if worker["error"] else "")
+            f"{worker['model']}  {worker['hostname']} {worker['pid']}  {worker['device'] or '-'}  {state}"
+            f"  {worker['seen_s']:.0f} s" + (f"  {worker['error']}" if worker["error"] else "")
         )
     if check and not any(worker["state"] in READY_STATES and worker["seen_s"] < FRESH_S for worker in workers):
         sys.exit(1)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from storage.settings import Settings
 
 MOST_AT_ONCE = 100_000
+MAX_OVERLAP = timedelta(days=30)
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -99,6 +100,8 @@ def rotate_secret(overlap: timedelta, data: Path) -> None:
     from storage.sealing import open_sealer
     from storage.signing import ensure_keys, rotate_webhook_secret
 
+    if overlap > MAX_OVERLAP:
+        raise click.BadParameter(f"more than {MAX_OVERLAP.days}d", param_hint="--overlap")
     with _database(data) as (settings, conn):
         sealer = open_sealer(settings)
         ensure_keys(conn, sealer)

@@ -70,10 +70,16 @@ def say_goodbye(conn: Connection, worker_id: UUID) -> None:
     conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
 
 
+def forget_failures(conn: Connection, model: str) -> None:
+    """A worker of this model is ready: that others could not start is old news."""
+    conn.execute("DELETE FROM workers WHERE model = %s AND state = 'failed'", (model,))
+
+
 def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
     """The workers that are signed in, by model; `seen_s` is the time since each one's last sign of life.
 
-    One that died stands here for a minute more, with a growing `seen_s`.
+    One that died stands here for a minute more, with a growing `seen_s`; one that could not start for ten, or until
+    another one could.
     """
     return conn.execute(
         """

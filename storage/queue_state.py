@@ -22,6 +22,7 @@ class QueueState:
     drawing: int  # predictions
     ready_workers: int
     loading_for_s: float | None  # of the worker that has loaded longest
+    failed_workers: int  # could not start, and nobody could since
     draw_s: float  # the median of the latest
     load_s: float
     read_at: datetime
@@ -29,6 +30,11 @@ class QueueState:
     @property
     def is_loading(self) -> bool:
         return self.ready_workers == 0 and self.loading_for_s is not None
+
+    @property
+    def is_stuck(self) -> bool:
+        """No worker can start, as far as is known: who waits had better be told no time."""
+        return self.ready_workers == 0 and self.loading_for_s is None and self.failed_workers > 0
 
     def place_of(self, prediction_id: str) -> int | None:
         """How many stand before it; None where it does not wait. A place beyond LONGEST is LONGEST."""
@@ -57,6 +63,7 @@ def read_queue_state(conn: Connection, model: str) -> QueueState:
     workers = conn.execute(
         """
         SELECT count(*) FILTER (WHERE state IN ('idle', 'drawing')) AS ready,
+               count(*) FILTER (WHERE state = 'failed') AS failed,
                extract(epoch FROM clock_timestamp() - min(started_at) FILTER (WHERE state = 'loading')) AS loading_for,
                (SELECT count(*) FROM predictions WHERE model = %(model)s AND status = 'processing') AS drawing
         FROM workers WHERE model = %(model)s
@@ -80,6 +87,7 @@ def read_queue_state(conn: Connection, model: str) -> QueueState:
         drawing=workers["drawing"],
         ready_workers=workers["ready"],
         loading_for_s=None if workers["loading_for"] is None else float(workers["loading_for"]),
+        failed_workers=workers["failed"],
         draw_s=ASSUMED_DRAW_S if lately["draw_s"] is None else lately["draw_s"],
         load_s=ASSUMED_LOAD_S if lately["load_s"] is None else lately["load_s"],
         read_at=datetime.now(UTC),

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
 # A worker renews its row with its leases, every 1.5 s.
 WORKER_GONE_AFTER = timedelta(seconds=60)
+# One that could not start is kept for people to see, and so that nobody who waits is told a time.
+FAILURE_IS_OLD_AFTER = timedelta(minutes=10)
 # A healthy worker's lease never has so little left. Rescue looks every second, so it sees each lease in this state.
 RENEWAL_IS_OVERDUE = timedelta(seconds=1.5)
 # One call moves so many of a kind, so that it stays short; what is left over is done a second later.
@@ -134,7 +136,7 @@ class _Turn:
 def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
     """Mark the claims of a process that was seen to die, and wake rescue, which takes them back.
 
-    Returns how many there were. The process's row in `workers` goes with it.
+    Returns how many there were. The process's row in `workers` goes with it, unless it says why it could not start.
     """
     with conn.transaction():
         marked = conn.execute(
@@ -146,7 +148,7 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
             """,
             (hostname, pid),
         ).rowcount
-        conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s", (hostname, pid))
+        conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s AND state <> 'failed'", (hostname, pid))
         if marked:
             conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
         return marked
@@ -258,4 +260,10 @@ def _sweep_leftover_bells(conn: Connection) -> int:
 
 
 def _forget_gone_workers(conn: Connection) -> int:
-    return conn.execute("DELETE FROM workers WHERE seen_at < clock_timestamp() - %s", (WORKER_GONE_AFTER,)).rowcount
+    return conn.execute(
+        """
+        DELETE FROM workers
+        WHERE seen_at < clock_timestamp() - CASE WHEN state = 'failed' THEN %s ELSE %s END
+        """,
+        (FAILURE_IS_OLD_AFTER, WORKER_GONE_AFTER),
+    ).rowcount

@@ -187,7 +187,7 @@ class WorkerProcess:
             engine = self._load_engine()
         finally:
             self._is_starting = False
-        self._signs.say("idle", device=engine.device)
+        self._signs.say_ready(engine.device)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine
 

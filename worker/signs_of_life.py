@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from dataclasses import replace
@@ -13,8 +14,10 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from storage.database import Connection
-from storage.presence import Presence, WorkerState, say_alive, say_goodbye
+from storage.presence import Presence, WorkerState, forget_failures, say_alive, say_goodbye
 from storage.progress import note_on_waiting
+
+PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 
 log = structlog.get_logger(__name__)
 
@@ -50,16 +53,28 @@ class SignsOfLife:
         except psycopg.OperationalError:
             pass
 
+    def say_ready(self, device: str) -> None:
+        """The model is loaded: `say` so, and that what kept others from it is over."""
+        self.say("idle", device=device)
+        try:
+            with self._pool.connection() as conn:
+                forget_failures(conn, self._presence.model)
+        except psycopg.OperationalError:
+            pass  # it is forgotten in time
+
     def beat(self, conn: Connection) -> None:
         """Say it again, on somebody's connection. Raises psycopg.Error."""
         with self._saying:
             say_alive(conn, self._presence)
 
     def say_not_loaded(self, reason: str) -> None:
-        """In the log, in the workers' table, and in the logs of the predictions that wait for it."""
+        """In the log, in the workers' table, and in the logs of the predictions that wait for it.
+
+        Clients are told no more of a path than its last part.
+        """
         model = self._presence.model
         log.error("model.not_loaded", model=model, reason=reason)
-        self._say_failed(reason, f"A worker could not load {model}: {reason}")
+        self._say_failed(reason, f"A worker could not load {model}: {PATH.sub(r'…/', reason)}")
 
     def say_bucket_not_writable(self, reason: str) -> None:
         """Likewise; those who wait are not told where the bucket is."""

@@ -7,8 +7,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 import requests
@@ -16,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
 from storage.database import connect
+from storage.presence import Presence, say_alive
 from storage.progress import notify_preview
 from tests.clients.listening import Listener
 from tests.serving import Service
@@ -75,31 +78,26 @@ def test_queued_says_the_position_and_a_start_that_counts_the_cold_start(service
         cancel(service, second)
 
 
-def test_loading_is_told_while_a_worker_loads(service: Service) -> None:
+def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(service: Service) -> None:
+    """The rows are written as a worker writes them: the blank engine has nothing that takes long."""
     prediction = post(service, NOBODYS)
     with (
         Listener(events_url(service, prediction)) as listener,
         connect(service.settings.database_url, application_name="test") as conn,
     ):
         assert listener.next()[0] == "queued"
-        worker = load_somewhere(conn)
+        worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
+        say_alive(conn, worker)
         name, _, data = listener.next()
         assert name == "loading"
         assert data["position"] >= 1
-        conn.execute("DELETE FROM workers WHERE id = %s", (worker,))
+        say_alive(conn, replace(worker, state="failed", error="no weights"))
+        name, _, data = listener.next()
+        assert (name, data["estimated_start"], data["estimated_wait_seconds"]) == ("queued", None, None)
+        assert "no worker could start" in data["reason"]
+        conn.execute("DELETE FROM workers WHERE id = %s", (worker.id,))
         cancel(service, prediction)
         assert listener.until("done")[-1][2]["status"] == "canceled"
-
-
-def load_somewhere(conn: Any) -> Any:
-    """The row of a worker that loads, as a worker writes it: the blank engine has nothing that takes long."""
-    from uuid import uuid4
-
-    from storage.presence import Presence, say_alive
-
-    worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
-    say_alive(conn, worker)
-    return worker.id
 
 
 def test_previews_arrive(service: Service) -> None:

@@ -168,5 +168,12 @@ def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["darkroom/blank", "darkroom/slow", "darkroom/nobody"]
     assert client.models.retrieve("dall-e-3").owned_by == "darkroom"
     assert client.models.retrieve("darkroom/blank").id == "darkroom/blank"
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("gpt-7")
+    assert (refused.value.type, isinstance(refused.value.body, dict)) == ("invalid_request_error", True)
+
+
+def test_what_is_not_there_says_so_in_openai_s_words(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.images.edit(image=b"", prompt="a red circle")
+    assert refused.value.type == "invalid_request_error"

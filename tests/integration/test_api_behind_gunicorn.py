@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from api.settings import ApiSettings
+from storage.database import Connection
+from storage.sealing import open_sealer
+from storage.signing import ensure_keys
 from tests.conftest import REPOSITORY
 
 BODY = json.dumps({"model": "darkroom/blank", "input": {"prompt": "a red circle"}}).encode()
@@ -30,12 +33,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
 
 
 @pytest.fixture
-def server(api_settings: ApiSettings, address: tuple[str, int], tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """`darkroom api` in a process of its own."""
+def env(api_settings: ApiSettings) -> dict[str, str]:
     secret = api_settings.s3_secret_access_key
     assert secret is not None
     assert api_settings.s3_access_key_id is not None
-    env = dict(os.environ) | {
+    return dict(os.environ) | {
         "DATABASE_URL": api_settings.database_url,
         "S3_ENDPOINT_URL": str(api_settings.s3_endpoint_url),
         "S3_ACCESS_KEY_ID": api_settings.s3_access_key_id,
@@ -44,6 +46,11 @@ def server(api_settings: ApiSettings, address: tuple[str, int], tmp_path: Path) 
         "MODELS": str(api_settings.models),
         "PYTHONPATH": str(REPOSITORY),
     }
+
+
+@pytest.fixture
+def server(env: dict[str, str], address: tuple[str, int], tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """`darkroom api` in a process of its own."""
     log = tmp_path / "api.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -60,6 +67,26 @@ def server(api_settings: ApiSettings, address: tuple[str, int], tmp_path: Path) 
     finally:
         process.terminate()
         process.wait(15)
+
+
+def test_what_the_operator_has_to_mend_is_said_in_a_line_and_without_a_traceback(
+    env: dict[str, str], address: tuple[str, int], api_settings: ApiSettings, conn: Connection
+) -> None:
+    sealed = api_settings.model_validate(api_settings.model_dump() | {"secret_key": "k" * 40})
+    ensure_keys(conn, open_sealer(sealed))
+    refused = subprocess.run(
+        [sys.executable, "-m", "cli.main", "api", "--port", str(address[1])],
+        cwd=REPOSITORY,
+        env=env | {"SECRET_KEY": "w" * 40},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode not in (0, None)
+    assert "another SECRET_KEY" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "wwww" not in refused.stderr
 
 
 def test_chunked_bodies_are_read_and_held_to_the_same_limit(server: tuple[str, int]) -> None:
@@ -93,6 +120,7 @@ def _status(connection: http.client.HTTPConnection) -> int:
     if answer.status == 413:
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert body["status"] == 413
+        assert str(LIMIT) in body["detail"]
     return answer.status
 
 

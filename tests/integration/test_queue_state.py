@@ -14,7 +14,14 @@ from storage.wire import Wire
 from tests.making import MODEL, claim_one, submit_one, succeeded
 
 EMPTY = QueueState(
-    waiting={}, drawing=0, ready_workers=0, loading_for_s=None, draw_s=2.0, load_s=10.0, read_at=datetime.now(UTC)
+    waiting={},
+    drawing=0,
+    ready_workers=0,
+    loading_for_s=None,
+    failed_workers=0,
+    draw_s=2.0,
+    load_s=10.0,
+    read_at=datetime.now(UTC),
 )
 
 

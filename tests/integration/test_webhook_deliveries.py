@@ -153,7 +153,8 @@ def test_rotating_prints_the_new_secret_and_both_sign_meanwhile(settings: Settin
     assert active_webhook_secrets(conn, IN_THE_CLEAR) == [rotated.stdout.strip(), *old]
     conn.execute("UPDATE signing_keys SET retired_at = clock_timestamp() WHERE retired_at IS NOT NULL")
     assert active_webhook_secrets(conn, IN_THE_CLEAR) == [rotated.stdout.strip()]
-    assert darkroom(settings, "rotate-secret", "--overlap", "soon").returncode == 2
+    for refused in ("soon", "31d", "999999d"):
+        assert darkroom(settings, "rotate-secret", "--overlap", refused).returncode == 2
 
 
 def test_a_rotation_without_overlap_leaves_the_new_secret_alone(settings: Settings, conn: Connection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,7 +21,9 @@ from storage.catalog import Blank, Defaults, Limits, Model
 from storage.database import Connection
 from storage.finish import Canceled, finish
 from storage.parameters import Parameters
-from storage.rescue import rescue_once
+from storage.presence import Presence, say_alive
+from storage.queue_state import read_queue_state
+from storage.rescue import expire_leases_of_process, rescue_once
 from storage.result_cache import cache_key_of
 from storage.step_costs import read_step_costs
 from storage.wire import Wire
@@ -273,9 +278,23 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     assert row is not None
     assert row["state"] == "failed"
     assert "there is no folder /nowhere/at/all" in row["error"]
+    expire_leases_of_process(conn, socket.gethostname(), os.getpid())  # as `darkroom up` does when a worker ends
     rescue_once(conn, wire, expire=True)
     assert count(conn, "workers") == 1  # still to be seen
-    assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%/nowhere/at/all%'") == 2
+    assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%no folder …/all%'") == 2
+    assert read_queue_state(conn, MODEL).is_stuck
+
+    with working(worker_settings, blank()):
+        until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
+        assert count(conn, "workers", "state = 'failed'") == 0, "old news"
+
+
+def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, wire: Wire) -> None:
+    say_alive(conn, Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="failed", error="no weights"))
+    conn.execute("UPDATE workers SET seen_at = seen_at - interval '9 minutes'")
+    assert rescue_once(conn, wire, expire=True).gone_workers == 0
+    conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
+    assert rescue_once(conn, wire, expire=True).gone_workers == 1
 
 
 def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:

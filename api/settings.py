@@ -13,7 +13,7 @@ class ApiSettings(Settings):
     # Threads are made when they are needed, and one that sleeps in a stream costs about 50 kB.
     api_threads: int = Field(default=512, ge=4, description="requests at once, those that wait or stream included")
     api_busy_threads: int = Field(
-        default=16, ge=1, description="of these, requests that neither wait nor stream; more of them wait their turn"
+        default=8, ge=1, description="of these, requests that neither wait nor stream; more of them wait their turn"
     )
     api_max_waiting: int = Field(
         default=128, ge=1, description="of these, requests with `Prefer: wait`; one more gets its answer at once"

@@ -1,7 +1,7 @@
 """The threads that answer: few while all of them work, more for requests that mostly sleep.
 
 Under CPython's interpreter lock threads that are all busy only hinder each other: with 64 clients that submit at once,
-16 threads answer more requests a second than 64 do, and the slowest of them sooner (bench/submit.py).
+8 threads answer more requests a second than 64 do, and the slowest of them sooner (bench/submit.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Whoever waits for a thread for so long, while too little is answered, is given one beside those that seem to hang.
+# A request that runs for so long while others wait hangs in something (Postgres, S3, a slow client), as if it slept.
 PATIENCE_S = 0.25
 # A thread with nothing to do is kept for so long.
 IDLE_S = 30.0
@@ -29,20 +29,16 @@ def expect_to_sleep() -> None:
     """The request of this thread mostly waits from here on, to its end: another one may run beside it."""
     request = getattr(_here, "request", None)
     if request is not None:
-        request.sleep()
+        request.pool.let_another_run(request)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Request:
     pool: RequestThreads
     function: Callable[[], Any]
     future: Future[Any]
+    began_at: float = 0.0
     sleeps: bool = False
-
-    def sleep(self) -> None:
-        if not self.sleeps:
-            self.sleeps = True
-            self.pool._let_another_run()
 
     def run(self) -> None:
         if not self.future.set_running_or_notify_cancel():
@@ -69,11 +65,10 @@ class RequestThreads(Executor):
         self._offered = threading.Condition(lock)  # there is something to do, or no more will come
         self._left = threading.Condition(lock)  # a thread ended
         self._waiting: deque[_Request] = deque()
+        self._running: set[_Request] = set()
         self._threads = 0
         self._idle = 0
         self._sleeping = 0
-        self._hanging = 0  # as it seems: so many more threads are let in
-        self._answered = 0
         self._is_watched = False
         self._is_shut_down = False
 
@@ -95,24 +90,31 @@ class RequestThreads(Executor):
             while wait and self._threads:
                 self._left.wait()
 
-    def _let_another_run(self) -> None:
+    def let_another_run(self, request: _Request) -> None:
+        """A request that runs here sleeps, or hangs, until it ends."""
         with self._offered:
+            self._let_another_run(request)
+
+    # The lock is held by those who call these three.
+
+    def _let_another_run(self, request: _Request) -> None:
+        if not request.sleeps:
+            request.sleeps = True
             self._sleeping += 1
             self._find_a_thread()
 
     def _find_a_thread(self) -> None:
-        """For what was offered last; the lock is held."""
         if self._idle >= len(self._waiting):
             self._offered.notify()
         elif self._places() > 0:
             self._start_thread()
-        elif self._waiting and not self._is_watched:
+        elif not self._is_watched:
             self._is_watched = True
             threading.Thread(target=self._watch, name="requests watch", daemon=True).start()
 
     def _places(self) -> int:
         """How many threads more there may be; below zero, some are too many."""
-        return min(self._busy + self._sleeping + self._hanging, self._most) - self._threads
+        return min(self._busy + self._sleeping, self._most) - self._threads
 
     def _start_thread(self) -> None:
         try:
@@ -127,15 +129,18 @@ class RequestThreads(Executor):
         while (request := self._next()) is not None:
             request.run()
             with self._offered:
-                self._answered += 1
+                self._running.remove(request)
                 self._sleeping -= request.sleeps
 
     def _next(self) -> _Request | None:
-        """The request that has waited longest; None where this thread is one too many."""
+        """The request that has waited longest; None where this thread is one too many, or was idle for long."""
         with self._offered:
             while self._places() >= 0:
                 if self._waiting:
-                    return self._waiting.popleft()
+                    request = self._waiting.popleft()
+                    request.began_at = time.monotonic()
+                    self._running.add(request)
+                    return request
                 if self._is_shut_down:
                     break
                 self._idle += 1
@@ -149,22 +154,14 @@ class RequestThreads(Executor):
             return None
 
     def _watch(self) -> None:
-        """While requests wait: see whether they are answered, or all threads hang in something."""
+        """While requests wait: see which of those that run hang."""
         pause = threading.Event()
-        hung_at = 0.0
         while True:
-            with self._offered:
-                oldest, answered = next(iter(self._waiting), None), self._answered
-            pause.wait(PATIENCE_S)
+            pause.wait(PATIENCE_S / 2)
             with self._offered:
                 if not self._waiting:
-                    if time.monotonic() - hung_at < IDLE_S:
-                        continue
                     self._is_watched = False
-                    self._hanging = 0
                     return
-                if self._waiting[0] is oldest or self._answered - answered < self._busy:
-                    hung_at = time.monotonic()
-                    self._hanging = min(self._hanging + len(self._waiting), self._most)
-                    for _ in range(min(len(self._waiting), self._places())):
-                        self._start_thread()
+                long_ago = time.monotonic() - PATIENCE_S
+                for request in [each for each in self._running if each.began_at < long_ago]:
+                    self._let_another_run(request)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +78,17 @@ def stop(processes: list[subprocess.Popen[bytes]]) -> None:
 
 @contextmanager
 def serving(
-    services: RunningServices, folder: Path, *, workers: bool = True, courier: bool = False, **limits: int
+    services: RunningServices,
+    folder: Path,
+    *,
+    workers: bool = True,
+    courier: bool = False,
+    as_role: Callable[[ApiSettings], ApiSettings] = lambda settings: settings,
+    **limits: int,
 ) -> Iterator[Service]:
     """An API, two workers, and a courier where it is asked for, on a database of their own.
 
-    `limits`: settings of the API that are numbers.
+    `limits`: settings of the API that are numbers. `as_role` may change the settings when the database is there.
     """
     database = f"t{secrets.token_hex(6)}"
     _create_database(services, database, template="darkroom_template")
@@ -90,10 +96,12 @@ def serving(
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)
     settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **limits)
-    environment = environment_of(settings)
-    environment |= {name.upper(): str(value) for name, value in limits.items()}
-    processes = [run("api", environment, "--port", str(port))]
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        settings = as_role(settings)
+        environment = environment_of(settings)
+        environment |= {name.upper(): str(value) for name, value in limits.items()}
+        processes.append(run("api", environment, "--port", str(port)))
         if workers:
             processes += [run("worker", environment, "--model", name) for name in ("darkroom/blank", "darkroom/slow")]
         if courier:

@@ -25,6 +25,10 @@ class BackOff:
         self._first_delay_s = first_delay_s
         self._failures = 0
 
+    def forget(self) -> None:
+        """It did well: the next failure is the first."""
+        self._failures = 0
+
     def after_failure(self, lived_s: float) -> float:
         self._failures = 1 if lived_s >= HEALTHY_AFTER_S else self._failures + 1
         if self._failures == 1:

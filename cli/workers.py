@@ -20,7 +20,7 @@ EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the b
 # Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
 TAKE_EVERY_S = 30.0
 # A model that could not be loaded sends nobody away for so long; a place that is free is enough to try again.
-MODEST_FOR_S = 300.0
+MODEST_FOR_S = 120.0
 
 
 @dataclass
@@ -76,7 +76,9 @@ class Workers:
             leaving=len(self.running) - staying.total(),
             resting={name for name, model in self._models.items() if now < model.start_again_at},
             modest={name for name, model in self._models.items() if now < model.modest_until},
-            may_take_busy=now - self._took_at >= TAKE_EVERY_S,
+            # One that loads has had no chance yet to be of use.
+            may_take_busy=now - max([self._took_at, *(model.started_at for model in self._models.values())])
+            >= TAKE_EVERY_S,
         )
         for model in decision.start:
             self._start(model)
@@ -94,6 +96,9 @@ class Workers:
             if code is None:
                 continue
             del self.running[place]
+            if code == 0 and not worker.leaving:
+                self._models[worker.model].back_off.forget()
+                self._models[worker.model].modest_until = 0.0
             if code == 0 or (worker.leaving and code == -signal.SIGTERM):  # it had not come to hearing signals
                 continue
             model = self._models[worker.model]

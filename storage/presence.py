@@ -70,9 +70,9 @@ def say_goodbye(conn: Connection, worker_id: UUID) -> None:
     conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
 
 
-def forget_failures(conn: Connection, model: str) -> None:
-    """A worker of this model is ready: that others could not start is old news."""
-    conn.execute("DELETE FROM workers WHERE model = %s AND state = 'failed'", (model,))
+def forget_failures(conn: Connection, model: str, *, but: UUID) -> None:
+    """That other workers of this model could not start is old news: this one is ready, or knows the latest reason."""
+    conn.execute("DELETE FROM workers WHERE model = %s AND state = 'failed' AND id <> %s", (model, but))
 
 
 def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:

@@ -167,7 +167,9 @@ def test_a_device_that_is_not_there_is_refused_in_words(zimage_folder: Path) -> 
         load_engine(entry(zimage_folder), device="nonsense")
 
 
-@pytest.mark.parametrize("damage", ["missing", "index", "class", "part", "corrupt", "pickle"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "index", "class", "part", "header", "tensors", "git", "corrupt", "pickle"]
+)
 def test_a_damaged_folder_is_refused_in_words(zimage_folder: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "model"
     if damage != "missing":
@@ -178,6 +180,9 @@ def test_a_damaged_folder_is_refused_in_words(zimage_folder: Path, tmp_path: Pat
         "index": "no diffusers folder",
         "class": "NoSuchPipeline, which diffusers",
         "part": "has no vae",
+        "header": "cut short after 1000 bytes",
+        "tensors": "is cut short: it has ",
+        "git": "its header can't be read",
         "corrupt": "can't be loaded",
         "pickle": "a pickle, which may run any code",
     }[damage]
@@ -188,8 +193,14 @@ def test_a_damaged_folder_is_refused_in_words(zimage_folder: Path, tmp_path: Pat
         index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "NoSuchPipeline"}))
     elif damage == "part":
         shutil.rmtree(folder / "vae")
-    elif damage == "corrupt":
+    elif damage == "header":
         weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "tensors":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "git":  # what lies there where LFS was not installed
+        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5490696\n")
+    elif damage == "corrupt":
+        weights.write_bytes(weights.read_bytes().replace(b'"F32"', b'"F99"'))
     elif damage == "pickle":
         weights.rename(weights.with_suffix(".bin"))
     with pytest.raises(ModelNotLoaded, match=reason) as caught:

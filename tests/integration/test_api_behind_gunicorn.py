@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,22 @@ def test_what_the_operator_has_to_mend_is_said_in_a_line_and_without_a_traceback
     assert "another SECRET_KEY" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "wwww" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "request_head", ["GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close", "GET /healthz HTTP/1.0"]
+)
+def test_clients_that_never_close_their_side_keep_nobody_from_being_answered(
+    server: tuple[str, int], request_head: str
+) -> None:
+    """Gunicorn by itself waits 2 s for each of them, in the thread that accepts: 40 s in all."""
+    with ExitStack() as held:
+        for _ in range(20):
+            connection = held.enter_context(socket.create_connection(server, timeout=10))
+            connection.sendall(f"{request_head}\r\n\r\n".encode())
+        with closing(http.client.HTTPConnection(*server, timeout=10)) as other:
+            other.request("GET", "/healthz")
+            assert other.getresponse().status == 200
 
 
 def test_chunked_bodies_are_read_and_held_to_the_same_limit(server: tuple[str, int]) -> None:

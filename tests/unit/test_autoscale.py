@@ -68,3 +68,11 @@ def test_what_keeps_dying_is_started_more_and_more_seldom() -> None:
 def test_a_server_or_a_worker_is_started_again_at_once_the_first_time() -> None:
     back_off = BackOff(first_delay_s=0.0)
     assert [back_off.after_failure(lived_s=1) for _ in range(3)] == [0, 2, 4]
+
+
+def test_who_did_well_in_between_fails_for_the_first_time_again() -> None:
+    back_off = BackOff()
+    for _ in range(5):
+        back_off.after_failure(lived_s=1)
+    back_off.forget()
+    assert [back_off.after_failure(lived_s=1) for _ in range(2)] == [1, 2]

@@ -63,6 +63,28 @@ def check_weights(folder: Path) -> None:
                 f"{folder / part} has its weights as {pickles[0]} only, a pickle, which may run any code: "
                 "convert it with save_pretrained(…, safe_serialization=True)"
             )
+    for file in weight_files(folder):
+        _check_whole(file)
+
+
+def _check_whole(file: Path) -> None:
+    """Raises ModelNotLoaded where a file ends before its tensors do.
+
+    The format (https://github.com/huggingface/safetensors): the length of the header in 8 bytes, the header in JSON
+    with each tensor's place in what follows, and the tensors.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+        text = opened.read(header_bytes) if header_bytes <= size - 8 else b""
+    try:
+        header = json.loads(text)
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise ModelNotLoaded(f"{file} is damaged, or cut short after {size} bytes: its header can't be read") from None
+    whole = 8 + header_bytes + max(ends, default=0)
+    if size < whole:
+        raise ModelNotLoaded(f"{file} is cut short: it has {size} bytes of {whole}")
 
 
 def _download(hub_id: str, left_out: list[str]) -> Path:

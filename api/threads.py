@@ -17,11 +17,6 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A request that runs for so long while others wait hangs in something (Postgres, S3, a slow client), as if it slept.
-PATIENCE_S = 0.25
-# A thread with nothing to do is kept for so long.
-IDLE_S = 30.0
-
 _here = threading.local()
 
 
@@ -55,12 +50,16 @@ class _Request:
 class RequestThreads(Executor):
     """At most `busy` requests run at the same time, not counting those that sleep or hang, in at most `most` threads.
 
-    The threads are daemons: what hangs when the process stops holds it up no longer than its grace period.
+    A request that has run for `patience_s` while others wait hangs in something (Postgres, S3, a slow client), as if it
+    slept. A thread with nothing to do is kept for `idle_s`. All are daemons: what hangs when the process stops holds it
+    up no longer than its grace period.
     """
 
-    def __init__(self, busy: int, most: int) -> None:
+    def __init__(self, busy: int, most: int, *, patience_s: float = 0.25, idle_s: float = 30.0) -> None:
         self._busy = busy
         self._most = most
+        self._patience_s = patience_s
+        self._idle_s = idle_s
         lock = threading.Lock()
         self._offered = threading.Condition(lock)  # there is something to do, or no more will come
         self._left = threading.Condition(lock)  # a thread ended
@@ -144,7 +143,7 @@ class RequestThreads(Executor):
                 if self._is_shut_down:
                     break
                 self._idle += 1
-                was_offered = self._offered.wait(IDLE_S)
+                was_offered = self._offered.wait(self._idle_s)
                 self._idle -= 1
                 if not was_offered and not self._waiting:
                     break
@@ -157,11 +156,11 @@ class RequestThreads(Executor):
         """While requests wait: see which of those that run hang."""
         pause = threading.Event()
         while True:
-            pause.wait(PATIENCE_S / 2)
+            pause.wait(self._patience_s / 2)
             with self._offered:
                 if not self._waiting:
                     self._is_watched = False
                     return
-                long_ago = time.monotonic() - PATIENCE_S
+                long_ago = time.monotonic() - self._patience_s
                 for request in [each for each in self._running if each.began_at < long_ago]:
                     self._let_another_run(request)

@@ -70,9 +70,18 @@ def say_goodbye(conn: Connection, worker_id: UUID) -> None:
     conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
 
 
-def forget_failures(conn: Connection, model: str, *, but: UUID) -> None:
-    """That other workers of this model could not start is old news: this one is ready, or knows the latest reason."""
-    conn.execute("DELETE FROM workers WHERE model = %s AND state = 'failed' AND id <> %s", (model, but))
+def forget_failures(conn: Connection, model: str, *, before: UUID) -> None:
+    """That workers of this model could not start is old news once this one is ready, or knows a later reason.
+
+    Of two that fail at the same time one stays: nobody removes who spoke later.
+    """
+    conn.execute(
+        """
+        DELETE FROM workers AS failed USING workers AS mine
+        WHERE mine.id = %s AND failed.model = %s AND failed.state = 'failed' AND failed.seen_at < mine.seen_at
+        """,
+        (before, model),
+    )
 
 
 def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:

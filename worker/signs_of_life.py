@@ -58,7 +58,7 @@ class SignsOfLife:
         self.say("idle", device=device)
         try:
             with self._pool.connection() as conn:
-                forget_failures(conn, self._presence.model, but=self.worker_id)
+                forget_failures(conn, self._presence.model, before=self.worker_id)
         except psycopg.OperationalError:
             pass  # it is forgotten in time
 
@@ -86,7 +86,7 @@ class SignsOfLife:
         self.say("failed", error=reason)
         try:
             with self._pool.connection() as conn:
-                forget_failures(conn, self._presence.model, but=self.worker_id)
+                forget_failures(conn, self._presence.model, before=self.worker_id)
                 note_on_waiting(conn, self._presence.model, note)
         except psycopg.Error as error:
             log.warning("worker.failure_not_noted", reason=str(error).strip())

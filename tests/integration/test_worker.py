@@ -21,7 +21,7 @@ from storage.catalog import Blank, Defaults, Limits, Model
 from storage.database import Connection
 from storage.finish import Canceled, finish
 from storage.parameters import Parameters
-from storage.presence import Presence, say_alive
+from storage.presence import Presence, forget_failures, say_alive
 from storage.queue_state import read_queue_state
 from storage.rescue import expire_leases_of_process, rescue_once
 from storage.result_cache import cache_key_of
@@ -287,6 +287,17 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     with working(worker_settings, blank()):
         until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
         assert count(conn, "workers", "state = 'failed'") == 0, "old news"
+
+
+def test_of_several_failures_to_start_the_last_one_stays(conn: Connection) -> None:
+    first, last = (Presence(id=uuid4(), hostname="here", pid=pid, model=MODEL, state="failed") for pid in (1, 2))
+    other = replace(last, id=uuid4(), model="somebody/else")
+    for failed in (first, other, last):
+        say_alive(conn, failed)
+    forget_failures(conn, MODEL, before=last.id)
+    forget_failures(conn, MODEL, before=first.id)  # in whatever order they come to it
+    assert count(conn, "workers") == 2
+    assert count(conn, "workers", f"id = '{first.id}'") == 0
 
 
 def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, wire: Wire) -> None:

@@ -10,17 +10,16 @@ from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
-from api import threads
 from api.threads import RequestThreads, expect_to_sleep
 
 BUSY, MOST = 3, 12
 SOON_S = 10.0
+LONG_S = 3600.0
 
 
 @pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[RequestThreads]:
-    monkeypatch.setattr(threads, "PATIENCE_S", 3600.0)
-    made = RequestThreads(BUSY, MOST)
+def pool() -> Iterator[RequestThreads]:
+    made = RequestThreads(BUSY, MOST, patience_s=LONG_S)
     yield made
     made.shutdown()
 
@@ -83,9 +82,8 @@ def test_there_are_never_more_threads_than_allowed(pool: RequestThreads, gate: t
     assert all(future.result(SOON_S) for future in sleeping)
 
 
-def test_who_waits_behind_those_that_hang_gets_a_thread(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "PATIENCE_S", 0.02)
-    pool = RequestThreads(BUSY, MOST)
+def test_who_waits_behind_those_that_hang_gets_a_thread(gate: threading.Event) -> None:
+    pool = RequestThreads(BUSY, MOST, patience_s=0.02)
     hanging: list[Future[object]] = [pool.submit(gate.wait, SOON_S) for _ in range(BUSY)]
     assert [pool.submit(sum, [1, number]).result(SOON_S) for number in range(20)] == list(range(1, 21))
     assert running(hanging) == BUSY
@@ -93,11 +91,12 @@ def test_who_waits_behind_those_that_hang_gets_a_thread(gate: threading.Event, m
     pool.shutdown()
 
 
-def test_idle_threads_leave_and_come_again(pool: RequestThreads, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "IDLE_S", 0.02)
+def test_idle_threads_leave_and_come_again() -> None:
+    pool = RequestThreads(BUSY, MOST, idle_s=0.02)
     for _ in range(5):
         assert pool.submit(sum, [1, 2]).result(SOON_S) == 3
         until(lambda: alive() == 0)
+    pool.shutdown()
 
 
 def test_what_breaks_is_told_and_breaks_nothing_else(pool: RequestThreads) -> None:

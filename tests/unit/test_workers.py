@@ -1,0 +1,105 @@
+"""The workers of `darkroom up`: who is started, sent away, and started again; with processes that do nothing."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.demand_watch import DemandWatch
+from cli.leftovers import ProcessRecord
+from cli.log_stream import LogStream
+from cli.processes import start_child
+from cli.workers import EXIT_NOT_LOADED, TAKE_EVERY_S, Workers
+from storage.demand import Demand
+
+ONE = Demand(waiting=1, processing=0)
+
+
+class Place:
+    """One place for a worker. `ends_with`: the exit code of the next that is started; None: it stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ends_with: int | None = None
+        self.started: list[str] = []
+        self.watch = DemandWatch("", look_every_s=3600)  # never started: its demand is the test's
+        self.workers = Workers(
+            1, ["a/a", "b/b"], self._launch, self.watch, ProcessRecord(folder), LogStream(io.StringIO())
+        )
+
+    def _launch(self, model: str) -> subprocess.Popen[bytes]:
+        self.started.append(model)
+        program = "import time; time.sleep(60)" if self.ends_with is None else f"raise SystemExit({self.ends_with})"
+        return start_child([sys.executable, "-c", program], env={})
+
+    def tick(self, **demand: Demand) -> None:
+        self.watch.demand = {f"{name}/{name}": work for name, work in demand.items()}
+        self.workers.tick()
+
+    def wait_until_empty(self) -> None:
+        deadline = time.monotonic() + 30
+        while self.workers.running:
+            assert time.monotonic() < deadline
+            self.tick()
+            time.sleep(0.01)
+
+    def is_leaving(self) -> bool:
+        return self.workers.running[1].leaving
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for worker in made.workers.running.values():
+        worker.child.kill()
+        worker.child.process.wait()
+        worker.child.exit_code()
+
+
+def test_a_worker_that_loads_is_not_sent_away_for_another_model(place: Place) -> None:
+    place.tick(a=ONE)
+    place.tick(a=ONE, b=ONE)
+    assert not place.is_leaving(), "it has had no chance yet"
+    place.workers._models["a/a"].started_at -= TAKE_EVERY_S
+    place.tick(a=ONE, b=ONE)
+    assert place.is_leaving()
+    place.wait_until_empty()
+    place.tick(a=ONE, b=ONE)
+    assert place.started == ["a/a", "b/b"]
+
+
+def test_one_that_waits_for_nothing_makes_place_at_once(place: Place) -> None:
+    place.tick(a=ONE)
+    place.tick(b=ONE)
+    assert place.is_leaving()
+
+
+def test_a_model_that_could_not_be_loaded_sends_nobody_away_until_it_did_well(place: Place) -> None:
+    place.ends_with = EXIT_NOT_LOADED
+    for _ in range(2):
+        place.workers._models["a/a"].start_again_at = 0.0
+        place.tick(a=ONE)
+        place.wait_until_empty()
+    place.ends_with = None
+    place.tick(b=ONE)
+    place.workers._models["a/a"].start_again_at = 0.0
+    place.tick(a=ONE)
+    assert place.started == ["a/a", "a/a", "b/b"]
+    assert not place.is_leaving(), "b has nothing to do, but a would most likely not be loaded"
+
+    place.workers.running[1].child.kill()
+    place.wait_until_empty()
+    place.ends_with = 0
+    place.tick(a=ONE)
+    place.wait_until_empty()
+    place.ends_with = None
+    place.workers._models["b/b"].start_again_at = 0.0
+    place.tick(b=ONE)
+    place.tick(a=ONE)
+    assert place.is_leaving(), "its failures are forgotten"

@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.private_files import make_private_folder
 from storage.errors import OperatorError
 
+OURS = {"run", "postgres", "s3", "s3-keys.json", "secret-key"}  # what a data folder holds
 NEEDED_SPACE_MB = 200  # a new Postgres cluster with its write-ahead log takes half of it
 
 
@@ -39,10 +41,17 @@ class DataFolder:
         self._made: list[Path] = []
 
     def open(self) -> None:
-        """Create it where needed and lock it. Raises OperatorError: in use, not writable, no space."""
+        """Create it where needed, closed to other users, and lock it.
+
+        Raises OperatorError: in use, not writable, no space.
+        """
         self._made = [each for each in (self.run, self.path) if not each.exists()]
         try:
-            self.run.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.run)
+            if {
+                each.name for each in self.path.iterdir()
+            } <= OURS:  # else it is also somebody's folder for other things
+                make_private_folder(self.path, others_pass=os.getuid() == 0)  # root's Postgres has its own account
             self._take_lock()
         except OSError as error:
             raise self._unusable(error) from error

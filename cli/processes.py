@@ -25,12 +25,13 @@ def start_child(
     user: tuple[int, int] | None = None,
     output: int | IO[Any] = subprocess.PIPE,
     when_orphaned: signal.Signals = signal.SIGTERM,
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start `command` as the leader of its own session, so that a Ctrl-C in the terminal reaches only us.
 
-    `user` is (uid, gid) to become; `output` takes stdout and stderr. On Linux the child gets `when_orphaned`
-    when this process dies, however it dies. Nothing relies on that: macOS has no such thing, and the kernel
-    ties it to the thread that started the child, so it is asked for on the main thread only.
+    `user` is (uid, gid) to become; `output` takes stdout and stderr; `umask` is ours by default. On Linux the child gets
+    `when_orphaned` when this process dies, however it dies. Nothing relies on that: macOS has no such thing, and the
+    kernel ties it to the thread that started the child, so it is asked for on the main thread only.
     """
     words = [str(word) for word in command]
     if threading.current_thread() is threading.main_thread():
@@ -44,6 +45,7 @@ def start_child(
         env=dict(env),
         cwd=cwd,
         start_new_session=True,
+        umask=umask,
         **identity,
     )
 

@@ -21,6 +21,7 @@ from cli.embedded.access import open_the_programs, open_the_way, server_account
 from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled
 from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.socket_folder import cluster_name, make_socket_folder, remove_socket_folder, socket_folder
+from cli.private_files import make_private_folder
 from cli.processes import end_child, end_stranger, is_alive, start_child
 
 PORT = 5432  # names the socket file; no TCP port is opened
@@ -41,6 +42,8 @@ max_wal_size = 512MB
 timezone = 'UTC'
 log_timezone = 'UTC'
 lc_messages = 'C'
+# Without DETAIL: it would write the values of rows, such as prompts and idempotency keys, into the log.
+log_error_verbosity = terse
 """
 if sys.platform == "linux":  # a tenth of the time that syncing each file takes
     SETTINGS += "recovery_init_sync_method = syncfs\n"
@@ -94,10 +97,10 @@ class EmbeddedPostgres:
         """Start without waiting: `is_ready` says when it accepts. For a supervisor that polls."""
         binaries = _binaries()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            account = server_account(self.data if self.data.exists() else None)
+            make_private_folder(self.folder, others_pass=account is not None)
             self.end_leftovers()
             self._reap()
-            account = server_account(self.data if self.data.exists() else None)
             if account is not None:
                 open_the_way(binaries, account)
                 open_the_programs(binaries.parent, account)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sysconfig
 import time
-import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,9 +18,11 @@ import psutil
 
 from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelled
 from cli.embedded.ports import free_ports
+from cli.embedded.s3_security import S3Security
 from cli.embedded.s3_sockets import SERVERS, sockets_of, sweep_dead_sockets
 from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
+from cli.private_files import FOR_OWNER_ONLY, make_private_folder, make_tree_private, write_private
 from cli.processes import end_child, end_stranger, is_alive, start_child
 
 START_TIMEOUT_S = 30.0
@@ -35,7 +37,8 @@ class EmbeddedS3:
     """SeaweedFS with its data in `folder`, as a direct child of this process.
 
     One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
-    are kept by this object over restarts. The keys are the caller's.
+    are kept by this object over restarts. The keys are the caller's. Its S3 port answers signed requests; all its other
+    ports are for its own parts, which show each other a certificate (`s3_security`).
     """
 
     process: subprocess.Popen[bytes]
@@ -47,11 +50,18 @@ class EmbeddedS3:
         self._access_key_id = access_key_id
         self._secret_access_key = secret_access_key
         self._ports: dict[str, int] = {}
+        self._security = S3Security(self.folder)
+        self._context: ssl.SSLContext | None = None
 
     @property
     def endpoint_url(self) -> str:
         """Known from `launch` on."""
         return f"http://127.0.0.1:{self._ports['s3']}"
+
+    @property
+    def addresses(self) -> list[str]:
+        """Each `host:port` on which a part of it listens. Known from `launch` on."""
+        return [f"127.0.0.1:{port}" for port in self._ports.values()]
 
     def start(self, cancelled: Cancellation | None = None) -> None:
         """Start and return when it answers a signed call. Raises EmbeddedServerError, or StartCancelled."""
@@ -77,13 +87,16 @@ class EmbeddedS3:
         """Start without waiting: `is_ready` says when it answers. For a supervisor that polls."""
         program = _program()
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.data.mkdir(exist_ok=True)
+            make_private_folder(self.folder)
+            make_private_folder(self.data)
             self.end_leftovers()
+            make_tree_private(self.folder)
             sweep_dead_sockets()
             if hasattr(self, "process"):
                 self.process.wait()
             self._write_identity()
+            self._security.write()
+            self._context = None
             for state in self.data.glob("m[0-9]*"):  # the master's, one per port; it learns all from the volumes
                 shutil.rmtree(state, ignore_errors=True)
             if not self._ports:
@@ -97,12 +110,10 @@ class EmbeddedS3:
                         "PATH": os.defpath,
                         "HOME": str(self.folder),  # where it would look for settings of its own
                         "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
-                        # Parts of the server sign their calls to each other; only S3 is for others.
-                        "WEED_JWT_SIGNING_KEY": secrets.token_hex(16),
-                        "WEED_JWT_SIGNING_READ_KEY": secrets.token_hex(16),
                     },
-                    cwd=self.folder,
+                    cwd=self.folder,  # it takes the security.toml that lies there
                     output=log,
+                    umask=FOR_OWNER_ONLY,  # its sockets in /tmp are ours alone, too
                 )
         except OSError as error:
             raise EmbeddedServerError(
@@ -117,9 +128,7 @@ class EmbeddedS3:
         with suppress(OSError, ValueError):
             if list_buckets(self.endpoint_url, self._access_key_id, self._secret_access_key) != 200:
                 return False
-            status = f"http://127.0.0.1:{self._ports['master']}/dir/status"
-            with urllib.request.urlopen(status, timeout=2) as answer:
-                return bool(json.load(answer)["Topology"].get("DataCenters"))
+            return self._has_place_for_objects()
         return False
 
     def stop(self) -> None:
@@ -145,6 +154,19 @@ class EmbeddedS3:
             f"The embedded S3 server {what}: {last_lines(self.log, 1) or 'no word why'} (log: {self.log})."
         )
 
+    def _has_place_for_objects(self) -> bool:
+        """Whether the master knows the volume server: its page lists it. All else over HTTP is switched off."""
+        if self._context is None:
+            self._context = self._security.client_context()
+        master = http.client.HTTPSConnection("127.0.0.1", self._ports["master"], timeout=2, context=self._context)
+        try:
+            master.request("GET", "/")
+            return f"127.0.0.1:{self._ports['volume']}/" in master.getresponse().read().decode(errors="replace")
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            master.close()
+
     def _options(self) -> list[str]:
         ports = [f"-{name.replace('.', '.port.') if '.' in name else name + '.port'}={port}"
                  for name, port in self._ports.items()]  # fmt: skip
@@ -154,6 +176,7 @@ class EmbeddedS3:
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
             *ports,
+            "-disableHttp",  # the master's and the volume server's commands
             "-master.peers=none",  # a cluster of one: no election, up in 2 s and not in 8
             "-master.telemetry=false",  # it would report to its makers
             f"-master.volumeSizeLimitMB={VOLUME_SIZE_MB}",
@@ -175,10 +198,7 @@ class EmbeddedS3:
     def _write_identity(self) -> None:
         keys = {"accessKey": self._access_key_id, "secretKey": self._secret_access_key}
         identity = {"name": "darkroom", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}
-        path = self.folder / "identity.json"
-        path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump({"identities": [identity]}, file)
+        write_private(self.folder / "identity.json", json.dumps({"identities": [identity]}).encode())
 
 
 def _remove_sockets(options: list[str]) -> None:

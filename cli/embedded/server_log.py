@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,10 +10,14 @@ LARGEST_BYTES = 10_000_000
 
 
 def open_log(log: Path) -> BinaryIO:
-    """To append to. What earlier runs wrote is put aside, once, when it has become long."""
+    """To append to, readable for its owner only. Earlier runs' lines are put aside, once, when there are many."""
+    old = log.with_suffix(".old.log")
     if log.exists() and log.stat().st_size > LARGEST_BYTES:
-        log.replace(log.with_suffix(".old.log"))
-    return log.open("ab")
+        log.replace(old)
+    for path in (log, old):  # an earlier release made them readable for all
+        if path.exists():
+            path.chmod(0o600)
+    return open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def last_lines(log: Path, count: int = 3) -> str:

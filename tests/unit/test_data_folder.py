@@ -31,3 +31,26 @@ def test_a_new_folder_that_was_not_used_is_gone_and_another_stays(tmp_path: Path
     folder.open()
     folder.close(unused=True)
     assert sorted(kept.parent.iterdir()) == [kept, kept.parent / "run"]
+
+
+def test_others_read_nothing_of_it_also_where_an_earlier_release_let_them(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    for mode in (None, 0o755):
+        folder = DataFolder(path)
+        if mode is not None:
+            path.chmod(mode)
+            folder.run.chmod(mode)
+        folder.open()
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o066
+        assert stat.S_IMODE(folder.run.stat().st_mode) == 0o700
+        folder.close()
+
+
+def test_a_folder_that_holds_other_things_too_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "index.html").touch()
+    folder = DataFolder(tmp_path)
+    folder.open()
+    folder.close()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE(folder.run.stat().st_mode) == 0o700

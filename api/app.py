@@ -31,7 +31,7 @@ from api.queue_position import QueuePositions
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
-from storage.addresses import AllowList
+from storage.allowed_targets import AllowedTargets
 from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.database import open_pool
@@ -73,7 +73,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         bucket=Bucket(settings),
         hub=hub,
         wire=wire,
-        webhook_allow=_parse_allow_list(settings.webhook_allow),
+        webhook_targets=_allowed_targets(settings),
         positions=QueuePositions(pool, hub),
         waiting=Places(settings.api_max_waiting),
         streaming=Places(settings.api_max_streams),
@@ -110,9 +110,9 @@ def close(app: Flask) -> None:
     found.pool.close()
 
 
-def _parse_allow_list(text: str) -> AllowList:
+def _allowed_targets(settings: ApiSettings) -> AllowedTargets:
     try:
-        return AllowList.parse(text)
+        return AllowedTargets.of(settings)
     except ValueError as error:
         raise OperatorError(f"{error}.") from None
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from api.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument
 from api.image_schemas import ImageRequest
 from api.schemas import PredictionRequest
+from storage.outbox import STATUSES
 
 PARAMETERS: dict[str, dict[str, object]] = {
     "Prefer": {"pattern": "^wait(=([1-9]|[1-5][0-9]|60))?$", "example": "wait=30"},
@@ -25,7 +26,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "cursor": {"description": "From `next` or `previous`, as it is."},
     "created_after": {"format": "date-time"},
     "created_before": {"format": "date-time"},
-    "status": {"enum": ["pending", "delivered", "failed", "dropped"]},
+    "status": {"enum": list(STATUSES)},
     "prediction_id": {"pattern": "^[0-9a-hjkmnp-tv-z]{26}$"},
     "expires": {"pattern": "^[0-9]{1,12}$"},
     "signature": {"pattern": "^[0-9a-f]{64}$"},

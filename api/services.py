@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 from api.places import Places
 from api.queue_position import QueuePositions
 from api.settings import ApiSettings
-from storage.addresses import AllowList
+from storage.allowed_targets import AllowedTargets
 from storage.bucket import Bucket
 from storage.catalog import Catalog
 from storage.database import Connection, Row
@@ -31,7 +31,7 @@ class Services:
     bucket: Bucket
     hub: Hub
     wire: Wire
-    webhook_allow: AllowList
+    webhook_targets: AllowedTargets
     positions: QueuePositions
     waiting: Places  # one for each request that may wait at the same time
     streaming: Places  # and for each stream

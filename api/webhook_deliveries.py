@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import urlencode
 
 import structlog
@@ -46,13 +47,13 @@ def list_() -> Response:
     if len(rows) > PAGE:
         query = {name: value for name, value in request.args.items() if name in ("prediction_id", "status")}
         following = f"{_address()}?{urlencode(query | {'cursor': page[-1]['id']})}"
-    return _answer({"next": following, "results": [show(row) for row in page]})
+    return _answer({"next": following, "results": [_show(row) for row in page]})
 
 
 @blueprint.get("/webhook_deliveries/<delivery_id>")
 def get(delivery_id: str) -> Response:
     with services().pool.connection() as conn:
-        return _answer(show(_find_own(conn, delivery_id)))
+        return _answer(_show(_find_own(conn, delivery_id)))
 
 
 @blueprint.post("/webhook_deliveries/<delivery_id>/replay")
@@ -64,7 +65,12 @@ def send_again(delivery_id: str) -> Response:
     if row is None:
         raise Problem(409, "Conflict", "a later event of its prediction has told more than this one: replay that one")
     log.info("webhook.replayed", delivery_id=delivery_id, prediction_id=row["prediction_id"])
-    return _answer(show(row))
+    return _answer(_show(row))
+
+
+def _show(row: Row) -> dict[str, Any]:
+    """Where the API is open, its callers are the operator; a token is somebody else."""
+    return show(row, to_token=caller().token_id is not None)
 
 
 def _argument(name: str, form: re.Pattern[str], problem: str) -> str | None:

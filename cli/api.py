@@ -18,7 +18,7 @@ def command(host: str, port: int) -> None:
 
     import api
     from api.settings import ApiSettings
-    from cli.address import require_tokens
+    from cli.address import host_and_port, require_tokens
     from cli.error_line import error_line
     from storage.catalog import load_catalog
     from storage.errors import OperatorError
@@ -28,13 +28,16 @@ def command(host: str, port: int) -> None:
     load_catalog(settings.models)
     check(settings)
     require_tokens(host, settings)
+    bind = host_and_port(host, port)
+    # No webhook comes back to us, on whichever of our addresses.
+    settings = settings.model_copy(update={"webhook_deny": f"{settings.webhook_deny},{bind}"})
 
     class Api(Application):  # type: ignore[misc] # gunicorn has no types
         """Gunicorn without its own command line."""
 
         def load_config(self) -> None:
             self.load_config_from_file(str(Path(api.__file__).parent / "gunicorn.conf.py"))
-            self.cfg.set("bind", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            self.cfg.set("bind", bind)
             self.cfg.set("control_socket_disable", True)
             self.cfg.set("proc_name", "darkroom api")
 
@@ -42,7 +45,7 @@ def command(host: str, port: int) -> None:
             from api.app import create_app
 
             try:
-                return create_app()
+                return create_app(settings)
             except OperatorError as error:
                 raise AppImportError(error_line(error)) from None  # which gunicorn prints without a traceback
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cli
 from cli.processes import start_child
 
-LOOPBACK = "127.0.0.0/8,::1,localhost"  # where webhooks may go besides the public internet
+LOOPBACK = "127.0.0.0/8,::1,localhost"  # where webhooks may go, too, as long as only this machine can send requests
 
 
 def start_role(role: str, *options: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -28,10 +28,14 @@ def shared_environment(
     models: Path,
     database_url: str | None,
     s3: Mapping[str, str] | None,
+    own_servers: Sequence[str],
+    is_for_this_machine: bool,
 ) -> dict[str, str]:
     """The settings of all roles: the operator's own, completed by where the embedded servers are.
 
     An embedded server replaces every setting about where the real one is, so that half of another never remains.
+    `own_servers`: each host:port on which a part of this run listens, where no webhook may go. `is_for_this_machine`:
+    nobody else can reach the API.
     """
     env = dict(outside)
     if database_url is not None:
@@ -40,7 +44,12 @@ def shared_environment(
         env |= {"S3_PUBLIC_ENDPOINT_URL": "", **s3}
     env.setdefault("PUBLIC_URL", public_url)
     env["MODELS"] = str(models)
-    env["WEBHOOK_ALLOW"] = ",".join(filter(None, [env.get("WEBHOOK_ALLOW", "").strip(" ,"), LOOPBACK]))
+    env["WEBHOOK_DENY"] = ",".join(filter(None, [env.get("WEBHOOK_DENY", "").strip(" ,"), *own_servers]))
+    # With AUTH=none a proxy decides who comes: they may be others.
+    if is_for_this_machine and env.get("AUTH", "auto") in ("", "auto"):
+        env.setdefault("WEBHOOK_ALLOW_WHILE_OPEN", LOOPBACK)
+    else:
+        env["WEBHOOK_ALLOW_WHILE_OPEN"] = ""
     env["PYTHONUNBUFFERED"] = "1"
     if not (Path(sys.executable).parent / "darkroom").exists():
         checkout = str(Path(cli.__file__).parents[1])

@@ -15,7 +15,7 @@ from pathlib import Path
 from cli.private_files import make_private_folder
 from storage.errors import OperatorError
 
-OURS = {"run", "postgres", "s3", "s3-keys.json", "secret-key"}  # what a data folder holds
+OURS = {"run", "postgres", "s3", "s3-keys.json", "secret-key", "database-password"}  # what a data folder holds
 NEEDED_SPACE_MB = 200  # a new Postgres cluster with its write-ahead log takes half of it
 
 
@@ -48,9 +48,7 @@ class DataFolder:
         self._made = [each for each in (self.run, self.path) if not each.exists()]
         try:
             make_private_folder(self.run)
-            if {
-                each.name for each in self.path.iterdir()
-            } <= OURS:  # else it is also somebody's folder for other things
+            if {each.name for each in self.path.iterdir()} <= OURS:  # else it is a folder for other things, too
                 make_private_folder(self.path, others_pass=os.getuid() == 0)  # root's Postgres has its own account
             self._take_lock()
         except OSError as error:
@@ -99,6 +97,10 @@ class DataFolder:
     def secret_key(self) -> str:
         """What encrypts the signing secrets in the embedded database: made once, readable for us only."""
         return self._kept("secret-key", secrets.token_hex(32))
+
+    def database_password(self) -> str:
+        """With which API, workers and courier log in to the embedded database: made once, readable for us only."""
+        return self._kept("database-password", secrets.token_urlsafe(30))
 
     def _kept(self, name: str, first: str) -> str:
         """The text of a private file, which is `first` when it is made; never half of it. Raises OperatorError."""

@@ -29,9 +29,9 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start `command` as the leader of its own session, so that a Ctrl-C in the terminal reaches only us.
 
-    `user` is (uid, gid) to become; `output` takes stdout and stderr; `umask` is ours by default. On Linux the child gets
-    `when_orphaned` when this process dies, however it dies. Nothing relies on that: macOS has no such thing, and the
-    kernel ties it to the thread that started the child, so it is asked for on the main thread only.
+    `user` is (uid, gid) to become; `output` takes stdout and stderr; `umask` is ours by default. On Linux the child
+    gets `when_orphaned` when this process dies, however it dies. Nothing relies on that: macOS has no such thing, and
+    the kernel ties it to the thread that started the child, so it is asked for on the main thread only.
     """
     words = [str(word) for word in command]
     if threading.current_thread() is threading.main_thread():

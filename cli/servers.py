@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from cli.data_folder import DataFolder
 from cli.embedded import EmbeddedPostgres, EmbeddedS3
+from cli.embedded.app_role import ROLE, ensure_app_role
 from cli.interrupts import StopRequest
 from cli.leftovers import ProcessRecord
 from cli.log_stream import LogStream
@@ -26,6 +27,7 @@ class Servers:
         record: ProcessRecord,
         log: LogStream,
     ) -> None:
+        self._folder = folder
         self._stop = stop
         self._record = record
         self._log = log
@@ -65,6 +67,18 @@ class Servers:
         with stages("S3"):
             s3.wait(self._stop)
         self._look_after("s3", s3)
+
+    def app_database_url(self) -> str | None:
+        """How the roles reach the embedded Postgres, with fewer rights than ours. The schema has to be there."""
+        if self.postgres is None:
+            return None
+        password = self._folder.database_password()
+        ensure_app_role(self.postgres.url, password)
+        return self.postgres.url_of(ROLE, password)
+
+    def addresses(self) -> list[str]:
+        """Each host:port on which the embedded servers listen; Postgres has a socket only. Known from `launch` on."""
+        return [] if self.s3 is None else self.s3.addresses
 
     def s3_settings(self) -> dict[str, str] | None:
         """How the roles reach the embedded S3 server; known once it was launched."""

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cli
-from cli.address import choose_port, describe_access, reachable, require_public_url, require_tokens, url_of
+from cli.address import (
+    choose_port,
+    describe_access,
+    host_and_port,
+    is_loopback,
+    reachable,
+    require_public_url,
+    require_tokens,
+    url_of,
+)
 from cli.children import shared_environment, start_role
 from cli.data_folder import DataFolder
 from cli.embedded import StartCancelled
@@ -105,12 +114,17 @@ class WholeService:
             models=models,
             database_url=self._servers.postgres.url if self._servers.postgres else None,
             s3=self._servers.s3_settings(),
+            own_servers=[*self._servers.addresses(), host_and_port(self._options.host, port)],
+            is_for_this_machine=is_loopback(self._options.host),
         )
         if self._servers.postgres is not None and not env.get("SECRET_KEY"):
             env["SECRET_KEY"] = self._folder.secret_key()
         settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
         self._servers.wait_for_postgres(self._stages)
         self._prepare_database(settings)
+        if (database_url := give_way_to(self._stop, self._servers.app_database_url)) is not None:
+            env["DATABASE_URL"] = database_url
+            settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
         give_way_to(self._stop, partial(require_tokens, self._options.host, settings))
         if self._servers.s3 is None:
             self._prepare_bucket(settings)

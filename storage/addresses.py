@@ -12,9 +12,13 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from storage.webhook_url import InvalidURL as InvalidURL
 from storage.webhook_url import URLParts, is_host_name, parse_url
+
+if TYPE_CHECKING:
+    from storage.own_servers import OwnServers
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -53,16 +57,28 @@ class ForbiddenAddress(ValueError):
         )
 
 
+class OwnServerRefused(ForbiddenAddress):
+    """The URL leads to this service's own Postgres, S3 server or API, which no setting allows."""
+
+    def __init__(self, host: str, port: int) -> None:
+        ValueError.__init__(
+            self, f"port {port} of {host} belongs to this service itself; webhooks are never sent to its own servers"
+        )
+        self.host = host
+        self.address = None
+
+
 class Unresolvable(OSError):
     """The host name has no address at the moment, or the name server didn't answer in time."""
 
 
 @dataclass(frozen=True)
 class AllowList:
-    """What WEBHOOK_ALLOW permits beyond public addresses."""
+    """What WEBHOOK_ALLOW permits beyond public addresses, and what nothing permits."""
 
     networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
+    never: "OwnServers | None" = None
 
     @classmethod
     def parse(cls, text: str) -> "AllowList":
@@ -100,6 +116,11 @@ class Target:
     url: URLParts
     addresses: tuple[Address, ...]
 
+    @property
+    def is_private(self) -> bool:
+        """Whether any of its addresses is one that only the allow-list lets through."""
+        return not all(map(is_public, self.addresses))
+
 
 def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> None:
     """Judge a webhook URL at the moment it is submitted. Raises as `resolve` does."""
@@ -109,7 +130,8 @@ def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> None:
 def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> Target:
     """Take a URL apart, look its host up once, and judge every address.
 
-    Raises InvalidURL, ForbiddenAddress, or Unresolvable (also when the look-up takes longer than timeout_s).
+    Raises InvalidURL, ForbiddenAddress (OwnServerRefused is one), or Unresolvable (also when the look-up takes longer
+    than timeout_s).
     """
     parts = parse_url(url)
     is_private_name = parts.host.endswith(PRIVATE_DOMAINS)
@@ -120,12 +142,15 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> Target:
     for address in addresses:
         if (is_private_name or not is_public(address)) and not allow.allows(parts.host, address):
             raise ForbiddenAddress(parts.host, None if is_private_name else str(address))
+    # Last: where private addresses are refused anyway, the answer doesn't tell which of them are our own.
+    if allow.never is not None and allow.never.include(parts.host, parts.port, addresses):
+        raise OwnServerRefused(parts.host, parts.port)
     return Target(parts, tuple(addresses))
 
 
 def _literal_address(host: str) -> Address | None:
     try:
-        return _unmapped(ipaddress.ip_address(host))
+        return unmapped(ipaddress.ip_address(host))
     except ValueError:
         return None
 
@@ -164,7 +189,7 @@ def look_up(host: str, port: int, timeout_s: float) -> list[Address]:
     for text in dict.fromkeys(found):
         if "%" in text:  # a link-local address with its zone
             raise ForbiddenAddress(host, text)
-        addresses.append(_unmapped(ipaddress.ip_address(text)))
+        addresses.append(unmapped(ipaddress.ip_address(text)))
     if not addresses:
         raise Unresolvable(f"{host}: no address")
     return addresses
@@ -177,7 +202,7 @@ def is_public(address: Address) -> bool:
     and, before Python 3.13, 2002::/16 and 3fff::/20. IPv6 is judged by what is handed out (2000::/3) rather
     than by a list of exceptions. An IPv4-mapped IPv6 address is judged as its IPv4 address.
     """
-    address = _unmapped(address)
+    address = unmapped(address)
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None or address not in _IPV6_UNICAST:
             return False
@@ -187,7 +212,7 @@ def is_public(address: Address) -> bool:
     )
 
 
-def _unmapped(address: Address) -> Address:
+def unmapped(address: Address) -> Address:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address

@@ -47,6 +47,7 @@ class ClaimedDelivery:
     body: str
     attempts: int  # made so far, each with an outcome
     locked_until: datetime
+    is_private: bool  # known from its first attempt on
 
     @property
     def is_durable(self) -> bool:
@@ -101,11 +102,20 @@ def claim_delivery(conn: Connection, delivery_id: str, *, lock_for: timedelta) -
         UPDATE webhook_deliveries SET locked_until = clock_timestamp() + %(lock_for)s
         WHERE id = %(id)s AND status = 'pending' AND next_attempt_at <= clock_timestamp()
           AND (locked_until IS NULL OR locked_until < clock_timestamp())
-        RETURNING id, prediction_id, event, url, body, attempts, locked_until
+        RETURNING id, prediction_id, event, url, body, attempts, locked_until, is_private
         """,
         {"id": delivery_id, "lock_for": lock_for},
     ).fetchone()
     return None if row is None else ClaimedDelivery(**row)
+
+
+def mark_private(conn: Connection, claimed: ClaimedDelivery) -> bool:
+    """Note that its target is private, before anything is sent there. False where the claim was lost."""
+    return _changed(
+        conn,
+        claimed,
+        "UPDATE webhook_deliveries SET is_private = true WHERE id = %(id)s AND locked_until = %(locked_until)s",
+    )
 
 
 def record_delivered(conn: Connection, claimed: ClaimedDelivery, *, status: int) -> bool:

@@ -56,6 +56,14 @@ class Settings(BaseSettings):
 
     # Webhooks.
     webhook_allow: str = Field(default="", description="private receivers: networks and host names, comma-separated")
+    webhook_allow_while_open: str = Field(
+        default="", description="the same, as long as the API needs no token; `darkroom up` sets it to this machine"
+    )
+    webhook_deny: str = Field(
+        default="",
+        description="servers that webhooks never go to, beside this service's own as the other settings name them:"
+        " host:port or host, comma-separated",
+    )
     # The schedule of the Standard Webhooks specification.
     webhook_retry_schedule: Annotated[tuple[float, ...], NoDecode] = (
         0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,

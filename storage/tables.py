@@ -184,6 +184,8 @@ class WebhookDelivery(Table):
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None]
     delivered_at: Mapped[datetime | None]
+    # Its host has had an address that is not public: tokens are told only whether it was delivered.
+    is_private: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
         CheckConstraint("event IN ('start', 'output', 'logs', 'completed')", name="event"),

@@ -47,8 +47,13 @@ log_error_verbosity = terse
 """
 if sys.platform == "linux":  # a tenth of the time that syncing each file takes
     SETTINGS += "recovery_init_sync_method = syncfs\n"
-# The folder of the socket belongs to us and has mode 0700: whoever can reach the socket is us (or root).
-ACCESS = "# Written by Darkroom at every start; changes here are lost.\nlocal all all trust\n"
+# The folder of the socket belongs to us and has mode 0700, so only our own account (or root) can reach the socket. The
+# superuser is for migrations and the operator's commands; every other role needs its password.
+ACCESS = """\
+# Written by Darkroom at every start; changes here are lost.
+local all postgres trust
+local all all scram-sha-256
+"""
 
 
 class EmbeddedPostgres:
@@ -66,8 +71,14 @@ class EmbeddedPostgres:
         self.data = self.folder / "data"
         self.log = self.folder / "postgres.log"
         self.socket_folder = socket_folder(self.folder)
-        self.url = f"postgresql://postgres@/postgres?host={quote(str(self.socket_folder), safe='')}&port={PORT}"
+        self.url = self.url_of("postgres")  # as superuser
         self._cluster_name = cluster_name(self.folder)
+
+    def url_of(self, user: str, password: str = "") -> str:
+        """How a role logs in."""
+        secret = f":{quote(password, safe='')}" if password else ""
+        host = quote(str(self.socket_folder), safe="")
+        return f"postgresql://{quote(user, safe='')}{secret}@/postgres?host={host}&port={PORT}"
 
     def start(self, cancelled: Cancellation | None = None) -> None:
         """Start and return when it accepts connections. Raises EmbeddedServerError, or StartCancelled."""

@@ -15,7 +15,7 @@ from storage.database import Connection, open_pool
 from storage.sealing import IN_THE_CLEAR
 from storage.settings import Settings
 from tests.integration.deliveries_of import BODY, insert_prediction, jobs, make_due, read, write
-from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver
+from tests.receivers import LOOPBACK_TARGETS, Answer, Receiver
 from worker.courier.deliver import Deliverer
 
 SCHEDULE_S = (0.0, 5.0, 300.0)
@@ -25,7 +25,7 @@ SCHEDULE_S = (0.0, 5.0, 300.0)
 def deliverer(settings: Settings, conn: Connection) -> Iterator[Deliverer]:
     signing.ensure_keys(conn, IN_THE_CLEAR)
     with open_pool(settings, application_name="test-courier", size=8) as pool:
-        yield Deliverer(pool=pool, sealer=IN_THE_CLEAR, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5)
+        yield Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=SCHEDULE_S, timeout_s=5)
 
 
 @pytest.fixture
@@ -329,7 +329,7 @@ def test_without_a_database_nothing_is_raised_and_nothing_is_sent(
     elsewhere = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     pool = open_pool(elsewhere, application_name="test-courier")
     try:
-        Deliverer(pool=pool, sealer=IN_THE_CLEAR, allow=LOOPBACK_ALLOWED, schedule_s=SCHEDULE_S, timeout_s=5).deliver(
+        Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=SCHEDULE_S, timeout_s=5).deliver(
             delivery_id
         )
     finally:

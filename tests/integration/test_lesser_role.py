@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from api.settings import ApiSettings
+from cli.embedded.app_role import GRANTS, ROLE
 from storage.bucket import Bucket
 from storage.database import connect
 from storage.rescue import rescue_once
@@ -78,3 +79,12 @@ def test_all_of_it_works_with_the_rights_that_the_page_grants(
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 conn.execute("ALTER TABLE predictions ADD COLUMN more text")
     assert "permission denied" not in "".join(capfd.readouterr())
+
+
+def test_up_grants_its_embedded_role_exactly_what_the_page_does() -> None:
+    def statements(text: str) -> list[str]:
+        return [line for line in text.replace("DATABASE darkroom ", "DATABASE {database} ").splitlines() if line]
+
+    page = statements(grants(ROLE, "darkroom"))
+    assert page[0].startswith(f"CREATE ROLE {ROLE} LOGIN PASSWORD")
+    assert page[1:] == statements(GRANTS.replace("{role}", ROLE))

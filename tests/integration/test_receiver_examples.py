@@ -23,7 +23,7 @@ from storage.settings import Settings
 from storage.signing import active_webhook_secrets, ensure_keys, rotate_webhook_secret
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import read, write
-from tests.receivers import LOOPBACK_ALLOWED
+from tests.receivers import LOOPBACK_TARGETS
 from worker.courier.deliver import Deliverer
 
 BODY = '{"id":"x","status":"succeeded","output":["http://127.0.0.1/0.png"],"prompt":"Käse & 猫"}'
@@ -60,7 +60,7 @@ def test_a_receiver_acts_once_on_what_arrives_twice_and_refuses_what_is_not_ours
         running(example, old, tmp_path) as (url, said),
         open_pool(settings, application_name="test-courier") as pool,
     ):
-        courier = Deliverer(pool=pool, sealer=IN_THE_CLEAR, allow=LOOPBACK_ALLOWED, schedule_s=(0.0,), timeout_s=10)
+        courier = Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0.0,), timeout_s=10)
         delivery_id = write(conn, url, body=BODY)
         courier.deliver(delivery_id)
         assert replay(conn, delivery_id) is not None

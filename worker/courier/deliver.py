@@ -16,11 +16,13 @@ from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook
 
 from storage import crash_points, deliveries
-from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable
+from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, resolve
+from storage.allowed_targets import AllowedTargets
 from storage.database import Connection
 from storage.deliveries import ClaimedDelivery
 from storage.sealing import Sealer
 from storage.signing import active_webhook_secrets
+from storage.tokens import any_token_was_made
 from storage.webhook_url import parse_url
 from worker.courier.deadline_socket import Interrupted
 from worker.courier.host_slots import HostSlots, NoPlace
@@ -36,6 +38,13 @@ WRITE_AGAIN_AFTER_S = 1.0
 
 GONE = 410  # the receiver never wants to hear of it again
 USER_AGENT = "Darkroom-Webhooks/1"
+
+
+NOT_MARKED_AGAIN_AFTER = timedelta(seconds=5)
+
+
+class NotMarked(Exception):
+    """The database didn't take the note that the target is private, so nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Deliverer:
 
     pool: ConnectionPool[Connection]
     sealer: Sealer
-    allow: AllowList
+    targets: AllowedTargets
     schedule_s: tuple[float, ...]
     timeout_s: float
     interrupted: threading.Event = field(default_factory=threading.Event)  # set: end POSTs in flight
@@ -72,6 +81,7 @@ class Deliverer:
             with self.pool.connection() as conn, conn.transaction():
                 claimed = deliveries.claim_delivery(conn, delivery_id, lock_for=lock_for)
                 secrets = active_webhook_secrets(conn, self.sealer) if claimed else []
+                allow = self._allowed_now(conn)
         except psycopg.Error as error:
             log.warning("delivery not claimed", delivery_id=delivery_id, error=_told(error))
             return
@@ -79,9 +89,11 @@ class Deliverer:
             return
         try:
             with self.slots.place(_host_of(claimed.url)):
-                attempt = self._attempt(claimed, secrets)
+                attempt = self._attempt(claimed, secrets, allow)
         except NoPlace as full:
             self._postpone(claimed, timedelta(seconds=full.stay_away_s))
+        except NotMarked:
+            self._postpone(claimed, NOT_MARKED_AGAIN_AFTER)
         except Interrupted:
             # Whether it arrived isn't known, so it is sent again, by another courier or after the restart.
             self._postpone(claimed, timedelta(0))
@@ -89,7 +101,12 @@ class Deliverer:
             lock_ends = claimed_at + lock_for.total_seconds()
             self._write(claimed, lambda conn: self._record(conn, claimed, attempt), until=lock_ends)
 
-    def _attempt(self, claimed: ClaimedDelivery, secrets: list[str]) -> Attempt:
+    def _allowed_now(self, conn: Connection) -> AllowList:
+        """Asked anew each time: the first token may have been made a moment ago."""
+        is_open = self.targets.depend_on_tokens and not any_token_was_made(conn)
+        return self.targets.now(is_open=is_open)
+
+    def _attempt(self, claimed: ClaimedDelivery, secrets: list[str], allow: AllowList) -> Attempt:
         crash_points.reach("before-post")
         now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
@@ -100,20 +117,27 @@ class Deliverer:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
+        deadline = time.monotonic() + self.timeout_s
         try:
+            target = resolve(claimed.url, allow, timeout_s=self.timeout_s)
+            if target.is_private:
+                self._mark_private(claimed)
             response = post(
-                claimed.url,
+                target,
                 claimed.body.encode(),
                 headers,
-                allow=self.allow,
-                timeout_s=self.timeout_s,
+                allow=allow,
+                timeout_s=max(0.0, deadline - time.monotonic()),
                 interrupted=self.interrupted,
             )
         except InvalidURL as error:
             return Attempt(error=str(error), is_final=True)
-        except (ForbiddenAddress, Unresolvable, NoAnswer) as error:
+        except ForbiddenAddress as error:
+            self._mark_private(claimed)
             return Attempt(error=str(error))
-        except Interrupted:
+        except (Unresolvable, NoAnswer) as error:
+            return Attempt(error=str(error))
+        except (Interrupted, NotMarked):
             raise
         except Exception as error:
             # A mistake of ours, perhaps provoked by this receiver. It uses up an attempt, or it would be met
@@ -126,6 +150,17 @@ class Deliverer:
             retry_after_s=retry_after(response.headers, datetime.now(UTC)),
             is_final=response.status == GONE,
         )
+
+    def _mark_private(self, claimed: ClaimedDelivery) -> None:
+        """Before anything is sent, so that not even the moment of the change tells how long an attempt took."""
+        if claimed.is_private:
+            return
+        try:
+            with self.pool.connection() as conn:
+                deliveries.mark_private(conn, claimed)
+        except psycopg.Error as error:
+            log.warning("delivery not marked as private", **_about(claimed), error=_told(error))
+            raise NotMarked from None
 
     def _write(self, claimed: ClaimedDelivery, change: Callable[[Connection], object], *, until: float | None) -> None:
         """Write what came of a claim; while the database is away, try again as long as the lock lasts.

@@ -18,7 +18,7 @@ import procrastinate
 import psycopg
 import structlog
 
-from storage.addresses import AllowList
+from storage.allowed_targets import AllowedTargets
 from storage.database import open_pool
 from storage.queue import make_async_app
 from storage.sealing import open_sealer
@@ -50,7 +50,8 @@ SPARE_THREADS = 4
 def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> int:
     """Deliver and rescue until SIGTERM or SIGINT (or `stop` is set), through any failure of the database.
 
-    Returns 0. Signals are only taken in the main thread. Raises ValueError when WEBHOOK_ALLOW can't be read.
+    Returns 0. Signals are only taken in the main thread. Raises ValueError when WEBHOOK_ALLOW or
+    WEBHOOK_DENY can't be read.
     """
     stop = stop or threading.Event()
     for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils"):
@@ -58,7 +59,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     deliverer = Deliverer(
         pool=open_pool(settings, application_name="darkroom-courier"),
         sealer=open_sealer(settings),
-        allow=AllowList.parse(settings.webhook_allow),
+        targets=AllowedTargets.of(settings),
         schedule_s=settings.webhook_retry_schedule,
         timeout_s=settings.webhook_timeout_s,
     )

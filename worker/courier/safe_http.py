@@ -70,7 +70,7 @@ def post(
     except Interrupted:
         raise
     except TimeoutError:
-        raise NoAnswer(f"no answer within {timeout_s:g} s") from None
+        raise NoAnswer(f"no answer within {timeout_s:.3g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise NoAnswer(f"TLS: {error.verify_message}") from error
     except ssl.SSLError as error:

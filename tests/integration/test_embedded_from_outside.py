@@ -233,7 +233,7 @@ def weed_shell(s3: EmbeddedS3, commands: str, *, home: Path, as_another: bool) -
         f"-master=127.0.0.1:{ports['master']}.{ports['master.grpc']}",
         f"-filer=127.0.0.1:{ports['filer']}.{ports['filer.grpc']}",
     ]
-    process = subprocess.Popen(
+    process: subprocess.Popen[str] = subprocess.Popen(
         [str(word) for word in words],
         cwd=home,
         env={"PATH": os.defpath, "HOME": str(home)},

@@ -1,0 +1,90 @@
+"""Where webhooks of `darkroom up` go: this machine while it is open to this machine alone, never its own servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from tests.acceptance.running_up import RunningUp, eventually, up
+from tests.acceptance.test_up import _darkroom
+from tests.receivers import Receiver
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver().serving() as serving:
+        yield serving
+
+
+def submit(running: RunningUp, webhook: str, model: str = "test/blank", **headers: str) -> tuple[int, str]:
+    """The status of a POST with that webhook, and its detail or the prediction's id."""
+    body = {"model": model, "input": {"prompt": "x"}, "webhook": webhook, "webhook_events_filter": ["completed"]}
+    status, answer = running.request("POST", "/v1/predictions", body, **headers)
+    return status, str(answer.get("detail") or answer["id"])
+
+
+def own_ports(running: RunningUp) -> set[int]:
+    """Every TCP port on which a process of this run listens."""
+    ports = set()
+    for process in psutil.Process(running.process.pid).children(recursive=True):
+        for each in process.net_connections("inet"):
+            if each.status == psutil.CONN_LISTEN:
+                ports.add(each.laddr.port)
+    return ports
+
+
+def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never(
+    folder: Path, receiver: Receiver
+) -> None:
+    with up(folder) as running:
+        assert submit(running, receiver.url)[0] == 201
+        receiver.wait_for(1)
+        ports = own_ports(running)
+        assert len(ports) >= 9  # the API, and SeaweedFS's four servers with two ports each
+        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+            for port in ports:
+                status, detail = submit(running, f"http://{host}:{port}/col/delete?collection=darkroom")
+                assert (status, "its own servers" in detail) == (422, True), (host, port, detail)
+
+        waiting = submit(running, receiver.url, model="test/slow")[1]
+        token = _darkroom("tokens", "create", "n8n", "--data", str(running.data))
+        bearer = {"Authorization": f"Bearer {token}"}
+        eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422, 6)
+        assert "WEBHOOK_ALLOW=127.0.0.1" in submit(running, receiver.url, **bearer)[1]
+        listed = ["webhooks", "list", "--prediction", waiting, "--data", str(running.data)]
+        eventually(lambda: "not public" in _darkroom(*listed), 40)
+        assert len(receiver.requests) == 1
+        assert running.interrupt() == 0
+
+    host = urlsplit(receiver.url).hostname
+    with up(folder, env={"WEBHOOK_ALLOW": str(host)}) as running:  # with tokens, it has to be named
+        status, prediction_id = submit(running, receiver.url, **bearer)
+        assert status == 201
+        receiver.wait_for(2)
+        path = f"/v1/webhook_deliveries?prediction_id={prediction_id}"
+
+        def told() -> dict[str, object]:
+            (delivery,) = running.request("GET", path, **bearer)[1]["results"]
+            return dict(delivery)
+
+        eventually(lambda: told()["status"] == "delivered")
+        assert told()["last_status"] is None
+        for port in own_ports(running):
+            assert submit(running, f"http://{host}:{port}/", **bearer)[0] == 422
+
+
+@pytest.mark.parametrize("access", ["none", "tokens"])
+def test_where_others_may_send_requests_this_machine_has_to_be_named(
+    folder: Path, receiver: Receiver, access: str
+) -> None:
+    """A proxy on this machine may let anybody in."""
+    with up(folder, env={"AUTH": access}) as running:
+        api = running.role("api")
+        assert api is not None
+        assert api.environ()["WEBHOOK_ALLOW_WHILE_OPEN"] == ""
+        if access == "none":
+            assert submit(running, receiver.url)[0] == 422

@@ -60,8 +60,8 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
         assert len(receiver.requests) == 1
         assert running.interrupt() == 0
 
-    host = urlsplit(receiver.url).hostname
-    with up(folder, env={"WEBHOOK_ALLOW": str(host)}) as running:  # with tokens, it has to be named
+    named = str(urlsplit(receiver.url).hostname)
+    with up(folder, env={"WEBHOOK_ALLOW": named}) as running:  # with tokens, it has to be named
         status, prediction_id = submit(running, receiver.url, **bearer)
         assert status == 201
         receiver.wait_for(2)
@@ -74,7 +74,7 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
         eventually(lambda: told()["status"] == "delivered")
         assert told()["last_status"] is None
         for port in own_ports(running):
-            assert submit(running, f"http://{host}:{port}/", **bearer)[0] == 422
+            assert submit(running, f"http://{named}:{port}/", **bearer)[0] == 422
 
 
 @pytest.mark.parametrize("access", ["none", "tokens"])

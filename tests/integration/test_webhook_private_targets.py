@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -52,6 +54,10 @@ def closed_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def hang(_: Any, closing: threading.Event) -> None:
+    closing.wait(5)
 
 
 def test_a_token_is_told_of_a_private_target_only_whether_it_was_delivered(
@@ -200,7 +206,7 @@ def test_the_first_token_ends_what_was_allowed_while_open_also_for_what_waits(
         assert "not public" in read(conn, after)["last_error"]
 
 
-def _get(client: FlaskClient, delivery_id: str, headers: dict[str, str]) -> dict[str, object]:
+def _get(client: FlaskClient, delivery_id: str, headers: dict[str, str]) -> dict[str, Any]:
     answer = client.get(f"/v1/webhook_deliveries/{delivery_id}", headers=headers)
     assert answer.status_code == 200, answer.text
     return dict(answer.get_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from tempfile import SpooledTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
@@ -81,10 +81,10 @@ class Incoming:
         if body is not None and not body.take(self._buffer):
             return None
         request._expected_100_continue = False  # else gunicorn says it when the answer begins
-        request.body = body.finish() if body is not None else io.BytesIO()
         if body is not None and body.is_cut_off:
             request.force_close()
         self._given_bytes = body.in_memory_bytes if body is not None else 0
+        request.body = body.finish() if body is not None else io.BytesIO()
         self._request = self._body = None
         return request
 
@@ -129,11 +129,11 @@ class _Body:
     """A body that arrives: of known length, or chunked."""
 
     def __init__(self, length: int | None, limit: int) -> None:
-        self._file: IO[bytes] = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 # the request closes it
+        self._file: IO[bytes] = io.BytesIO()
         self._length = length
         self._limit = limit
         self._arrived = 0
-        self._chunks = ChunkDecoder(self._file.write) if length is None else None
+        self._chunks = ChunkDecoder(self._write) if length is None else None
         self.is_cut_off = length is not None and length > limit
 
     @property
@@ -146,7 +146,7 @@ class _Body:
 
     @property
     def in_memory_bytes(self) -> int:
-        return self._arrived if self._arrived <= IN_MEMORY_BYTES else 0
+        return self._file.tell() if isinstance(self._file, io.BytesIO) else 0
 
     def take(self, buffer: bytearray) -> bool:
         """Take what belongs to the body; True when it is complete, or above the limit."""
@@ -159,10 +159,16 @@ class _Body:
             self.is_cut_off = self._arrived > self._limit
             return is_over
         piece = buffer[: self.missing_bytes]
-        self._file.write(piece)
+        self._write(piece)
         self._arrived += len(piece)
         del buffer[: len(piece)]
         return self.missing_bytes == 0
+
+    def _write(self, piece: bytes | bytearray) -> None:
+        if self.in_memory_bytes + len(piece) > IN_MEMORY_BYTES and isinstance(self._file, io.BytesIO):
+            in_memory, self._file = self._file, TemporaryFile()  # noqa: SIM115 # who answers the request closes it
+            self._file.write(in_memory.getbuffer())
+        self._file.write(piece)
 
     def finish(self) -> IO[bytes]:
         self._file.seek(0)

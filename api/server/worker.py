@@ -14,6 +14,7 @@ import os
 import resource
 import selectors
 import socket
+import struct
 import time
 from collections import Counter
 from contextlib import suppress
@@ -50,11 +51,14 @@ LINGER_S = 2.0
 LINGER_READ_BYTES = 64 * 1024
 # A stopping process keeps idle connections so long, for the request that may be on its way.
 STOP_KEEPALIVE_S = 2.0
+KERNEL_UNSENT_BYTES = 128 * 1024
 # Files of this process that are no connections of clients: Postgres, S3, temporary files.
 OTHER_FILES = 512
 # Where there is too much, this part is given up at once.
 SHED_PART = 0.1
 SHED_EVERY_S = 0.05
+# A client that reads as fast as it can needs a moment for a large answer.
+FRESH_ANSWER_S = 1.0
 
 
 class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
@@ -98,6 +102,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._poller.register(self._calls.fileno(), READ, lambda _: self._calls.run_callbacks(None))
         for listener in self.sockets:
             listener.setblocking(False)
+            _keep_unsent_bytes_here(listener)
             self._poller.register(listener, READ, partial(self._accept, listener))
         while self.alive:
             self.notify()
@@ -289,6 +294,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             pass  # a WebSocket has used the connection up
         except OSError as error:  # the client is gone, or too slow
             connection.outgoing.clear()
+            connection.is_dropped = True
             log.debug("api.client_left", reason=str(error))
         except Exception:
             log.exception("api.server_broke")
@@ -328,7 +334,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._count(connection)
         try:
             if connection.is_dropped:
-                self._close(connection)
+                self._abort(connection)
             else:
                 self._send_rest(connection)
         except OSError:
@@ -349,9 +355,17 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
                 with suppress(OSError):
                     self._refuse(connection, Refusal(408, detail))
                     continue
-            elif connection.phase is Phase.SENDING:
+            if connection.phase is Phase.SENDING:
                 self._sent_away["took its answer too slowly"] += 1
-            self._close(connection)
+                self._abort(connection)
+            else:
+                self._close(connection)  # the kernel may still be sending the answer
+
+    def _abort(self, connection: Connection) -> None:
+        """Close without waiting for the client to take the rest, which the kernel would keep for minutes."""
+        with suppress(OSError):
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._close(connection)
 
     def _close(self, connection: Connection) -> None:
         """Not while a thread has it."""
@@ -372,7 +386,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         idle = [each for each in self._connections if each.phase is not Phase.ANSWERING]
         for connection in heapq.nsmallest(number, idle, key=_since):
             self._sent_away["too many connections"] += 1
-            self._close(connection)
+            self._abort(connection)
 
     def _shed_bytes(self) -> None:
         """Clients have left too much in memory: close those that have done so for longest."""
@@ -383,7 +397,9 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         enough = self._buffered.size_bytes - self._buffered.limit * (1 - SHED_PART)
         for connection in sorted(self._connections, key=_since):
             is_answered = connection.phase is Phase.ANSWERING
-            freed = connection.outgoing.size_bytes + (0 if is_answered else connection.in_memory_bytes)
+            freed = connection.in_memory_bytes if not is_answered else 0
+            if now - connection.since > FRESH_ANSWER_S:
+                freed += connection.outgoing.size_bytes
             if freed == 0 or connection.is_dropped:
                 continue
             self._sent_away["too much in memory"] += 1
@@ -392,7 +408,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
                 with suppress(OSError):
                     connection.socket.shutdown(socket.SHUT_RDWR)  # its thread notices, and lets go of it
             else:
-                self._close(connection)
+                self._abort(connection)
             enough -= freed
             if enough <= 0:
                 return
@@ -432,6 +448,16 @@ def _since(connection: Connection) -> float:
 
 def _wake_up() -> None:
     """Nothing to do but to end the loop's waiting."""
+
+
+def _keep_unsent_bytes_here(listener: Any) -> None:
+    """Let the kernel buffer little for clients that don't read: it would take megabytes for each.
+
+    Connections inherit it. What is on its way to a client doesn't count, so a distant one is as fast as before.
+    """
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        with suppress(OSError):  # a Unix socket has no such option
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
 
 
 def _possible_connections(wanted: int) -> int:

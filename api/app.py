@@ -63,6 +63,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     hub = Hub(settings.direct_url, name="api")
 
     app = Flask("darkroom", static_folder=None)
+    app.url_map.merge_slashes = False  # else `//v1//predictions` is redirected to whatever Host the client has named
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.ensure_ascii = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes

@@ -33,7 +33,7 @@ def get(prediction_id: str, name: str) -> Response:
         stored = services().bucket.open(file.key)
     except ObjectMissing:
         raise NotFound("the image was removed") from None
-    expect_to_sleep()  # a slow client takes it as slowly as it likes
+    expect_to_sleep()  # S3 sends it as slowly as it likes
     shown_name = f"{prediction_id}-{index}.{EXTENSIONS[file.content_type]}"
     return Response(
         stored.chunks,

@@ -10,6 +10,9 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
 
+# What is read has to be written again, by functions that call themselves for each level: Python allows about 1,000.
+MAX_DEPTH = 64
+
 KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
@@ -31,6 +34,8 @@ def json_object() -> dict[str, Any]:
         raise _no_object("it is nested too deeply") from None
     except ValueError:
         raise _no_object("a number has thousands of digits") from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deeper_than(MAX_DEPTH, body):
+        raise _no_object("it is nested too deeply")
     if not isinstance(body, dict):
         raise _no_object(f"this is {KINDS.get(type(body), 'a number')}")
     g.json_body = body
@@ -41,6 +46,17 @@ def read_object() -> dict[str, Any]:
     """The object that `json_object` has read from this request."""
     body: dict[str, Any] = g.json_body
     return body
+
+
+def _is_deeper_than(levels: int, value: Any) -> bool:
+    """Whether arrays and objects are nested in more than so many levels; it goes through them level by level."""
+    inside = [value]
+    for _ in range(levels + 1):
+        containers = [each for each in inside if isinstance(each, (dict, list))]
+        if not containers:
+            return False
+        inside = [part for each in containers for part in (each.values() if isinstance(each, dict) else each)]
+    return True
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from ipaddress import ip_network
+
+from pydantic import Field, field_validator, model_validator
 
 from storage.settings import Settings
 
@@ -22,7 +24,43 @@ class ApiSettings(Settings):
     openai_wait_s: float = Field(
         default=300, ge=5, description="how long POST /v1/images/generations waits; then its prediction is canceled"
     )
-    max_body_bytes: int = Field(default=64 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=64 * 1024, ge=1024, description="the largest body of a request")
+    max_header_bytes: int = Field(
+        default=16 * 1024, ge=1024, le=1024 * 1024, description="the largest header of a request, with its first line"
+    )
+    max_header_fields: int = Field(default=100, ge=16, le=10_000, description="the most header fields of a request")
+
+    # What a client may take; api/server/ keeps to it.
+    api_header_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        description="in which the header of a request has to arrive, and a new connection's first byte",
+    )
+    api_body_timeout_s: float = Field(
+        default=30, gt=0, description="in which a body has to arrive; a large one has its size / API_MIN_BYTES_PER_S"
+    )
+    api_send_timeout_s: float = Field(
+        default=30, gt=0, description="in which a client has to take an answer or an event; a large one as with bodies"
+    )
+    api_min_bytes_per_s: int = Field(default=32 * 1024, ge=1, description="how fast a client needs to be, both ways")
+    api_keepalive_s: float = Field(
+        default=75, ge=0, description="how long a connection stays open between two requests; longer than the proxy's"
+    )
+    api_max_connections: int = Field(
+        default=8192, ge=64, description="connections at once; one more closes the oldest that wait"
+    )
+    api_max_connections_per_address: int = Field(
+        default=256, ge=0, description="of one client address, or one IPv6 /64; one more is closed; 0: any number"
+    )
+    proxy_addresses: str = Field(
+        default="127.0.0.0/8,::1",
+        description="networks that API_MAX_CONNECTIONS_PER_ADDRESS is not for, comma-separated: proxies in front",
+    )
+    api_max_buffered_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="memory for unfinished requests and for answers that clients have not taken; the oldest are closed",
+    )
     auth: str = Field(
         default="auto",
         pattern="^(auto|tokens|none)$",
@@ -35,6 +73,13 @@ class ApiSettings(Settings):
         default=0, ge=0, description="predictions of a token that may wait, unless it says otherwise; 0: any number"
     )
     cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated")
+
+    @field_validator("proxy_addresses")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            ip_network(part, strict=False)  # its ValueError says what is wrong
+        return value
 
     @model_validator(mode="after")
     def _threads_are_left(self) -> ApiSettings:

@@ -50,7 +50,7 @@ class _Request:
 class RequestThreads(Executor):
     """At most `busy` requests run at the same time, not counting those that sleep or hang, in at most `most` threads.
 
-    A request that has run for `patience_s` while others wait hangs in something (Postgres, S3, a slow client), as if it
+    A request that has run for `patience_s` while others wait hangs in something (Postgres, S3), as if it
     slept. A thread with nothing to do is kept for `idle_s`. All are daemons: what hangs when the process stops holds it
     up no longer than its grace period.
     """

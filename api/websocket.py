@@ -1,6 +1,6 @@
 """A WebSocket on the connection of a WSGI request: the server says all, the client only listens.
 
-gunicorn's gthread worker hands the socket over and takes a StopIteration for "this connection is used up". One
+The server (api/server/worker.py) hands the socket over and takes a StopIteration for "this connection is used up". One
 thread serves a WebSocket: between two messages it looks whether the client said anything.
 """
 
@@ -28,6 +28,8 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from api.server.outgoing import Outgoing
+
 log = structlog.get_logger(__name__)
 
 NORMAL_CLOSURE, GOING_AWAY = 1000, 1001
@@ -36,9 +38,7 @@ READ_BYTES = 4096
 
 def wants_websocket(environ: dict[str, Any]) -> bool:
     """Whether the request asks for an upgrade, on a server that hands its socket over."""
-    return environ.get("HTTP_UPGRADE", "").lower() == "websocket" and isinstance(
-        environ.get("gunicorn.socket"), socket.socket
-    )
+    return environ.get("HTTP_UPGRADE", "").lower() == "websocket" and "darkroom.limits" in environ
 
 
 class WebSocketResponse(Response):
@@ -75,6 +75,7 @@ class _Left(Exception):
 class _Conversation:
     def __init__(self, environ: dict[str, Any], ping_s: float) -> None:
         self._socket: socket.socket = environ["gunicorn.socket"]
+        self._outgoing = Outgoing(self._socket, environ["darkroom.limits"])
         self._environ = environ
         self._ping_s = ping_s
         self._protocol = WSConnection(ConnectionType.SERVER)
@@ -138,5 +139,6 @@ class _Conversation:
                     pass  # a listener has nothing to say
 
     def _send(self, event: Event) -> None:
-        self._socket.sendall(self._protocol.send(event))
+        self._outgoing.put(self._protocol.send(event))
+        self._outgoing.send_all()
         self._said_at = time.monotonic()

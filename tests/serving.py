@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,14 +54,16 @@ class Service:
         return self.settings.public_url
 
 
-def run(command: str, environment: dict[str, str], *options: str) -> subprocess.Popen[bytes]:
-    """A `darkroom` command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli.main", command, *options],
-        cwd=REPOSITORY,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
+def run(command: str, environment: dict[str, str], *options: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """A `darkroom` command in a process of its own; it writes into `log`, or where this process writes."""
+    with ExitStack() as opened:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli.main", command, *options],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=opened.enter_context(log.open("wb")) if log is not None else None,
+        )
 
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
@@ -83,12 +85,14 @@ def serving(
     *,
     workers: bool = True,
     courier: bool = False,
+    api_log: Path | None = None,
     as_role: Callable[[ApiSettings], ApiSettings] = lambda settings: settings,
     **limits: int,
 ) -> Iterator[Service]:
     """An API, two workers, and a courier where it is asked for, on a database of their own.
 
-    `limits`: settings of the API that are numbers. `as_role` may change the settings when the database is there.
+    `limits`: settings of the API that are numbers. `api_log`: where the API writes instead of stderr.
+    `as_role` may change the settings when the database is there.
     """
     database = f"t{secrets.token_hex(6)}"
     _create_database(services, database, template="darkroom_template")
@@ -101,7 +105,7 @@ def serving(
         settings = as_role(settings)
         environment = environment_of(settings)
         environment |= {name.upper(): str(value) for name, value in limits.items()}
-        processes.append(run("api", environment, "--port", str(port)))
+        processes.append(run("api", environment, "--port", str(port), log=api_log))
         if workers:
             processes += [run("worker", environment, "--model", name) for name in ("darkroom/blank", "darkroom/slow")]
         if courier:

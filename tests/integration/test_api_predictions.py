@@ -117,6 +117,18 @@ def test_what_is_no_json_object_is_400_and_says_where_without_repeating_it(clien
         assert "hunter2" not in told["detail"]
 
 
+@pytest.mark.parametrize("path", ["/v1/predictions", "/v1/images/generations"])
+def test_json_of_any_depth_is_read_or_refused_and_breaks_nothing(client: FlaskClient, path: str) -> None:
+    """Python reads about 990 levels, and can't write as many."""
+    for levels in (*([60] if path == "/v1/predictions" else []), 66, 100, *range(970, 1000, 2), 977, 5000):
+        for opening, closing in (("[", "]"), ('{"a":', "}")):
+            nested = opening * levels + "1" + closing * levels
+            body = f'{{"model": "{MODEL}", "prompt": "a", "x": {nested}, "input": {{"prompt": "a", "x": {nested}}}}}'
+            answer = client.post(path, data=body, content_type="application/json")
+            assert answer.status_code == (201 if levels < 64 else 400), (levels, answer.text)
+            assert levels < 64 or "nested too deeply" in answer.text
+
+
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
     problem(post(client, input={"prompt": "a" * 70_000}), 413)
 

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from flask import Blueprint, Response, render_template
 
 from api.auth import open_to_all
+from api.cross_site import for_all_pages
 from api.openapi import document
 from api.operations import OPERATIONS, PARAMETERS
 from api.services import services
@@ -18,6 +19,7 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-u
 
 
 @blueprint.get("/openapi.json")
+@for_all_pages
 @open_to_all
 def openapi() -> Response:
     here = services()
@@ -28,6 +30,7 @@ def openapi() -> Response:
 
 
 @blueprint.get("/docs")
+@for_all_pages
 @open_to_all
 def page() -> Response:
     here = services()

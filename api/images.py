@@ -198,9 +198,16 @@ def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
         here.streaming.give_back()
         raise
     access = caller().access
-    response = stream_response(here, lambda: _events(here, asked, row, access))
+    response = stream_response(here, lambda: _events_until_revoked(here, asked, row, access))
     response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
     return response
+
+
+def _events_until_revoked(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:
+    try:
+        yield from _events(here, asked, row, access)
+    except AccessEnded as ended:
+        yield _error_event(ended)
 
 
 def _events(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:

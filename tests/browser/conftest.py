@@ -21,6 +21,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-features=LocalNetworkAccessChecks",  # Chromium's own guard of loopback: other browsers have none
     "--host-resolver-rules=MAP * 127.0.0.1",  # every name is this machine; nothing else can be reached
 ]
 

@@ -25,7 +25,11 @@ from api import (
     webhook_deliveries,
     webhook_secret,
 )
+from api.access_watch import AccessWatch
 from api.auth import Doorkeeper
+from api.cross_site import CrossSite
+from api.origins import Origins
+from api.own_hosts import OwnHosts
 from api.places import Places
 from api.queue_position import QueuePositions
 from api.services import KEY, Services
@@ -45,11 +49,16 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(settings: ApiSettings | None = None) -> Flask:
-    """The API as a WSGI application. Raises OperatorError where something has to be set up first."""
+def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.1") -> Flask:
+    """The API as a WSGI application. `bound_to` is the address that the server listens on.
+
+    Raises OperatorError where something has to be set up first.
+    """
     settings = settings or ApiSettings()  # from the environment
     logs.configure("api", log_format=settings.log_format, level=settings.log_level)
     catalog = load_catalog(settings.models)
+    origins = Origins.parse(settings.cors_origins)
+    own_hosts = OwnHosts(bound_to=bound_to, public_url=settings.public_url, allowed_hosts=settings.allowed_hosts)
     check(settings)
     if settings.secret_key is None:
         log.warning("secrets.not_encrypted", hint="set SECRET_KEY (openssl rand -hex 32), the same for every role")
@@ -76,14 +85,17 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         wire=wire,
         webhook_targets=_allowed_targets(settings),
         positions=QueuePositions(pool, hub),
+        access_watch=AccessWatch(pool, is_always_open=settings.auth == "none"),
         waiting=Places(settings.api_max_waiting),
         streaming=Places(settings.api_max_streams),
     )
     errors.register(app)
     metrics.register(app, services)
     app.before_request(_name_request)
-    Doorkeeper(settings, pool).register(app)
-    cors.register(app, settings.cors_origins)
+    doorkeeper = Doorkeeper(settings, pool)
+    CrossSite(own_hosts, origins, settings.public_url, is_open=doorkeeper.is_open).register(app)
+    doorkeeper.register(app)
+    cors.register(app, origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
         app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
@@ -99,7 +111,8 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
     app.after_request(images.say_errors_as_openai_does)
-    hub.start()  # last: a setting that is refused above must leave no thread behind
+    services.access_watch.start()  # last: a setting that is refused above must leave no thread behind
+    hub.start()
     return app
 
 
@@ -108,6 +121,7 @@ def close(app: Flask) -> None:
     found = app.extensions[KEY]
     assert isinstance(found, Services)
     found.hub.stop()
+    found.access_watch.stop()
     found.pool.close()
 
 

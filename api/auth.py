@@ -14,16 +14,17 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, g, request
 from psycopg_pool import ConnectionPool
 
+from api.access_watch import Access
 from api.errors import Problem
 from api.settings import ApiSettings
 from storage.database import Connection
 from storage.parameters import MAX_PRIORITY
 from storage.quota import Quota
-from storage.token_format import is_token
+from storage.token_format import digest_of, is_token
 from storage.tokens import Token, any_token_was_made, find_token
 
-# A revoked token is let in for at most this long.
-REMEMBER_S = 3.0
+# A revoked token is let in for at most this long. What it begins then ends within `access_watch.CHECK_EVERY_S` more.
+REMEMBER_S = 1.5
 REMEMBER_AT_MOST = 10_000
 
 OPEN = "darkroom_is_open_to_all"
@@ -38,6 +39,7 @@ class Caller:
     token_id: int | None
     quota: Quota
     max_priority: int
+    access: Access
 
     def owns(self, row: dict[str, Any]) -> bool:
         """Whether it may see and cancel that prediction: where the API is open everybody may, else its own."""
@@ -68,7 +70,7 @@ class Doorkeeper:
         self._settings = settings
         self._pool = pool
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[float, Token]] = {}
+        self._known: dict[str, tuple[float, Caller]] = {}
         self._open_until = 0.0
         self._closed = settings.auth == "tokens"
 
@@ -93,13 +95,13 @@ class Doorkeeper:
         view = current_app.view_functions.get(request.endpoint or "")
         if view is None or getattr(view, OPEN, False) or request.method == "OPTIONS":
             return
-        g.caller = self._everybody() if self.is_open() else self._caller_of(self._token())
+        g.caller = self._everybody() if self.is_open() else self._caller()
 
     def _everybody(self) -> Caller:
         quota = Quota(self._settings.rate_limit_per_minute, self._settings.max_queued)
-        return Caller(None, quota, max_priority=MAX_PRIORITY)
+        return Caller(None, quota, max_priority=MAX_PRIORITY, access=Access(None))
 
-    def _caller_of(self, token: Token) -> Caller:
+    def _caller_of(self, token: Token, text: str) -> Caller:
         settings = self._settings
         return Caller(
             token.id,
@@ -108,9 +110,10 @@ class Doorkeeper:
                 settings.max_queued if token.max_queued is None else token.max_queued,
             ),
             token.max_priority,
+            Access(token.id, digest_of(text)),
         )
 
-    def _token(self) -> Token:
+    def _caller(self) -> Caller:
         scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
         text = text.strip()
         if scheme.lower() not in ("bearer", "token") or not text:
@@ -129,5 +132,6 @@ class Doorkeeper:
                 raise Unauthorized("this token was revoked or replaced, or belongs to another deployment")
             if len(self._known) >= REMEMBER_AT_MOST:
                 self._known.clear()
-            self._known[text] = (now + REMEMBER_S, found)
-        return found
+            known = self._caller_of(found, text)
+            self._known[text] = (now + REMEMBER_S, known)
+        return known

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from flask import Blueprint, Response, current_app, render_template
 
 from api.auth import open_to_all
+from api.cross_site import for_all_pages
 from api.openapi import document
 from api.operations import OPERATIONS, PARAMETERS
 from api.services import services
@@ -20,12 +21,14 @@ CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-u
 
 
 @blueprint.get("/openapi.json")
+@for_all_pages
 @open_to_all
 def openapi() -> Response:
     return Response(_once("openapi", _openapi_text), content_type="application/json")
 
 
 @blueprint.get("/docs")
+@for_all_pages
 @open_to_all
 def page() -> Response:
     return Response(

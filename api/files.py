@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from api.auth import open_to_all
+from api.cross_site import for_all_pages
 from api.errors import NotFound, Problem
 from api.services import services
 from api.threads import expect_to_sleep
@@ -19,6 +20,7 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 
 
 @blueprint.get("/files/<prediction_id>/<name>")
+@for_all_pages
 @open_to_all
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")

@@ -6,6 +6,7 @@ import psycopg
 from flask import Blueprint, Response
 
 from api.auth import open_to_all
+from api.cross_site import for_all_pages
 from api.services import services
 from storage.bucket import BucketUnavailable
 from storage.wire import dump
@@ -14,6 +15,7 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
+@for_all_pages
 @open_to_all
 def live() -> Response:
     """Asks nobody: an outage of Postgres is no reason to restart the API."""
@@ -21,6 +23,7 @@ def live() -> Response:
 
 
 @blueprint.get("/readyz")
+@for_all_pages
 @open_to_all
 def ready() -> Response:
     """200 when a POST would be accepted, 503 with the reason otherwise."""
@@ -44,6 +47,7 @@ def ready() -> Response:
 
 
 @blueprint.get("/")
+@for_all_pages
 @open_to_all
 def about() -> Response:
     example = {

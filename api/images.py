@@ -14,6 +14,8 @@ import structlog
 from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
+from api.access_watch import Access
+from api.auth import caller
 from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
 from api.errors import Problem
 from api.image_schemas import ImageRequest, as_openai_error, prediction_of
@@ -22,7 +24,7 @@ from api.limits import invalid
 from api.predictions import accept
 from api.services import Services, services
 from api.sse import compact, event, stream_response, take_place
-from api.watch import Snapshot, watch
+from api.watch import AccessEnded, Snapshot, watch
 from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
@@ -92,14 +94,18 @@ def _wait(here: Services, row: Row) -> Snapshot:
     """The prediction when it has succeeded. Raises Problem for any other end."""
     connection = client_connection()
     expect_answers(connection)
-    for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
-        if isinstance(seen, Snapshot):
-            if seen.is_over:
-                _raise_unless_succeeded(here, seen)
-                return seen
-        elif has_hung_up(connection):
-            _abandon(here, row)
-            raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+    try:
+        for seen in watch(here, row["id"], caller().access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
+            if isinstance(seen, Snapshot):
+                if seen.is_over:
+                    _raise_unless_succeeded(here, seen)
+                    return seen
+            elif has_hung_up(connection):
+                _abandon(here, row)
+                raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+    except AccessEnded:
+        _abandon(here, row)
+        raise
     if here.hub.is_closing:
         _abandon(here, row)
         raise _stopping()
@@ -191,15 +197,23 @@ def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
     except BaseException:
         here.streaming.give_back()
         raise
-    response = stream_response(here, lambda: _events(here, asked, row))
+    access = caller().access
+    response = stream_response(here, lambda: _events_until_revoked(here, asked, row, access))
     response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
     return response
 
 
-def _events(here: Services, asked: ImageRequest, row: Row) -> Iterator[str | None]:
+def _events_until_revoked(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:
+    try:
+        yield from _events(here, asked, row, access)
+    except AccessEnded as ended:
+        yield _error_event(ended)
+
+
+def _events(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:
     latest = Snapshot(row, [])
     partials, progress = 0, 0.0
-    for seen in watch(here, row["id"], give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
+    for seen in watch(here, row["id"], access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Step):
             progress = seen.step / max(1, seen.steps)
         elif isinstance(seen, Preview):

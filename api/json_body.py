@@ -17,7 +17,8 @@ KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "
 
 
 def json_object() -> dict[str, Any]:
-    """The object that the request carries, whatever content type it names. Raises Problem (400), or 413."""
+    """The object that the request carries. Raises Problem (400, 415), or 413."""
+    _require_json()
     raw = request.get_data(cache=False)
     # Werkzeug refuses a body by its Content-Length; a chunked one it only cuts off at the limit.
     limit = request.max_content_length
@@ -40,6 +41,17 @@ def json_object() -> dict[str, Any]:
         raise _no_object(f"this is {KINDS.get(type(body), 'a number')}")
     g.json_body = body
     return body
+
+
+def _require_json() -> None:
+    """A web page needs permission (CORS) to send this content type to another origin; without it it needs none."""
+    if not request.is_json:
+        raise Problem(
+            415,
+            "Unsupported media type",
+            "the body needs to be JSON, and the request has to say so: send `Content-Type: application/json` (this one "
+            + (f"says {request.mimetype[:60]!r})" if request.mimetype else "has no Content-Type)"),
+        )
 
 
 def read_object() -> dict[str, Any]:

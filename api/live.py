@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from api.access_watch import Access
 from api.queue_position import QueuePositions, Waiting
 from api.services import Services
 from api.watch import Quiet, Snapshot, watch
@@ -32,13 +33,19 @@ class LiveEvent:
         return {"event": self.name, "id": self.id, "data": self.data}
 
 
-def live(here: Services, positions: QueuePositions, prediction_id: str, *, tick_s: float) -> Iterator[LiveEvent | None]:
+def live(
+    here: Services, positions: QueuePositions, prediction_id: str, access: Access | None, *, tick_s: float
+) -> Iterator[LiveEvent | None]:
     """The present state, then every change of it, until the prediction is over; None where nothing came for a while.
 
-    No history is kept: whoever reconnects gets the state as it is then.
+    No history is kept: whoever reconnects gets the state as it is then. Raises AccessEnded as `watch` does.
     """
     story = _Story(here, positions)
-    for seen in watch(here, prediction_id, tick_s=lambda: min(tick_s, QUEUE_TICK_S) if story.is_waiting else tick_s):
+
+    def tick() -> float:
+        return min(tick_s, QUEUE_TICK_S) if story.is_waiting else tick_s
+
+    for seen in watch(here, prediction_id, access, tick_s=tick):
         told = False
         for event in story.tell(seen):
             told = True

@@ -23,6 +23,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Several scrapers, or an impatient one, cost Postgres no more than this.
 READ_EVERY_S = 5.0
 TERMINAL = ("succeeded", "failed", "canceled")
+# A label's values are ours: a client that could choose them would make a series of each.
+METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
+OTHER = "other"
+# Of models that are not in the catalog (any more). Requests can name only those that are.
+MAX_FORMER_MODELS = 100
 
 
 class Metrics:
@@ -59,7 +64,8 @@ def register(app: Flask, services: Services) -> None:
     def count(response: Response) -> Response:
         # The rule, not the path: an id in a label would make a series of every prediction.
         route = request.url_rule.rule if request.url_rule else "none"
-        metrics.requests.labels(request.method, route, str(response.status_code)).inc()
+        method = request.method if request.method in METHODS else OTHER
+        metrics.requests.labels(method, route, str(response.status_code)).inc()
         if (began_at := g.get("began_at")) is not None:
             metrics.request_seconds.labels(route).observe(time.monotonic() - began_at)
         return response
@@ -102,8 +108,9 @@ class DeploymentCollector(Collector):
             "darkroom_api_waits_open", "Requests of this API process that wait for their picture", here.waiting.taken
         )
         if totals is not None:
-            yield from _of_queues(totals, here.catalog.models)
-            yield from _of_models(totals)
+            shown = _shown_models(here.catalog.models, totals)
+            yield from _of_queues(totals, shown)
+            yield from _of_models(totals, shown)
             yield from _of_webhooks(totals)
 
     def describe(self) -> Iterator[Metric]:
@@ -118,12 +125,19 @@ class DeploymentCollector(Collector):
             return None
 
 
-def _of_queues(totals: Totals, models: Iterable[str]) -> Iterator[Metric]:
+def _shown_models(catalog: Iterable[str], totals: Totals) -> list[str]:
+    """All models of the catalog, and so many others that Postgres knows of."""
+    served = set(catalog)
+    known = {row["model"] for rows in (totals.models, totals.queues, totals.workers) for row in rows}
+    return sorted(served) + sorted(known - served)[:MAX_FORMER_MODELS]
+
+
+def _of_queues(totals: Totals, models: Sequence[str]) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("darkroom_queue_depth", "Predictions that wait", labels=["model"])
     oldest = GaugeMetricFamily("darkroom_queue_oldest_seconds", "How long the oldest has waited", labels=["model"])
     drawing = GaugeMetricFamily("darkroom_predictions_processing", "Predictions being drawn", labels=["model"])
     by_model = {row["model"]: row for row in totals.queues}
-    for model in sorted({*models, *by_model}):
+    for model in models:
         row = by_model.get(model, {})
         waiting.add_metric([model], row.get("waiting", 0))
         oldest.add_metric([model], row.get("oldest_s", 0.0))
@@ -131,11 +145,13 @@ def _of_queues(totals: Totals, models: Iterable[str]) -> Iterator[Metric]:
     yield from (waiting, oldest, drawing)
     workers = GaugeMetricFamily("darkroom_workers", "Worker processes", labels=["model", "state"])
     for row in totals.workers:
+        if row["model"] not in models:
+            continue
         workers.add_metric([row["model"], row["state"]], row["n"])
     yield workers
 
 
-def _of_models(totals: Totals) -> Iterator[Metric]:
+def _of_models(totals: Totals, models: Sequence[str]) -> Iterator[Metric]:
     ended = CounterMetricFamily("darkroom_predictions", "Predictions that ended", labels=["model", "status"])
     expiries = CounterMetricFamily(
         "darkroom_lease_expiries", "Predictions taken back from a worker that was gone", labels=["model"]
@@ -145,6 +161,8 @@ def _of_models(totals: Totals) -> Iterator[Metric]:
     batches = HistogramMetricFamily("darkroom_batch_size", "Images drawn together", labels=["model"])
     for row in totals.models:
         model = row["model"]
+        if model not in models:
+            continue
         for status in TERMINAL:
             ended.add_metric([model, status], row[status])
         expiries.add_metric([model], row["lease_expiries"])

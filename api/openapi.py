@@ -17,10 +17,12 @@ REF = "#/components/schemas/{model}"
 TITLES = {
     400: "The body is no JSON object",
     401: "No token, or none that is known",
-    403: "The signature is wrong, or the link has expired",
+    403: "The signature is wrong, the link has expired, or a web page of another origin sent the request",
     404: "Not there, or another token's",
     409: "It was canceled",
     413: "The body is too large",
+    415: "The Content-Type is not JSON",
+    421: "While no token is needed: the `Host` is none of the API's own",
     422: "A value that is not taken: `detail` names the field, the value and the limit",
     426: "This is a WebSocket",
     429: "Over the token's limits: come again after `Retry-After` seconds",
@@ -85,8 +87,9 @@ def _operation(operation: Operation, catalog: Catalog) -> dict[str, Any]:
 
 
 def _errors(operation: Operation) -> list[int]:
-    common = [] if operation.path in ("/healthz", "/readyz") else [500, 503]
-    return sorted({*operation.errors, *common, *([] if operation.is_open else [401])})
+    common = [] if operation.path in ("/healthz", "/readyz") else [421, 500, 503]
+    body = [] if operation.body is None else [415]
+    return sorted({*operation.errors, *common, *body, *([] if operation.is_open else [401, 403])})
 
 
 def _answer(operation: Operation, kind: type[BaseModel] | None) -> dict[str, Any]:

@@ -190,12 +190,13 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
 
     Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
     for the end. Where the client has left, it waits no longer; the prediction goes on, for its webhook or a later GET.
+    Raises AccessEnded.
     """
     current = row
     give_up_at = time.monotonic() + timeout_s
     connection = client_connection()
     expect_answers(connection)
-    for seen in watch(here, row["id"], give_up_at=give_up_at, tick_s=lambda: LOOK_EVERY_S):
+    for seen in watch(here, row["id"], caller().access, give_up_at=give_up_at, tick_s=lambda: LOOK_EVERY_S):
         if isinstance(seen, Snapshot):
             current = seen.row
             if seen.is_over:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flask import current_app
 from psycopg_pool import ConnectionPool
 
+from api.access_watch import AccessWatch
 from api.places import Places
 from api.queue_position import QueuePositions
 from api.settings import ApiSettings
@@ -33,6 +34,7 @@ class Services:
     wire: Wire
     webhook_targets: AllowedTargets
     positions: QueuePositions
+    access_watch: AccessWatch
     waiting: Places  # one for each request that may wait at the same time
     streaming: Places  # and for each stream
 

@@ -72,7 +72,11 @@ class ApiSettings(Settings):
     max_queued: int = Field(
         default=0, ge=0, description="predictions of a token that may wait, unless it says otherwise; 0: any number"
     )
-    cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated")
+    cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated; *: all")
+    allowed_hosts: str = Field(
+        default="",
+        description="while no token is needed: host names under which the API answers, beside its own, comma-separated",
+    )
 
     @field_validator("proxy_addresses")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from flask import Response
@@ -12,6 +13,7 @@ from flask import Response
 from api.connection import client_connection, expect_answers, has_hung_up
 from api.errors import Problem
 from api.services import Services
+from api.watch import AccessEnded
 
 # Proxies close connections that say nothing, after 60 s mostly.
 PING_S = 15.0
@@ -60,14 +62,15 @@ def _with_pings(events: Callable[[], Iterable[str | None]]) -> Iterator[bytes]:
     def stream() -> Iterator[bytes]:
         said_at = time.monotonic()
         yield b": connected\n\n"  # the headers go out with it, also when nothing happens for long
-        for text in events():
-            if text is None:
-                if has_hung_up(socket):
-                    return
-                if time.monotonic() - said_at < PING_S - 0.5:
-                    continue
-                text = PING
-            yield text.encode()
-            said_at = time.monotonic()
+        with suppress(AccessEnded):  # the connection closes; a client that connects again is told why it may not
+            for text in events():
+                if text is None:
+                    if has_hung_up(socket):
+                        return
+                    if time.monotonic() - said_at < PING_S - 0.5:
+                        continue
+                    text = PING
+                yield text.encode()
+                said_at = time.monotonic()
 
     return stream()

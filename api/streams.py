@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
-from api.auth import open_to_all
+from api.access_watch import Access
+from api.auth import caller, open_to_all
 from api.connection import expect_answers
+from api.cross_site import for_all_pages
 from api.errors import Problem
 from api.live import DONE_ID, live
 from api.ownership import find_own
@@ -17,7 +19,9 @@ from api.services import Services, services
 from api.sse import PING_S, compact, event, stream_response, take_place
 from api.watch import Snapshot, watch
 from api.websocket import WebSocketResponse, wants_websocket
+from storage.read import read_prediction
 from storage.states import PredictionStatus
+from storage.tokens import read_digests
 
 blueprint = Blueprint("streams", __name__)
 
@@ -25,31 +29,32 @@ NOTHING_MORE = 204  # tells a browser's EventSource not to connect again
 
 
 @blueprint.get("/files/<prediction_id>/stream")
+@for_all_pages
 @open_to_all
 def replicate_stream(prediction_id: str) -> Response:
     """`urls.stream`: the events `output`, `logs`, `error` and `done`; any other name breaks Replicate's clients."""
-    _require_signature(f"{prediction_id}/stream")
+    access = _signed_access(prediction_id, "stream")
     heard = request.headers.get("Last-Event-ID", "")
     if heard == DONE_ID:
         return Response(status=NOTHING_MORE)
     here = services()
     take_place(here)
-    return stream_response(here, lambda: _replicate_events(here, prediction_id, _Heard.parse(heard)))
+    return stream_response(here, lambda: _replicate_events(here, prediction_id, access, _Heard.parse(heard)))
 
 
 @blueprint.get("/predictions/<prediction_id>/events")
 def events(prediction_id: str) -> Response:
     """The present state, then each change: queued, loading, progress, preview, output, done."""
     _require_prediction(prediction_id)
-    return _events(prediction_id)
+    return _events(prediction_id, caller().access)
 
 
 @blueprint.get("/files/<prediction_id>/events")
+@for_all_pages
 @open_to_all
 def signed_events(prediction_id: str) -> Response:
     """`urls.events`: the same for a browser's EventSource, which sends no token."""
-    _require_signature(f"{prediction_id}/events")
-    return _events(prediction_id)
+    return _events(prediction_id, _signed_access(prediction_id, "events"))
 
 
 # Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
@@ -58,32 +63,32 @@ def signed_events(prediction_id: str) -> Response:
 def websocket(prediction_id: str) -> Response:
     """The same events over a WebSocket, each a text message: `{"event", "id", "data"}`."""
     _require_prediction(prediction_id)
-    return _websocket(prediction_id)
+    return _websocket(prediction_id, caller().access)
 
 
 @blueprint.get("/files/<prediction_id>/ws")
 @blueprint.route("/files/<prediction_id>/ws", websocket=True)
+@for_all_pages
 @open_to_all
 def signed_websocket(prediction_id: str) -> Response:
     """`urls.events` with `ws` in its path instead of `events`: a browser's WebSocket sends no token either."""
-    _require_signature(f"{prediction_id}/events")
-    return _websocket(prediction_id)
+    return _websocket(prediction_id, _signed_access(prediction_id, "events"))
 
 
-def _events(prediction_id: str) -> Response:
+def _events(prediction_id: str, access: Access | None) -> Response:
     if request.headers.get("Last-Event-ID") == DONE_ID:
         return Response(status=NOTHING_MORE)
     here = services()
 
     def texts() -> Iterator[str | None]:
-        for told in live(here, here.positions, prediction_id, tick_s=PING_S):
+        for told in live(here, here.positions, prediction_id, access, tick_s=PING_S):
             yield event(told.name, compact(told.data), told.id) if told else None
 
     take_place(here)
     return stream_response(here, texts)
 
 
-def _websocket(prediction_id: str) -> Response:
+def _websocket(prediction_id: str, access: Access | None) -> Response:
     if not wants_websocket(request.environ):
         said = "this is a WebSocket; server-sent events are at …/events"
         raise Problem(426, "Upgrade required", said, headers={"Upgrade": "websocket"})
@@ -92,7 +97,7 @@ def _websocket(prediction_id: str) -> Response:
     expect_answers(request.environ.get("gunicorn.socket"))
 
     def messages() -> Iterator[str | None]:
-        for told in live(here, here.positions, prediction_id, tick_s=WebSocketResponse.TICK_S):
+        for told in live(here, here.positions, prediction_id, access, tick_s=WebSocketResponse.TICK_S):
             yield compact(told.to_json()) if told else None
 
     response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.hub.is_closing)
@@ -117,8 +122,8 @@ class _Heard:
         return f"{self.logs}-{self.outputs}"
 
 
-def _replicate_events(here: Services, prediction_id: str, heard: _Heard) -> Iterator[str | None]:
-    for seen in watch(here, prediction_id, tick_s=lambda: PING_S):
+def _replicate_events(here: Services, prediction_id: str, access: Access | None, heard: _Heard) -> Iterator[str | None]:
+    for seen in watch(here, prediction_id, access, tick_s=lambda: PING_S):
         if not isinstance(seen, Snapshot):
             yield None
             continue
@@ -138,10 +143,23 @@ def _replicate_events(here: Services, prediction_id: str, heard: _Heard) -> Iter
         yield event("done", json.dumps(reasons.get(seen.status, {})), DONE_ID)
 
 
-def _require_signature(name: str) -> None:
+def _signed_access(prediction_id: str, name: str) -> Access | None:
+    """What the URL's signature permits, for as long as the prediction's token is in use.
+
+    A rotated token keeps its predictions, and so their URLs. None: the prediction belongs to no token.
+    """
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify(name, expires, signature):
+    if not services().wire.links.verify(f"{prediction_id}/{name}", expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
+    if services().settings.auth == "none":
+        return None
+    with services().pool.connection() as conn:
+        row = read_prediction(conn, prediction_id)
+        if row is None or row["token_id"] is None:
+            return None
+        if not read_digests(conn, [row["token_id"]]):
+            raise Problem(403, "Forbidden", "the token that this prediction belongs to was revoked")
+        return Access(row["token_id"])
 
 
 def _require_prediction(prediction_id: str) -> None:

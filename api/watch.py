@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import structlog
 
+from api.access_watch import Access
+from api.auth import Unauthorized
 from api.services import Services
 from api.threads import expect_to_sleep
 from storage.database import Row
@@ -42,6 +45,13 @@ class Quiet:
     """Nothing came for a while."""
 
 
+class AccessEnded(Unauthorized):
+    """The request lasted longer than the permission to make it."""
+
+    def __init__(self) -> None:
+        super().__init__("the token was revoked or replaced while this request lasted, or the API needs one by now")
+
+
 QUIET = Quiet()
 NEVER_S = 3600.0
 
@@ -49,6 +59,7 @@ NEVER_S = 3600.0
 def watch(
     here: Services,
     prediction_id: str,
+    access: Access | None,
     *,
     give_up_at: float | None = None,
     tick_s: Callable[[], float] = lambda: NEVER_S,
@@ -58,14 +69,21 @@ def watch(
     It ends when the prediction is over or was removed, at `give_up_at` (of `time.monotonic()`), and when the process
     stops. It yields Quiet after `tick_s()` without news. No database connection is held between two yields, and a
     database that is away is waited for: the hub says MOVED when it listens again.
+
+    `access` is what let the request in; None for what can't be revoked. Raises AccessEnded when it was revoked.
     """
     expect_to_sleep()
-    with here.hub.follow(prediction_id) as feed:
+    with ExitStack() as held:
+        feed = held.enter_context(here.hub.follow(prediction_id))
+        if access is not None:
+            held.enter_context(here.access_watch.watching(access, feed.revoke))
         while True:
             left_s = NEVER_S if give_up_at is None else max(0.0, give_up_at - time.monotonic())
             news = feed.next(min(tick_s(), left_s))
             if news is Signal.CLOSED:
                 return
+            if news is Signal.REVOKED:
+                raise AccessEnded
             if news is Signal.MOVED:
                 try:
                     snapshot = _read(here, prediction_id)

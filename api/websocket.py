@@ -29,10 +29,11 @@ from wsproto.events import (
 from wsproto.utilities import ProtocolError
 
 from api.server.outgoing import Outgoing
+from api.watch import AccessEnded
 
 log = structlog.get_logger(__name__)
 
-NORMAL_CLOSURE, GOING_AWAY = 1000, 1001
+NORMAL_CLOSURE, GOING_AWAY, POLICY_VIOLATION = 1000, 1001, 1008
 READ_BYTES = 4096
 
 
@@ -57,8 +58,11 @@ class WebSocketResponse(Response):
     def __call__(self, environ: dict[str, Any], start_response: Any) -> NoReturn:
         try:
             conversation = _Conversation(environ, self._ping_s)
-            conversation.hold(self._messages())
-            conversation.end(GOING_AWAY if self._is_closing() else NORMAL_CLOSURE)
+            try:
+                conversation.hold(self._messages())
+                conversation.end(GOING_AWAY if self._is_closing() else NORMAL_CLOSURE)
+            except AccessEnded as ended:
+                conversation.end(POLICY_VIOLATION, ended.detail)
         except _Left:
             pass
         except (OSError, ProtocolError) as error:
@@ -95,8 +99,8 @@ class _Conversation:
                 self._answered = False
                 self._send(Ping())
 
-    def end(self, code: int) -> None:
-        self._send(CloseConnection(code))
+    def end(self, code: int, reason: str | None = None) -> None:
+        self._send(CloseConnection(code, reason))
 
     def _accept(self) -> None:
         """Give wsproto the request as it came: the server has taken it off the socket already."""

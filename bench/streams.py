@@ -57,7 +57,14 @@ async def answer(
     address = urlsplit(service.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
     payload = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(payload)}", *headers]
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {address.netloc}",
+        "Content-Type: application/json",
+        "Connection: close",
+        f"Content-Length: {len(payload)}",
+        *headers,
+    ]
     writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
     try:
         yield reader, writer

@@ -45,7 +45,7 @@ def command(host: str, port: int) -> None:
             from api.app import create_app
 
             try:
-                return create_app(settings)
+                return create_app(settings, bound_to=host)
             except OperatorError as error:
                 raise AppImportError(error_line(error)) from None  # which gunicorn prints without a traceback
 

@@ -45,9 +45,12 @@ class Signal(Enum):
 
     MOVED = "moved"  # read the row again
     CLOSED = "closed"  # the process is stopping: end
+    REVOKED = "revoked"  # the reader may not read any more: end
 
 
 News = Step | Preview | Signal
+
+ENDS = (Signal.CLOSED, Signal.REVOKED)
 
 
 class Feed:
@@ -59,24 +62,29 @@ class Feed:
 
     def put(self, news: News) -> None:
         with self._changed:
-            if Signal.CLOSED in self._news or (news is Signal.MOVED and self._news and self._news[-1] is news):
+            if self._is_at_its_end() or (news is Signal.MOVED and self._news and self._news[-1] is news):
                 return
             if len(self._news) >= FEED_LENGTH:
                 self._news.clear()
                 self._news.append(Signal.MOVED)
-            if news is Signal.CLOSED:
+            if news in ENDS:
                 self._news.clear()
             self._news.append(news)
             self._changed.notify()
 
     def next(self, timeout_s: float) -> News | None:
-        """What came next, or None after `timeout_s`. After CLOSED it is always CLOSED."""
+        """What came next, or None after `timeout_s`. After CLOSED or REVOKED nothing else comes."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._news, timeout_s):
                 return None
-            if self._news[0] is Signal.CLOSED:
-                return Signal.CLOSED
-            return self._news.popleft()
+            return self._news[0] if self._is_at_its_end() else self._news.popleft()
+
+    def revoke(self) -> None:
+        """End this feed alone."""
+        self.put(Signal.REVOKED)
+
+    def _is_at_its_end(self) -> bool:
+        return bool(self._news) and self._news[0] in ENDS
 
 
 class Hub:

@@ -64,6 +64,12 @@ def find_token(conn: Connection, token: str) -> Token | None:
     return Token(**row)
 
 
+def read_digests(conn: Connection, token_ids: list[int]) -> dict[int, str]:
+    """The digests of those of these tokens that are in use."""
+    rows = conn.execute("SELECT id, digest FROM tokens WHERE id = ANY(%s) AND revoked_at IS NULL", (token_ids,))
+    return {row["id"]: row["digest"] for row in rows}
+
+
 def list_tokens(conn: Connection) -> list[Row]:
     """All of them, the revoked ones too, oldest first; without their digests."""
     return conn.execute(

@@ -87,24 +87,24 @@ def serving(
     courier: bool = False,
     api_log: Path | None = None,
     as_role: Callable[[ApiSettings], ApiSettings] = lambda settings: settings,
-    **limits: int,
+    **more: int | str,
 ) -> Iterator[Service]:
     """An API, two workers, and a courier where it is asked for, on a database of their own.
 
-    `limits`: settings of the API that are numbers. `api_log`: where the API writes instead of stderr.
-    `as_role` may change the settings when the database is there.
+    `more`: further settings of the API. `api_log`: where the API writes instead of stderr. `as_role` may change the
+    settings when the database is there.
     """
     database = f"t{secrets.token_hex(6)}"
     _create_database(services, database, template="darkroom_template")
     port = free_port()
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)
-    settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **limits)
+    settings = services.settings_for(database, public_url=f"http://127.0.0.1:{port}", models=catalog, **more)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         settings = as_role(settings)
         environment = environment_of(settings)
-        environment |= {name.upper(): str(value) for name, value in limits.items()}
+        environment |= {name.upper(): str(value) for name, value in more.items()}
         processes.append(run("api", environment, "--port", str(port), log=api_log))
         if workers:
             processes += [run("worker", environment, "--model", name) for name in ("darkroom/blank", "darkroom/slow")]

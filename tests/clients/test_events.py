@@ -192,7 +192,7 @@ def test_rubbish_on_a_websocket_ends_only_that_one(service: Service) -> None:
     with closing(socket.create_connection((address.hostname, address.port), timeout=30)) as raw:
         lines = [
             f"GET /v1/predictions/{prediction['id']}/ws HTTP/1.1",
-            "Host: x",
+            f"Host: {address.netloc}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             "Sec-WebSocket-Version: 13",
@@ -219,7 +219,7 @@ def test_streams_are_capped_and_clients_that_left_make_room(service: Service, ma
     """The service of these tests streams to API_MAX_STREAMS clients."""
     prediction = post(service, NOBODYS)
     address = urlsplit(events_url(service, prediction))
-    request = f"GET {address.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    request = f"GET {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
 
     def open_one() -> bytes:
         connection = socket.create_connection((address.hostname, address.port), timeout=60)

@@ -22,7 +22,8 @@ def send(service: Service, path: str, body: dict[str, Any], **headers: str) -> s
     """A request whose answer nobody has read yet."""
     address = urlsplit(service.url)
     payload = json.dumps(body)
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(payload)}"]
+    lines = [f"POST {path} HTTP/1.1", f"Host: {address.netloc}", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(payload)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     connection.sendall("\r\n".join([*lines, "", payload]).encode())

@@ -144,3 +144,45 @@ def test_a_bucket_that_fails_requests_is_counted(api_settings: ApiSettings, conn
         problem(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
         assert read(client)["darkroom_s3_errors_total",] == 1
+
+
+def test_what_a_client_chooses_makes_no_series(client: FlaskClient) -> None:
+    def ask(start: int) -> int:
+        for number in range(start, start + 1000):
+            odd = f"X{number}"
+            client.open(
+                f"/v1/predictions/{odd}" if number % 2 else f"/{odd}/{odd}",
+                method=odd if number % 3 else "GET",
+                headers={odd: odd, "User-Agent": odd, "X-Request-ID": odd, "Origin": f"https://{odd}.example"},
+                query_string={odd: odd},
+            )
+        return len(client.get("/metrics").text.splitlines())
+
+    read(client)  # the series of /metrics itself
+    after_1000, after_2000 = ask(0), ask(1000)
+    assert after_1000 == after_2000
+    seen = read(client)
+    assert {key[1] for key in seen if key[0] == "darkroom_http_requests_total"} <= {*metrics.METHODS, metrics.OTHER}
+    assert not any("X1" in value for key in seen for value in key)
+
+
+def test_models_that_are_gone_are_told_up_to_a_bound(client: FlaskClient, conn: Connection) -> None:
+    seconds, batches = len(metrics.SECONDS_BOUNDS) + 1, len(metrics.BATCH_BOUNDS) + 1
+    conn.execute(
+        "INSERT INTO model_totals (model, pickup_buckets, drawing_buckets, batch_buckets)"
+        " SELECT 'gone/model-' || n, array_fill(9, ARRAY[%s]), array_fill(9, ARRAY[%s]), array_fill(9, ARRAY[%s])"
+        " FROM generate_series(1, 5000) AS n",
+        (seconds, seconds, batches),
+    )
+    conn.execute(
+        "INSERT INTO workers (id, hostname, pid, model, state) SELECT gen_random_uuid(), 'h', n, 'odd/' || n, 'idle'"
+        " FROM generate_series(1, 500) AS n"
+    )
+    post(client)
+    text = client.get("/metrics").text
+    assert len(text) < 1_500_000
+    seen = read(client)
+    models = {key[1] for key in seen if key[0] in ("darkroom_queue_depth", "darkroom_predictions_total")}
+    assert MODEL in models
+    assert len(models) == metrics.MAX_FORMER_MODELS + 2
+    assert seen["darkroom_queue_depth", MODEL] == 1

@@ -21,7 +21,6 @@ from ulid import ULID
 
 from storage.database import Connection
 from storage.queue import TASK_DELIVER, WEBHOOK_QUEUE
-from storage.signing import SIGNING_FOR
 from storage.webhook_url import InvalidURL, parse_url
 
 # One call of prune_jobs stays short; what is left over is done at the next turn.
@@ -143,70 +142,25 @@ def _drop_unsent(conn: Connection, prediction_id: str) -> None:
         )
 
 
-# The statement reads one row after the other of what is due for a token, in order, and stops at the first that may be
-# sent: so it is quick where that is the first one. It reads on where the slots of a host are taken, or where only some
-# receivers have one.
-#
-# `now()` rather than clock_timestamp(), which an index can't be searched for. It is older than the statement's
-# snapshot; what was committed in between has a bell that is still to come.
-CLAIM_NEXT = f"""
-WITH RECURSIVE pending (token_id) AS (
-    SELECT min(token_id) FROM webhook_deliveries WHERE status = 'pending'
-    UNION ALL
-    SELECT (SELECT min(token_id) FROM webhook_deliveries WHERE status = 'pending' AND token_id > pending.token_id)
-    FROM pending WHERE pending.token_id IS NOT NULL
-), next AS (
-    SELECT due.id
-    FROM pending
-    LEFT JOIN unnest(%(tokens)s::bigint[], %(in_flight)s::int[], %(turns)s::bigint[])
-        AS served (token_id, in_flight, turn) ON served.token_id = pending.token_id
-    CROSS JOIN LATERAL (
-        SELECT id, next_attempt_at FROM webhook_deliveries
-        WHERE status = 'pending' AND token_id = pending.token_id AND next_attempt_at <= now()
-          AND (locked_until IS NULL OR locked_until < clock_timestamp())
-          AND host <> ALL(%(closed_hosts)s::text[])
-          AND token_id || ' ' || host <> ALL(%(closed_lanes)s::text[])
-          AND (NOT (%(listed_only)s OR token_id = ANY(%(listed_only_tokens)s::bigint[]))
-               OR token_id || ' ' || host = ANY(%(listed_lanes)s::text[]))
-        ORDER BY next_attempt_at LIMIT 1
-    ) AS due
-    WHERE pending.token_id <> ALL(%(closed_tokens)s::bigint[])
-    ORDER BY coalesce(served.in_flight, 0), coalesce(served.turn, 0), due.next_attempt_at LIMIT 1
-), claimed AS (
-    UPDATE webhook_deliveries AS d SET locked_until = clock_timestamp() + %(lock_for)s
-    FROM next
-    WHERE d.id = next.id AND d.status = 'pending' AND d.next_attempt_at <= clock_timestamp()
-      AND (d.locked_until IS NULL OR d.locked_until < clock_timestamp())
-    RETURNING d.*
-), bell AS (
-    DELETE FROM procrastinate_jobs WHERE id = (
-        SELECT job.id FROM procrastinate_jobs AS job JOIN claimed ON claimed.queue_job_id = job.id
-        WHERE job.status = 'todo' FOR UPDATE OF job SKIP LOCKED
-    )
-)
-SELECT claimed.id, claimed.prediction_id, claimed.token_id, claimed.host, claimed.event, claimed.url, claimed.body,
-       claimed.attempts, claimed.locked_until, secrets.sealed_secrets
-FROM next LEFT JOIN claimed ON true
-LEFT JOIN predictions ON predictions.id = claimed.prediction_id
-CROSS JOIN LATERAL ({SIGNING_FOR.format(owner="predictions.token_id")}) AS secrets (sealed_secrets)
-"""  # noqa: S608 (constants)
-
-# Each time another courier took the delivery while this statement chose it.
-CLAIM_TRIES = 20
-
-
 def claim_next(conn: Connection, openings: Openings, *, lock_for: timedelta) -> ClaimedDelivery | None:
     """Take the delivery whose turn it is, of those that are due, in nobody's hands, and that there is a slot for.
 
-    None where there is none. Its bell is removed, since nobody has to be woken for it. One round trip.
+    None where there is none. Its bell is removed, since nobody has to be woken for it. One round trip, a function of
+    revision 0008.
     """
-    for _ in range(CLAIM_TRIES):
-        row = conn.execute(CLAIM_NEXT, vars(openings) | {"lock_for": lock_for}).fetchone()
-        if row is None:
-            return None
-        if row["id"] is not None:
-            return ClaimedDelivery(**row)
-    return None
+    row = conn.execute(CLAIM_NEXT, vars(openings) | {"lock_for": lock_for}).fetchone()
+    return None if row is None else ClaimedDelivery(**row)
+
+
+# The order of its parameters is that of the function.
+CLAIM_NEXT = """
+SELECT (delivery).id, (delivery).prediction_id, (delivery).token_id, (delivery).host, (delivery).event,
+       (delivery).url, (delivery).body, (delivery).attempts, (delivery).locked_until, sealed_secrets
+FROM darkroom_claim_delivery_v1(
+    %(lock_for)s::interval, %(closed_tokens)s::bigint[], %(listed_only_tokens)s::bigint[], %(listed_only)s::boolean,
+    %(listed_lanes)s::text[], %(closed_hosts)s::text[], %(closed_lanes)s::text[], %(tokens)s::bigint[],
+    %(in_flight)s::integer[], %(turns)s::bigint[])
+"""
 
 
 def record_delivered(conn: Connection, claimed: ClaimedDelivery, *, status: int) -> bool:

@@ -19,22 +19,6 @@ Purpose = Literal["webhook", "link"]
 WEBHOOK_PREFIX = "whsec_"
 SECRET_BYTES = 32  # Standard Webhooks asks for 24 to 64
 
-# What signs the webhooks of an owner (the id of a token, or NULL): one row with an array. The token's own secrets come
-# first, newest first, then the deployment's where they sign too.
-SIGNING_FOR = """
-SELECT ARRAY(
-    SELECT secret FROM (
-        SELECT 1 AS rank, id, secret, created_at FROM webhook_secrets
-        WHERE webhook_secrets.token_id = {owner} AND (retired_at IS NULL OR retired_at > clock_timestamp())
-        UNION ALL
-        SELECT 2, id, secret, created_at FROM signing_keys
-        WHERE purpose = 'webhook' AND (retired_at IS NULL OR retired_at > clock_timestamp())
-          AND NOT EXISTS (
-              SELECT FROM tokens WHERE tokens.id = {owner} AND tokens.shared_secret_until <= clock_timestamp())
-    ) AS signing ORDER BY rank, created_at DESC, id DESC
-)
-"""
-
 
 def ensure_keys(conn: Connection, sealer: Sealer) -> None:
     """Make the first key of each purpose where there is none; two processes at once agree on one.
@@ -71,9 +55,7 @@ def active_webhook_secrets(conn: Connection, sealer: Sealer, token_id: int | Non
 
     More than one while a secret is being rotated.
     """
-    row = conn.execute(
-        f"{SIGNING_FOR.format(owner='%(token_id)s::bigint')} AS secrets", {"token_id": token_id}
-    ).fetchone()
+    row = conn.execute("SELECT darkroom_webhook_secrets_v1(%s) AS secrets", (token_id,)).fetchone()
     assert row is not None
     return open_webhook_secrets(row["secrets"], sealer)
 

@@ -86,13 +86,32 @@ def list_tokens(conn: Connection) -> list[Row]:
     ).fetchall()
 
 
-def revoke_token(conn: Connection, name: str) -> None:
-    """Let it in no more. Raises OperatorError where there is none; revoking twice is fine."""
-    changed = conn.execute(
-        "UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE name = %s", (name,)
-    ).rowcount
-    if not changed:
+def revoke_token(conn: Connection, name: str) -> int:
+    """Let it in no more; returns its id. Raises OperatorError where there is none; revoking twice is fine.
+
+    What it has submitted goes on (`storage.revoke` cancels it).
+    """
+    row = conn.execute(
+        "UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE name = %s RETURNING id", (name,)
+    ).fetchone()
+    if row is None:
         raise _no_such_token(name)
+    token_id: int = row["id"]
+    return token_id
+
+
+def count_unfinished(conn: Connection, token_id: int) -> Row:
+    """How many of its predictions are `waiting` and how many `drawing`."""
+    row = conn.execute(
+        """
+        SELECT count(*) FILTER (WHERE status = 'starting') AS waiting,
+               count(*) FILTER (WHERE status = 'processing') AS drawing
+        FROM predictions WHERE token_id = %s AND status IN ('starting', 'processing')
+        """,
+        (token_id,),
+    ).fetchone()
+    assert row is not None
+    return row
 
 
 def rotate_token(conn: Connection, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from api.auth import caller
 from api.services import services
 from storage.sealing import open_sealer
 from storage.signing import active_webhook_secrets
@@ -14,7 +15,7 @@ blueprint = Blueprint("webhook_secret", __name__)
 
 @blueprint.get("/webhooks/default/secret")
 def get() -> Response:
-    """The newest one; while a secret is being rotated, the older one signs too."""
+    """The caller's newest one; while a secret is being rotated, the older one signs too."""
     with services().pool.connection() as conn:
-        newest = active_webhook_secrets(conn, open_sealer(services().settings))[0]
+        newest = active_webhook_secrets(conn, open_sealer(services().settings), caller().token_id)[0]
     return Response(dump({"key": newest}), content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -94,18 +94,28 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     show_default=True,
     help="So long the old secret signs beside the new one: time to teach the receivers. 0s: it is known to others.",
 )
+@click.option("--token", "token_name", metavar="NAME", help="The secret of this token. Default: the deployment's.")
 @data_option
-def rotate_secret(overlap: timedelta, data: Path) -> None:
-    """Make a new webhook secret, and print it. With --overlap 0s it is the only one that signs from now on."""
+def rotate_secret(overlap: timedelta, token_name: str | None, data: Path) -> None:
+    """Make a new webhook secret, and print it. With --overlap 0s it is the only one that signs from now on.
+
+    Each token signs its webhooks with a secret of its own. The deployment's signs where the API needs no token, and for
+    tokens that are older than this: `darkroom tokens list` shows them, --token gives one a secret of its own.
+    """
     from storage.sealing import open_sealer
-    from storage.signing import ensure_keys, rotate_webhook_secret
+    from storage.signing import ensure_keys, rotate_webhook_secret, rotate_webhook_secret_of_token
+    from storage.tokens import id_of_token
 
     if overlap > MAX_OVERLAP:
         raise click.BadParameter(f"more than {MAX_OVERLAP.days}d", param_hint="--overlap")
     with _database(data) as (settings, conn):
         sealer = open_sealer(settings)
         ensure_keys(conn, sealer)
-        secret = rotate_webhook_secret(conn, sealer, overlap=overlap)
+        if token_name is None:
+            secret = rotate_webhook_secret(conn, sealer, overlap=overlap)
+        else:
+            token_id = id_of_token(conn, token_name)
+            secret = rotate_webhook_secret_of_token(conn, sealer, token_id, overlap=overlap)
     signs = f"Both secrets sign for {overlap}" if overlap else "Only the new secret signs from now on"
     click.echo(f"{signs}; give the receivers the new one:", err=True)
     click.echo(secret)

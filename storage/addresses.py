@@ -11,9 +11,11 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from storage.fair_share import FairShare
 from storage.webhook_url import InvalidURL as InvalidURL
 from storage.webhook_url import URLParts, is_host_name, parse_url
 
@@ -28,9 +30,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PRIVATE_DOMAINS = (".localhost", ".local", ".internal")
 
 # A resolver that hangs keeps its thread until it gives up by itself (glibc: 5 s × 2 tries × name servers), so
-# the threads that may hang at once are counted.
-MAX_LOOKUPS_AT_ONCE = 32
-_lookups = threading.BoundedSemaphore(MAX_LOOKUPS_AT_ONCE)
+# the threads that may hang at once are counted, and those who ask share them: nobody's names take all of them.
+MAX_LOOKUPS_AT_ONCE = 64
+_lookups = FairShare(MAX_LOOKUPS_AT_ONCE)
+_lookup_ended = threading.Condition()
 
 
 class ForbiddenAddress(ValueError):
@@ -122,14 +125,15 @@ class Target:
         return not all(map(is_public, self.addresses))
 
 
-def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> None:
+def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> None:
     """Judge a webhook URL at the moment it is submitted. Raises as `resolve` does."""
-    resolve(url, allow, timeout_s=timeout_s)
+    resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by)
 
 
-def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> Target:
+def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> Target:
     """Take a URL apart, look its host up once, and judge every address.
 
+    `asked_by` names whose URL it is (a token): look-ups that hang keep only their own asker's next ones waiting.
     Raises InvalidURL, ForbiddenAddress (OwnServerRefused is one), or Unresolvable (also when the look-up takes longer
     than timeout_s).
     """
@@ -138,7 +142,7 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0) -> Target:
     if is_private_name and not allow.networks and parts.host not in allow.hosts:
         raise ForbiddenAddress(parts.host, None)
     literal = _literal_address(parts.host)
-    addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s)
+    addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s, asked_by)
     for address in addresses:
         if (is_private_name or not is_public(address)) and not allow.allows(parts.host, address):
             raise ForbiddenAddress(parts.host, None if is_private_name else str(address))
@@ -161,11 +165,13 @@ def _unmapped_network(network: Network) -> Network:
     return network if mapped is None else ipaddress.ip_network(f"{mapped}/{max(0, network.prefixlen - 96)}")
 
 
-def look_up(host: str, port: int, timeout_s: float) -> list[Address]:
+def look_up(host: str, port: int, timeout_s: float, asked_by: Hashable = None) -> list[Address]:
     """Every address of a host name, in the system's order of preference. Raises Unresolvable."""
     deadline = time.monotonic() + timeout_s
-    if not _lookups.acquire(timeout=max(0.0, timeout_s)):
-        raise Unresolvable(f"{host}: {MAX_LOOKUPS_AT_ONCE} look-ups are already waiting for the name server")
+    with _lookup_ended:
+        if not _lookup_ended.wait_for(lambda: _lookups.has_room_for(asked_by), max(0.0, timeout_s)):
+            raise Unresolvable(f"{host}: too many look-ups are already waiting for the name server")
+        _lookups.take(asked_by)
     answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -175,7 +181,9 @@ def look_up(host: str, port: int, timeout_s: float) -> list[Address]:
         except (OSError, UnicodeError) as error:
             answer.put(error)
         finally:
-            _lookups.release()
+            with _lookup_ended:
+                _lookups.give_back(asked_by)
+                _lookup_ended.notify_all()
 
     # getaddrinfo can't be told how long to take. A daemon: a hung look-up must not keep a process alive.
     threading.Thread(target=ask, name=f"lookup-{host}", daemon=True).start()

@@ -5,22 +5,32 @@ courier. The row is the truth: an event is `pending` until it is `delivered`, `f
 (a later event made it pointless). Who moves a pending row next: the courier that holds its lock; once the lock
 has run out, or where the job was lost, whoever is woken by `ring_overdue`.
 
+The job is only a bell: it wakes a courier, which takes not the delivery of that job but the one whose turn it is
+(`claim_next`). So 5,000 jobs of one token before a job of another one hold nothing up.
+
 Delivery is at least once: a courier that dies in mid-POST leaves a lock that runs out, and the next attempt
 carries the same webhook-id and the same body.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ulid import ULID
 
 from storage.database import Connection
 from storage.queue import TASK_DELIVER, WEBHOOK_QUEUE
+from storage.webhook_url import InvalidURL, parse_url
 
-# One call of ring_overdue or prune_jobs stays short; what is left over is done at the next turn.
+# One call of prune_jobs stays short; what is left over is done at the next turn.
 BATCH = 200
+
+# Any bell lets a courier take whatever is due, and go on until nothing is: so a few of them wake all of its threads.
+# Deliveries that are due and wait for a slot have no bell, and must not cost a thousand jobs at every turn.
+RING_AT_MOST = 50
+
+EVERYBODY = 0  # the `token_id` of deliveries whose prediction belongs to no token
 
 # A job that is due is given this long to be fetched before it is believed to be lost.
 OVERDUE_AFTER = timedelta(seconds=2)
@@ -42,17 +52,45 @@ class ClaimedDelivery:
 
     id: str
     prediction_id: str
+    token_id: int
+    host: str
     event: str
     url: str
     body: str
     attempts: int  # made so far, each with an outcome
     locked_until: datetime
     is_private: bool  # known from its first attempt on
+    sealed_secrets: list[str]  # those that sign it, as they are stored
 
     @property
     def is_durable(self) -> bool:
         """Only the last word is worth days of retries; the other events are old news by then."""
         return self.event == "completed"
+
+
+@dataclass(frozen=True)
+class Openings:
+    """What a courier has slots for. A lane is a token and a host (`lane_of`)."""
+
+    closed_tokens: list[int] = field(default_factory=list)  # nothing of theirs
+    listed_only_tokens: list[int] = field(default_factory=list)  # of theirs only `listed_lanes`
+    listed_only: bool = False  # of all tokens
+    listed_lanes: list[str] = field(default_factory=list)
+    closed_hosts: list[str] = field(default_factory=list)
+    closed_lanes: list[str] = field(default_factory=list)
+    # Whose turn it is: the token with the fewest POSTs in flight, and of those the one whose last turn is the oldest.
+    # Tokens that aren't named here come first.
+    tokens: list[int] = field(default_factory=list)
+    in_flight: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+
+
+EVERYTHING_OPEN = Openings()
+
+
+def lane_of(token_id: int, host: str) -> str:
+    """The same in SQL: `token_id || ' ' || host`."""
+    return f"{token_id} {host}"
 
 
 def write_delivery(conn: Connection, *, prediction_id: str, event: str, url: str, body: str) -> str:
@@ -67,10 +105,20 @@ def write_delivery(conn: Connection, *, prediction_id: str, event: str, url: str
     conn.execute(
         f"""
         WITH d AS (SELECT %(id)s::text AS id)
-        INSERT INTO webhook_deliveries (id, prediction_id, event, url, body, queue_job_id)
-        SELECT d.id, %(prediction_id)s, %(event)s, %(url)s, %(body)s, {DEFER.format(at="NULL")} FROM d
+        INSERT INTO webhook_deliveries (id, prediction_id, token_id, host, event, url, body, queue_job_id)
+        SELECT d.id, %(prediction_id)s,
+               coalesce((SELECT token_id FROM predictions WHERE id = %(prediction_id)s), {EVERYBODY}),
+               %(host)s, %(event)s, %(url)s, %(body)s, {DEFER.format(at="NULL")}
+        FROM d
         """,  # noqa: S608 (constants)
-        {"id": delivery_id, "prediction_id": prediction_id, "event": event, "url": url, "body": body},
+        {
+            "id": delivery_id,
+            "prediction_id": prediction_id,
+            "host": _host_of(url),
+            "event": event,
+            "url": url,
+            "body": body,
+        },
     )
     return delivery_id
 
@@ -95,17 +143,13 @@ def _drop_unsent(conn: Connection, prediction_id: str) -> None:
         )
 
 
-def claim_delivery(conn: Connection, delivery_id: str, *, lock_for: timedelta) -> ClaimedDelivery | None:
-    """Take a delivery that is due and in nobody's hands. None otherwise: that job has nothing to do."""
-    row = conn.execute(
-        """
-        UPDATE webhook_deliveries SET locked_until = clock_timestamp() + %(lock_for)s
-        WHERE id = %(id)s AND status = 'pending' AND next_attempt_at <= clock_timestamp()
-          AND (locked_until IS NULL OR locked_until < clock_timestamp())
-        RETURNING id, prediction_id, event, url, body, attempts, locked_until, is_private
-        """,
-        {"id": delivery_id, "lock_for": lock_for},
-    ).fetchone()
+def claim_next(conn: Connection, openings: Openings, *, lock_for: timedelta) -> ClaimedDelivery | None:
+    """Take the delivery whose turn it is, of those that are due, in nobody's hands, and that there is a slot for.
+
+    None where there is none. Its bell is removed, since nobody has to be woken for it. One round trip, a function of
+    revision 0009.
+    """
+    row = conn.execute(CLAIM_NEXT, vars(openings) | {"lock_for": lock_for}).fetchone()
     return None if row is None else ClaimedDelivery(**row)
 
 
@@ -116,6 +160,18 @@ def mark_private(conn: Connection, claimed: ClaimedDelivery) -> bool:
         claimed,
         "UPDATE webhook_deliveries SET is_private = true WHERE id = %(id)s AND locked_until = %(locked_until)s",
     )
+
+
+# The order of its parameters is that of the function.
+CLAIM_NEXT = """
+SELECT (delivery).id, (delivery).prediction_id, (delivery).token_id, (delivery).host, (delivery).event,
+       (delivery).url, (delivery).body, (delivery).attempts, (delivery).locked_until, (delivery).is_private,
+       sealed_secrets
+FROM darkroom_claim_delivery_v1(
+    %(lock_for)s::interval, %(closed_tokens)s::bigint[], %(listed_only_tokens)s::bigint[], %(listed_only)s::boolean,
+    %(listed_lanes)s::text[], %(closed_hosts)s::text[], %(closed_lanes)s::text[], %(tokens)s::bigint[],
+    %(in_flight)s::integer[], %(turns)s::bigint[])
+"""
 
 
 def record_delivered(conn: Connection, claimed: ClaimedDelivery, *, status: int) -> bool:
@@ -190,10 +246,10 @@ def postpone(conn: Connection, claimed: ClaimedDelivery, *, delay: timedelta) ->
 
 
 def ring_overdue(conn: Connection) -> int:
-    """Insert a new job for deliveries that are due, in nobody's hands, and have no job that waits.
+    """Insert a new job for deliveries that are due, in nobody's hands, and have no job that waits; the oldest first.
 
-    That is how a delivery goes on after its courier died, or after its job was lost. Any number of couriers may
-    call it at once: what another one is ringing is skipped. Returns how many rang.
+    That is how deliveries go on after their courier died, or after a job was lost. RING_AT_MOST are rung at a time. Any
+    number of couriers may call it at once: what another one is ringing is skipped. Returns how many rang.
     """
     return conn.execute(
         f"""
@@ -211,7 +267,7 @@ def ring_overdue(conn: Connection) -> int:
         UPDATE webhook_deliveries AS d SET queue_job_id = {DEFER.format(at="NULL")}
         FROM overdue WHERE d.id = overdue.id
         """,  # noqa: S608 (constants)
-        {"overdue_after": OVERDUE_AFTER, "batch": BATCH},
+        {"overdue_after": OVERDUE_AFTER, "batch": RING_AT_MOST},
     ).rowcount
 
 
@@ -240,3 +296,10 @@ def prune_jobs(conn: Connection) -> int:
 def _changed(conn: Connection, claimed: ClaimedDelivery, statement: str, **values: object) -> bool:
     parameters = {"id": claimed.id, "locked_until": claimed.locked_until} | values
     return conn.execute(statement, parameters).rowcount == 1
+
+
+def _host_of(url: str) -> str:
+    try:
+        return parse_url(url).host
+    except InvalidURL:
+        return ""  # the courier gives it up

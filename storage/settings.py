@@ -69,7 +69,9 @@ class Settings(BaseSettings):
         0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,
     )  # fmt: skip
     webhook_timeout_s: float = Field(default=15, gt=0, description="wall clock, for one whole attempt")
-    webhook_concurrency: int = Field(default=16, ge=1)
+    webhook_concurrency: int = Field(
+        default=32, ge=1, description="POSTs in flight at once, of one courier; one token alone gets half of them"
+    )
 
     @field_validator("database_url", "database_direct_url")
     @classmethod

@@ -1,4 +1,8 @@
-"""Darkroom's own secrets: one signs webhooks, the other signs links. Encrypted at rest where SECRET_KEY is set."""
+"""The secrets that sign webhooks, one of each token, and links. Encrypted at rest where SECRET_KEY is set.
+
+The deployment has a webhook secret too. It signs what belongs to no token, and the webhooks of tokens that were made
+before tokens had secrets, until theirs is rotated.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +34,39 @@ def ensure_keys(conn: Connection, sealer: Sealer) -> None:
             """,
             (purpose, sealer.seal(_new_secret())),
         )
-    in_use = "SELECT id, secret FROM signing_keys WHERE retired_at IS NULL OR retired_at > clock_timestamp()"
-    for row in conn.execute(in_use).fetchall():
+    for table in ("signing_keys", "webhook_secrets"):
+        _seal_anew(conn, sealer, table)
+
+
+def _seal_anew(conn: Connection, sealer: Sealer, table: Literal["signing_keys", "webhook_secrets"]) -> None:
+    rows = conn.execute(
+        f"SELECT id, secret FROM {table} WHERE retired_at IS NULL OR retired_at > clock_timestamp()"  # noqa: S608 (a constant)
+    ).fetchall()
+    for row in rows:
         if sealer.wants_to_seal(row["secret"]):
             conn.execute(
-                "UPDATE signing_keys SET secret = %s WHERE id = %s AND secret = %s",
+                f"UPDATE {table} SET secret = %s WHERE id = %s AND secret = %s",  # noqa: S608 (a constant)
                 (sealer.seal(sealer.open(row["secret"])), row["id"], row["secret"]),
             )
 
 
-def active_webhook_secrets(conn: Connection, sealer: Sealer) -> list[str]:
-    """The secrets that sign now, newest first, as `whsec_…`. More than one while a secret is being rotated."""
-    return [WEBHOOK_PREFIX + secret for secret in _secrets(conn, "webhook", sealer)]
+def active_webhook_secrets(conn: Connection, sealer: Sealer, token_id: int | None = None) -> list[str]:
+    """The secrets that sign a token's webhooks now, newest first, as `whsec_…`; without one, the deployment's.
+
+    More than one while a secret is being rotated.
+    """
+    row = conn.execute("SELECT darkroom_webhook_secrets_v1(%s) AS secrets", (token_id,)).fetchone()
+    assert row is not None
+    return open_webhook_secrets(row["secrets"], sealer)
+
+
+def open_webhook_secrets(sealed: list[str], sealer: Sealer) -> list[str]:
+    """As `whsec_…`. Raises OperatorError where `sealer` can't open them."""
+    return [WEBHOOK_PREFIX + sealer.open(secret) for secret in sealed]
 
 
 def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelta) -> str:
-    """Make a new webhook secret; those that sign now go on beside it for `overlap` at most. Returns the new one.
+    """Make a new secret of the deployment; those that sign now go on beside it for `overlap` at most. Returns it.
 
     Raises OperatorError where `sealer` can't open what signs now: nobody could open both with one SECRET_KEY.
     """
@@ -63,6 +84,29 @@ def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelt
             "INSERT INTO signing_keys (purpose, secret) VALUES ('webhook', %s)",
             (sealer.seal(secret),),
         )
+    return WEBHOOK_PREFIX + secret
+
+
+def rotate_webhook_secret_of_token(conn: Connection, sealer: Sealer, token_id: int, *, overlap: timedelta) -> str:
+    """The same for a token. The deployment's secret, where it signs for this token, ends with the overlap too.
+
+    Raises OperatorError as `rotate_webhook_secret` does.
+    """
+    secret = _new_secret()
+    with conn.transaction():
+        conn.execute(  # first: it also makes two rotations at once wait for each other
+            "UPDATE tokens SET shared_secret_until = least(shared_secret_until, clock_timestamp() + %s) WHERE id = %s",
+            (overlap, token_id),
+        )
+        active_webhook_secrets(conn, sealer, token_id)
+        conn.execute(
+            """
+            UPDATE webhook_secrets SET retired_at = least(retired_at, clock_timestamp() + %s)
+            WHERE token_id = %s AND (retired_at IS NULL OR retired_at > clock_timestamp())
+            """,
+            (overlap, token_id),
+        )
+        conn.execute("INSERT INTO webhook_secrets (token_id, secret) VALUES (%s, %s)", (token_id, sealer.seal(secret)))
     return WEBHOOK_PREFIX + secret
 
 

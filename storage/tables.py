@@ -171,6 +171,8 @@ class WebhookDelivery(Table):
 
     id: Mapped[str] = mapped_column(primary_key=True)  # msg_ and a ULID: the webhook-id
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), index=True)
+    token_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # of the prediction; 0: it has none
+    host: Mapped[str] = mapped_column(server_default="")  # of the URL, as storage.webhook_url reads it
     event: Mapped[str]
     url: Mapped[str]
     body: Mapped[str]
@@ -191,11 +193,13 @@ class WebhookDelivery(Table):
         CheckConstraint("event IN ('start', 'output', 'logs', 'completed')", name="event"),
         CheckConstraint("status IN ('pending', 'delivered', 'failed', 'dropped')", name="status"),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+        # What couriers claim from: the tokens take turns.
+        Index("ix_webhook_deliveries_turn", "token_id", "next_attempt_at", postgresql_where=text("status = 'pending'")),
     )
 
 
 class SigningKey(Table):
-    """Secrets that Darkroom made for itself: one kind signs webhooks, the other signs links."""
+    """The deployment's secrets: one kind signs webhooks of tokens that have no secret of their own, the other links."""
 
     __tablename__ = "signing_keys"
 
@@ -209,6 +213,22 @@ class SigningKey(Table):
         CheckConstraint("purpose IN ('webhook', 'link')", name="purpose"),
         # Two processes that start at once must agree on the first key.
         Index("uq_signing_keys_active", "purpose", unique=True, postgresql_where=text("retired_at IS NULL")),
+    )
+
+
+class WebhookSecret(Table):
+    """A token's own secrets, which sign the webhooks of its predictions."""
+
+    __tablename__ = "webhook_secrets"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id"), index=True)
+    secret: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    retired_at: Mapped[datetime | None]  # it signs beside the newest one until then
+
+    __table_args__ = (
+        Index("uq_webhook_secrets_active", "token_id", unique=True, postgresql_where=text("retired_at IS NULL")),
     )
 
 
@@ -245,6 +265,9 @@ class Token(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_used_at: Mapped[datetime | None]  # to the minute
     revoked_at: Mapped[datetime | None]
+    # Until then the deployment's secret signs its webhooks, beside its own if it has one. Tokens that were made before
+    # tokens had secrets: 'infinity'. Others: '-infinity'. Compare it in SQL; Python's datetime knows neither.
+    shared_secret_until: Mapped[datetime] = mapped_column(server_default=text("'infinity'"))
 
 
 class RateBucket(Table):

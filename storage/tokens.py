@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 
 from storage.database import Connection, Row
 from storage.errors import OperatorError
+from storage.sealing import IN_THE_CLEAR, Sealer
+from storage.signing import rotate_webhook_secret_of_token
 from storage.token_format import digest_of, new_token, shown_of
 
 
@@ -29,17 +32,24 @@ def create_token(
     rate_per_minute: int | None = None,
     max_queued: int | None = None,
     max_priority: int = 0,
+    sealer: Sealer = IN_THE_CLEAR,
 ) -> str:
-    """Returns the token, which can't be read again. Raises OperatorError where the name is taken."""
+    """Returns the token, which can't be read again. Raises OperatorError where the name is taken.
+
+    With it comes a secret of its own that signs its webhooks, encrypted by `sealer`.
+    """
     token = new_token()
     try:
-        conn.execute(
-            """
-            INSERT INTO tokens (name, digest, shown, rate_per_minute, max_queued, max_priority)
-            VALUES (%s, %s, %s, %s, %s, %s)
-            """,
-            (name, digest_of(token), shown_of(token), rate_per_minute, max_queued, max_priority),
-        )
+        with conn.transaction():
+            row = conn.execute(
+                """
+                INSERT INTO tokens (name, digest, shown, rate_per_minute, max_queued, max_priority, shared_secret_until)
+                VALUES (%s, %s, %s, %s, %s, %s, '-infinity') RETURNING id
+                """,
+                (name, digest_of(token), shown_of(token), rate_per_minute, max_queued, max_priority),
+            ).fetchone()
+            assert row is not None
+            rotate_webhook_secret_of_token(conn, sealer, row["id"], overlap=timedelta(0))
     except psycopg.errors.UniqueViolation:
         raise OperatorError(
             f"There is a token {name!r} already: choose another name, or replace it with `darkroom tokens rotate`."
@@ -74,19 +84,40 @@ def list_tokens(conn: Connection) -> list[Row]:
     """All of them, the revoked ones too, oldest first; without their digests."""
     return conn.execute(
         """
-        SELECT name, shown, rate_per_minute, max_queued, max_priority, created_at, last_used_at, revoked_at
+        SELECT name, shown, rate_per_minute, max_queued, max_priority, created_at, last_used_at, revoked_at,
+               shared_secret_until > clock_timestamp() AS signs_with_shared_secret,
+               EXISTS (SELECT FROM webhook_secrets WHERE token_id = tokens.id) AS has_own_secret
         FROM tokens ORDER BY id
         """
     ).fetchall()
 
 
-def revoke_token(conn: Connection, name: str) -> None:
-    """Let it in no more. Raises OperatorError where there is none; revoking twice is fine."""
-    changed = conn.execute(
-        "UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE name = %s", (name,)
-    ).rowcount
-    if not changed:
+def revoke_token(conn: Connection, name: str) -> int:
+    """Let it in no more; returns its id. Raises OperatorError where there is none; revoking twice is fine.
+
+    What it has submitted goes on (`storage.revoke` cancels it).
+    """
+    row = conn.execute(
+        "UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE name = %s RETURNING id", (name,)
+    ).fetchone()
+    if row is None:
         raise _no_such_token(name)
+    token_id: int = row["id"]
+    return token_id
+
+
+def count_unfinished(conn: Connection, token_id: int) -> Row:
+    """How many of its predictions are `waiting` and how many `drawing`."""
+    row = conn.execute(
+        """
+        SELECT count(*) FILTER (WHERE status = 'starting') AS waiting,
+               count(*) FILTER (WHERE status = 'processing') AS drawing
+        FROM predictions WHERE token_id = %s AND status IN ('starting', 'processing')
+        """,
+        (token_id,),
+    ).fetchone()
+    assert row is not None
+    return row
 
 
 def rotate_token(conn: Connection, name: str) -> str:
@@ -102,6 +133,15 @@ def rotate_token(conn: Connection, name: str) -> str:
     if not changed:
         raise _no_such_token(name)
     return token
+
+
+def id_of_token(conn: Connection, name: str) -> int:
+    """Raises OperatorError where there is none in use."""
+    row = conn.execute("SELECT id FROM tokens WHERE name = %s AND revoked_at IS NULL", (name,)).fetchone()
+    if row is None:
+        raise _no_such_token(name)
+    token_id: int = row["id"]
+    return token_id
 
 
 def any_token_was_made(conn: Connection) -> bool:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from storage import deliveries, signing
@@ -16,7 +17,9 @@ from storage.sealing import IN_THE_CLEAR
 from storage.settings import Settings
 from tests.integration.deliveries_of import BODY, insert_prediction, jobs, make_due, read, write
 from tests.receivers import LOOPBACK_TARGETS, Answer, Receiver
+from worker.courier import slots
 from worker.courier.deliver import Deliverer
+from worker.courier.slots import Slots
 
 SCHEDULE_S = (0.0, 5.0, 300.0)
 
@@ -25,7 +28,18 @@ SCHEDULE_S = (0.0, 5.0, 300.0)
 def deliverer(settings: Settings, conn: Connection) -> Iterator[Deliverer]:
     signing.ensure_keys(conn, IN_THE_CLEAR)
     with open_pool(settings, application_name="test-courier", size=8) as pool:
-        yield Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=SCHEDULE_S, timeout_s=5)
+        yield make_deliverer(pool)
+
+
+def make_deliverer(pool: ConnectionPool[Connection]) -> Deliverer:
+    return Deliverer(
+        pool=pool,
+        sealer=IN_THE_CLEAR,
+        targets=LOOPBACK_TARGETS,
+        schedule_s=SCHEDULE_S,
+        timeout_s=5,
+        slots=Slots(16),
+    )
 
 
 @pytest.fixture
@@ -52,7 +66,7 @@ def test_the_body_arrives_byte_for_byte_and_its_signature_verifies(
     conn: Connection, deliverer: Deliverer, receiver: Receiver
 ) -> None:
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     (request,) = receiver.requests
     assert request.body == BODY.encode()
     assert request.headers["webhook-id"] == delivery_id
@@ -73,7 +87,8 @@ def test_both_secrets_sign_while_one_is_being_rotated(
     conn.execute("UPDATE signing_keys SET retired_at = now() + interval '1 day' WHERE purpose = 'webhook'")
     signing.ensure_keys(conn, IN_THE_CLEAR)
     new, old = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
-    deliverer.deliver(write(conn, receiver.url))
+    write(conn, receiver.url)
+    deliverer.deliver_due()
     (request,) = receiver.requests
     assert len(request.headers["webhook-signature"].split(" ")) == 2
     for secret in (new, old):
@@ -84,7 +99,7 @@ def test_both_secrets_sign_while_one_is_being_rotated(
 def test_every_2xx_delivers(conn: Connection, deliverer: Deliverer, receiver: Receiver, status: int) -> None:
     receiver.answers(Answer(status, body=b""))
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     assert read(conn, delivery_id)["status"] == "delivered"
 
 
@@ -94,7 +109,7 @@ def test_any_other_answer_is_retried_on_the_schedule(
 ) -> None:
     receiver.answers(Answer(status, {"Location": receiver.url}))
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     assert len(receiver.requests) == 1
     row = read(conn, delivery_id)
     assert (row["status"], row["attempts"], row["last_status"]) == ("pending", 1, status)
@@ -110,11 +125,11 @@ def test_a_retry_carries_the_same_id_and_body_and_a_new_signature_time(
 ) -> None:
     receiver.answers(Answer(500), Answer(200))
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
-    deliverer.deliver(delivery_id)  # not due yet: nothing is sent
+    deliverer.deliver_due()
+    deliverer.deliver_due()  # not due yet: nothing is sent
     assert len(receiver.requests) == 1
     make_due(conn, delivery_id)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     first, second = receiver.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == delivery_id
     assert first.body == second.body
@@ -129,7 +144,7 @@ def test_the_schedule_ends_in_failure(conn: Connection, deliverer: Deliverer, re
     delivery_id = write(conn, receiver.url)
     for _ in range(len(SCHEDULE_S) + 2):
         make_due(conn, delivery_id)
-        deliverer.deliver(delivery_id)
+        deliverer.deliver_due()
     assert len(receiver.requests) == len(SCHEDULE_S)
     row = read(conn, delivery_id)
     assert (row["status"], row["attempts"], row["queue_job_id"]) == ("failed", 3, None)
@@ -138,7 +153,7 @@ def test_the_schedule_ends_in_failure(conn: Connection, deliverer: Deliverer, re
 def test_410_ends_it_at_once(conn: Connection, deliverer: Deliverer, receiver: Receiver) -> None:
     receiver.answers(Answer(410))
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     row = read(conn, delivery_id)
     assert (row["status"], row["attempts"], row["last_status"]) == ("failed", 1, 410)
 
@@ -149,7 +164,7 @@ def test_retry_after_is_honoured_within_one_to_two_base_delays(
 ) -> None:
     receiver.answers(Answer(429, {"Retry-After": asked}))
     delivery_id = write(conn, receiver.url)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     row = read(conn, delivery_id)
     delay_s = (row["next_attempt_at"] - row["last_attempt_at"]).total_seconds()
     assert delay_s == pytest.approx(expected_s, abs=0.5)
@@ -161,7 +176,7 @@ def test_an_event_on_the_way_gets_one_attempt(
 ) -> None:
     receiver.answers(Answer(500))
     delivery_id = write(conn, receiver.url, event=event)
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     assert (read(conn, delivery_id)["status"], read(conn, delivery_id)["attempts"]) == ("failed", 1)
 
 
@@ -170,15 +185,15 @@ def test_completed_drops_the_events_that_were_not_sent_yet(
 ) -> None:
     prediction_id = insert_prediction(conn)
     sent = write(conn, receiver.url, event="start", prediction_id=prediction_id)
-    deliverer.deliver(sent)
+    deliverer.deliver_due()
     unsent = write(conn, receiver.url, event="output", prediction_id=prediction_id)
     of_another = write(conn, receiver.url, event="output")
     completed = write(conn, receiver.url, prediction_id=prediction_id)
+    assert unsent not in [job["delivery_id"] for job in jobs(conn)]
     statuses = [read(conn, delivery_id)["status"] for delivery_id in (sent, unsent, of_another, completed)]
     assert statuses == ["delivered", "dropped", "pending", "pending"]
-    assert unsent not in [job["delivery_id"] for job in jobs(conn)]
-    deliverer.deliver(unsent)
-    assert [request.headers["webhook-id"] for request in receiver.requests] == [sent]
+    deliverer.deliver_due()
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [sent, of_another, completed]
 
 
 def test_an_event_that_was_in_flight_while_completed_was_written_counts_as_delivered(
@@ -188,11 +203,12 @@ def test_an_event_that_was_in_flight_while_completed_was_written_counts_as_deliv
     start = write(conn, receiver.url, event="start", prediction_id=prediction_id)
 
     def write_completed(_: object) -> Answer:
+        receiver.answers(Answer(200))
         write(conn, receiver.url, prediction_id=prediction_id)
         return Answer(200)
 
     receiver.answer = write_completed
-    deliverer.deliver(start)
+    deliverer.deliver_due()
     assert read(conn, start)["status"] == "delivered"
 
 
@@ -203,7 +219,7 @@ def test_two_couriers_that_are_woken_for_one_delivery_send_it_once(
     for _ in range(5):
         delivery_id = write(conn, receiver.url)
         with ThreadPoolExecutor(6) as threads:
-            list(threads.map(deliverer.deliver, [delivery_id] * 6))
+            list(threads.map(lambda _: deliverer.deliver_due(), range(6)))
         assert read(conn, delivery_id)["status"] == "delivered"
     assert len(receiver.requests) == 5
 
@@ -213,7 +229,7 @@ def test_a_courier_that_died_in_mid_post_is_followed_by_another_with_the_same_id
 ) -> None:
     delivery_id = write(conn, receiver.url)
     # The dead courier had claimed it, fetched its job, and perhaps even POSTed.
-    claimed = deliveries.claim_delivery(conn, delivery_id, lock_for=timedelta(seconds=0.1))
+    claimed = deliveries.claim_next(conn, deliveries.EVERYTHING_OPEN, lock_for=timedelta(seconds=0.1))
     assert claimed is not None
     conn.execute("UPDATE procrastinate_jobs SET status = 'doing'")
     make_due(conn, delivery_id)
@@ -221,7 +237,7 @@ def test_a_courier_that_died_in_mid_post_is_followed_by_another_with_the_same_id
     assert deliveries.ring_overdue(conn) == 1
     assert deliveries.ring_overdue(conn) == 0
     assert jobs(conn)[-1]["id"] == read(conn, delivery_id)["queue_job_id"]
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     (request,) = receiver.requests
     assert request.headers["webhook-id"] == delivery_id
     # The dead courier comes back to life: its fence is gone.
@@ -235,9 +251,9 @@ def test_a_courier_that_died_in_mid_post_is_followed_by_another_with_the_same_id
 def test_a_locked_delivery_is_neither_claimed_nor_rung(conn: Connection) -> None:
     delivery_id = write(conn, "https://example.com")
     make_due(conn, delivery_id)
-    assert deliveries.claim_delivery(conn, delivery_id, lock_for=timedelta(minutes=1)) is not None
+    assert deliveries.claim_next(conn, deliveries.EVERYTHING_OPEN, lock_for=timedelta(minutes=1)) is not None
     conn.execute("DELETE FROM procrastinate_jobs")
-    assert deliveries.claim_delivery(conn, delivery_id, lock_for=timedelta(minutes=1)) is None
+    assert deliveries.claim_next(conn, deliveries.EVERYTHING_OPEN, lock_for=timedelta(minutes=1)) is None
     assert deliveries.ring_overdue(conn) == 0
 
 
@@ -257,7 +273,7 @@ def test_a_receiver_that_cannot_be_reached_is_retried_and_the_row_says_why(
         ("http://127.0.0.1:1024/", "refused"),
     ):
         delivery_id = write(conn, url)
-        deliverer.deliver(delivery_id)
+        deliverer.deliver_due()
         row = read(conn, delivery_id)
         assert (row["status"], row["last_status"]) == ("pending", None)
         assert reason in row["last_error"]
@@ -265,17 +281,20 @@ def test_a_receiver_that_cannot_be_reached_is_retried_and_the_row_says_why(
 
 def test_what_is_no_url_is_given_up_at_once(conn: Connection, deliverer: Deliverer) -> None:
     delivery_id = write(conn, "ftp://example.com")
-    deliverer.deliver(delivery_id)
+    deliverer.deliver_due()
     assert read(conn, delivery_id)["status"] == "failed"
 
 
-def test_a_busy_host_postpones_without_using_up_an_attempt(
-    conn: Connection, deliverer: Deliverer, receiver: Receiver
+def test_a_busy_address_postpones_without_using_up_an_attempt(
+    conn: Connection, deliverer: Deliverer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(slots, "SLOTS_PER_ADDRESS", 8)  # 4 of one token; its host has as many, counted by name
+    monkeypatch.setattr(slots, "MIN_STAY_AWAY_S", 20.0)
     receiver.answers(Answer(200, delay_s=2))
-    ids = [write(conn, receiver.url) for _ in range(6)]
+    hosts = ("127.0.0.1", "localhost")
+    ids = [write(conn, f"http://{hosts[number % 2]}:{receiver.port}/hook") for number in range(6)]
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(deliverer.deliver, ids))
+        list(threads.map(lambda _: deliverer.deliver_due(), ids))
     rows = [read(conn, delivery_id) for delivery_id in ids]
     assert sorted(row["status"] for row in rows) == ["delivered"] * 4 + ["pending"] * 2
     for row in rows:
@@ -290,7 +309,7 @@ def test_an_interrupted_post_is_due_again_at_once_and_uses_up_no_attempt(
 ) -> None:
     receiver.answers(Answer(200, delay_s=20))
     delivery_id = write(conn, receiver.url)
-    thread = threading.Thread(target=deliverer.deliver, args=(delivery_id,))
+    thread = threading.Thread(target=deliverer.deliver_due)
     thread.start()
     receiver.wait_for(1)
     deliverer.interrupted.set()
@@ -312,7 +331,7 @@ def test_an_outcome_that_cannot_be_written_is_tried_again_while_the_lock_lasts(
 
     receiver.answer = cut_connections
     delivery_id = write(conn, receiver.url)
-    thread = threading.Thread(target=deliverer.deliver, args=(delivery_id,))
+    thread = threading.Thread(target=deliverer.deliver_due)
     thread.start()
     receiver.wait_for(1)
     time.sleep(0.5)
@@ -325,13 +344,11 @@ def test_an_outcome_that_cannot_be_written_is_tried_again_while_the_lock_lasts(
 def test_without_a_database_nothing_is_raised_and_nothing_is_sent(
     settings: Settings, receiver: Receiver, conn: Connection
 ) -> None:
-    delivery_id = write(conn, receiver.url)
+    write(conn, receiver.url)
     elsewhere = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     pool = open_pool(elsewhere, application_name="test-courier")
     try:
-        Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=SCHEDULE_S, timeout_s=5).deliver(
-            delivery_id
-        )
+        make_deliverer(pool).deliver_due()
     finally:
         pool.close()
     assert receiver.requests == []

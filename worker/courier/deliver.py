@@ -1,4 +1,4 @@
-"""Deliver one webhook: claim its row, sign, POST, write the outcome.
+"""Deliver webhooks: claim the one whose turn it is, sign, POST, write the outcome, and look for the next.
 
 Nothing here raises: whatever goes wrong is in the row, or in a lock that runs out, and rescue rings again.
 """
@@ -20,19 +20,23 @@ from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolva
 from storage.allowed_targets import AllowedTargets
 from storage.database import Connection
 from storage.deliveries import ClaimedDelivery
+from storage.errors import OperatorError
 from storage.sealing import Sealer
-from storage.signing import active_webhook_secrets
+from storage.signing import open_webhook_secrets
 from storage.tokens import any_token_was_made
-from storage.webhook_url import parse_url
 from worker.courier.deadline_socket import Interrupted
-from worker.courier.host_slots import HostSlots, NoPlace
 from worker.courier.safe_http import NoAnswer, post
 from worker.courier.schedule import delay_before_next_attempt, retry_after
+from worker.courier.slots import NoSlot, Slots, Visit
 
 log = structlog.get_logger(__name__)
 
-# The lock outlives the POST by this much, for waiting for a place at the host and for writing the outcome.
+# The lock outlives the POST by this much, for waiting for a slot at the address and for writing the outcome.
 LOCK_MARGIN_S = 15.0
+
+# Threads of a courier claim one after the other, so that each sees which slots the one before has taken. Where that
+# takes so long, the database hangs, and rescue rings again.
+CLAIM_PATIENCE_S = 5.0
 
 WRITE_AGAIN_AFTER_S = 1.0
 
@@ -63,50 +67,86 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Deliverer:
-    """What deliveries of one courier share. Its threads call `deliver`."""
+    """What deliveries of one courier share. Its threads call `deliver_due`."""
 
     pool: ConnectionPool[Connection]
     sealer: Sealer
     targets: AllowedTargets
     schedule_s: tuple[float, ...]
     timeout_s: float
+    slots: Slots
+    stopping: threading.Event = field(default_factory=threading.Event)  # set: start no other POST
     interrupted: threading.Event = field(default_factory=threading.Event)  # set: end POSTs in flight
-    slots: HostSlots = field(default_factory=HostSlots)
+    claiming: threading.Lock = field(default_factory=threading.Lock)
 
-    def deliver(self, delivery_id: str) -> None:
-        """Make one attempt of a delivery, if it is due and in nobody's hands."""
-        claimed_at = time.monotonic()
-        lock_for = timedelta(seconds=self.timeout_s + LOCK_MARGIN_S)
+    def deliver_due(self) -> None:
+        """Make one attempt of a delivery that is due, whichever's turn it is, and go on until there is none.
+
+        There is none for this thread where all that are due wait for a slot. Whoever holds that slot looks again when
+        it gives it back, so no delivery waits for a bell.
+        """
+        while not self.stopping.is_set() and (held := self._claim()) is not None:
+            claimed, visit, allow = held
+            if not self._deliver(claimed, visit, allow):
+                return
+
+    def _claim(self) -> tuple[ClaimedDelivery, Visit, AllowList] | None:
+        if not self.claiming.acquire(timeout=CLAIM_PATIENCE_S):
+            return None
         try:
-            with self.pool.connection() as conn, conn.transaction():
-                claimed = deliveries.claim_delivery(conn, delivery_id, lock_for=lock_for)
-                secrets = active_webhook_secrets(conn, self.sealer) if claimed else []
-                allow = self._allowed_now(conn)
+            openings = self.slots.openings()
+            if openings is None:
+                return None
+            with self.pool.connection() as conn:
+                claimed = deliveries.claim_next(conn, openings, lock_for=self._lock_for())
+                if claimed is None:
+                    return None
+                allow = self._allowed_now(conn)  # first: where it raises, no slot is held
+                return claimed, self.slots.enter(claimed), allow
         except psycopg.Error as error:
-            log.warning("delivery not claimed", delivery_id=delivery_id, error=_told(error))
-            return
-        if claimed is None:
-            return
+            log.warning("no delivery claimed", error=_told(error))
+            return None
+        finally:
+            self.claiming.release()
+
+    def _deliver(self, claimed: ClaimedDelivery, visit: Visit, allow: AllowList) -> bool:
+        """False where the next one would meet the same."""
+        answered = False
         try:
-            with self.slots.place(_host_of(claimed.url)):
-                attempt = self._attempt(claimed, secrets, allow)
-        except NoPlace as full:
+            secrets = open_webhook_secrets(claimed.sealed_secrets, self.sealer)
+            if not secrets:
+                raise OperatorError("There is no secret that signs webhooks.")
+            attempt = self._attempt(claimed, secrets, visit, allow)
+            answered = attempt.status is not None
+        except OperatorError as error:
+            log.error("webhook not signed", **_about(claimed), error=_told(error))
+            self._postpone(claimed, self._lock_for())
+            return False
+        except NoSlot as full:
             self._postpone(claimed, timedelta(seconds=full.stay_away_s))
+            return True
         except NotMarked:
             self._postpone(claimed, NOT_MARKED_AGAIN_AFTER)
+            return True
         except Interrupted:
             # Whether it arrived isn't known, so it is sent again, by another courier or after the restart.
             self._postpone(claimed, timedelta(0))
-        else:
-            lock_ends = claimed_at + lock_for.total_seconds()
-            self._write(claimed, lambda conn: self._record(conn, claimed, attempt), until=lock_ends)
+            return False
+        finally:
+            self.slots.leave(visit, answered=answered)
+        lock_ends = visit.started_at + self.timeout_s + LOCK_MARGIN_S
+        self._write(claimed, lambda conn: self._record(conn, claimed, attempt), until=lock_ends)
+        return True
+
+    def _lock_for(self) -> timedelta:
+        return timedelta(seconds=self.timeout_s + LOCK_MARGIN_S)
 
     def _allowed_now(self, conn: Connection) -> AllowList:
         """Asked anew each time: the first token may have been made a moment ago."""
         is_open = self.targets.depend_on_tokens and not any_token_was_made(conn)
         return self.targets.now(is_open=is_open)
 
-    def _attempt(self, claimed: ClaimedDelivery, secrets: list[str], allow: AllowList) -> Attempt:
+    def _attempt(self, claimed: ClaimedDelivery, secrets: list[str], visit: Visit, allow: AllowList) -> Attempt:
         crash_points.reach("before-post")
         now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
@@ -119,7 +159,7 @@ class Deliverer:
         }
         deadline = time.monotonic() + self.timeout_s
         try:
-            target = resolve(claimed.url, allow, timeout_s=self.timeout_s)
+            target = resolve(claimed.url, allow, timeout_s=self.timeout_s, asked_by=claimed.token_id)
             if target.is_private:
                 self._mark_private(claimed)
             response = post(
@@ -129,6 +169,7 @@ class Deliverer:
                 allow=allow,
                 timeout_s=max(0.0, deadline - time.monotonic()),
                 interrupted=self.interrupted,
+                connected_to=lambda target: self.slots.at_addresses(visit, target),
             )
         except InvalidURL as error:
             return Attempt(error=str(error), is_final=True)
@@ -137,7 +178,7 @@ class Deliverer:
             return Attempt(error=str(error))
         except (Unresolvable, NoAnswer) as error:
             return Attempt(error=str(error))
-        except (Interrupted, NotMarked):
+        except (Interrupted, NoSlot, NotMarked):
             raise
         except Exception as error:
             # A mistake of ours, perhaps provoked by this receiver. It uses up an attempt, or it would be met
@@ -208,13 +249,6 @@ def _about(claimed: ClaimedDelivery) -> dict[str, Any]:
         "event_type": claimed.event,
         "attempt": claimed.attempts + 1,
     }
-
-
-def _host_of(url: str) -> str:
-    try:
-        return parse_url(url).host
-    except InvalidURL:
-        return ""
 
 
 def _told(error: Exception) -> str:

@@ -24,9 +24,10 @@ from storage.queue import make_async_app
 from storage.sealing import open_sealer
 from storage.settings import Settings
 from worker.courier.deliver import Deliverer
-from worker.courier.queue_worker import WORKER_NAME, QueueWorker
+from worker.courier.queue_worker import SPARE_JOBS, WORKER_NAME, QueueWorker
 from worker.courier.rescue import keep_rescuing
 from worker.courier.retention import keep_retaining
+from worker.courier.slots import Slots
 from worker.courier.tasks import add_tasks
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ MAX_RESTART_AFTER_S = 5.0
 HEALTHY_AFTER_S = 30.0
 
 # Beside the threads that deliver: asyncio resolves host names in the same executor.
-SPARE_THREADS = 4
+SPARE_THREADS = 4 + SPARE_JOBS
 
 
 def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> int:
@@ -62,6 +63,8 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         targets=AllowedTargets.of(settings),
         schedule_s=settings.webhook_retry_schedule,
         timeout_s=settings.webhook_timeout_s,
+        slots=Slots(settings.webhook_concurrency),
+        stopping=stop,
     )
     rescue = threading.Thread(target=keep_rescuing, args=(settings, stop), name="rescue", daemon=True)
     rescue.start()

@@ -19,6 +19,9 @@ from storage.settings import Settings
 
 WORKER_NAME = "courier"
 POLL_EVERY_S = 1.0
+
+# Jobs at once beside those that POST: they look for what is due, or prune, while every slot is taken.
+SPARE_JOBS = 2
 TELL_AGAIN_AFTER_S = 0.2
 
 
@@ -59,7 +62,7 @@ class QueueWorker:
                     app,
                     name=WORKER_NAME,
                     queues=[WEBHOOK_QUEUE],
-                    concurrency=self._settings.webhook_concurrency,
+                    concurrency=self._settings.webhook_concurrency + SPARE_JOBS,
                     fetch_job_polling_interval=POLL_EVERY_S,
                     delete_jobs=DeleteJobCondition.SUCCESSFUL,
                     install_signal_handlers=False,

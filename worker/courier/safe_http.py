@@ -6,12 +6,15 @@ no cookie is kept, no connection is reused. The answer's status is what counts; 
 
 import contextlib
 import functools
+import http
 import http.client
+import io
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +24,9 @@ from worker.courier.deadline_socket import DeadlineSocket, Interrupted
 
 # Room for the status line and the headers beside the body's max_response_bytes.
 MAX_HEAD_BYTES = 32_000
+
+# Interim answers (1xx) before the final one. Their bytes count as MAX_HEAD_BYTES too.
+MAX_INTERIM = 20
 
 # How long the rest of an answer is read for once its status is known, within the deadline.
 BODY_TIMEOUT_S = 2.0
@@ -47,18 +53,23 @@ def post(
     max_response_bytes: int = 20_000,
     ssl_context: ssl.SSLContext | None = None,
     interrupted: threading.Event | None = None,
+    asked_by: Hashable = None,
+    connected_to: Callable[[Target], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Response:
     """POST `body`; look-up, connect, TLS, request and answer together take at most timeout_s.
+
+    `asked_by` says with whom the look-up shares (`storage.addresses`). `connected_to(target)` is entered before the
+    connection is made, and left after it is closed; what it raises is raised here.
 
     Certificates are checked against the system's authorities (SSL_CERT_FILE is obeyed), or ssl_context's.
     Raises InvalidURL, ForbiddenAddress or Unresolvable before anything is sent, NoAnswer when no status line
     and headers came in time, Interrupted soon after `interrupted` is set.
     """
     deadline = time.monotonic() + timeout_s
-    target = resolve(url, allow, timeout_s=timeout_s) if isinstance(url, str) else url
+    target = resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by) if isinstance(url, str) else url
     wire = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
     try:
-        with contextlib.closing(wire):
+        with connected_to(target), contextlib.closing(wire):
             _connect(wire, target, deadline)
             if target.url.scheme == "https":
                 wire.start_tls(ssl_context or _system_trust(), target.url.host)
@@ -104,17 +115,41 @@ def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
 
 
 def _read_response(wire: DeadlineSocket, max_response_bytes: int) -> Response:
-    with http.client.HTTPResponse(cast("socket.socket", wire), method="POST") as response:
-        response.begin()
+    with _read_head(wire) as response:
         # The receiver has given its verdict; whatever keeps the small print from coming changes nothing.
         wire.end_by(time.monotonic() + BODY_TIMEOUT_S)
         try:
             excerpt = response.read(max_response_bytes)
         except http.client.IncompleteRead as error:
             excerpt = error.partial
-        except (OSError, http.client.HTTPException, Interrupted):
+        except (OSError, http.client.HTTPException, Interrupted, ValueError):  # ValueError: a chunk of size -5
             excerpt = b""
         return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
+
+
+def _read_head(wire: DeadlineSocket) -> http.client.HTTPResponse:
+    """The first final answer. 100, 102, 103 and other interim ones may come before it, MAX_INTERIM of them.
+
+    101 is final: it agrees to a protocol that was not asked for. http.client skips 100 by itself, as long as the
+    bytes last.
+    """
+    shared = _SharedReader(wire)
+    for _ in range(1 + MAX_INTERIM):
+        response = http.client.HTTPResponse(cast("socket.socket", shared), method="POST")
+        response.begin()
+        if not 100 <= response.status < 200 or response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            return response
+    raise NoAnswer(f"more than {MAX_INTERIM} interim answers")
+
+
+class _SharedReader:
+    """Lets one HTTPResponse after the other read from the same buffer."""
+
+    def __init__(self, wire: DeadlineSocket) -> None:
+        self._reader = wire.makefile("rb")
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        return self._reader
 
 
 @functools.cache

@@ -19,7 +19,8 @@ def add_tasks(app: procrastinate.App, deliverer: Deliverer) -> None:
 
     @app.task(name=TASK_DELIVER, queue=WEBHOOK_QUEUE)
     def deliver(delivery_id: str) -> None:
-        deliverer.deliver(delivery_id)
+        """The job is only the bell: what is delivered is what has its turn (`storage.deliveries`)."""
+        deliverer.deliver_due()
 
     # Procrastinate's worker needs at least one periodic task: its deferrer returns at once where there is none.
     @app.periodic(cron=EVERY_MINUTE)

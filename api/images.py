@@ -22,7 +22,7 @@ from api.limits import invalid
 from api.predictions import accept
 from api.services import Services, services
 from api.sse import compact, event, stream_response, take_place
-from api.watch import Snapshot, watch
+from api.watch import DATA_REMOVED, Snapshot, watch
 from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
@@ -145,6 +145,8 @@ def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
 
 def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
     if snapshot.status is PredictionStatus.SUCCEEDED:
+        if snapshot.row["data_removed"]:
+            raise Problem(410, "Gone", f"prediction {snapshot.row['id']}: {DATA_REMOVED}", headers=DO_NOT_REPEAT)
         return
     if snapshot.status is PredictionStatus.CANCELED:
         if snapshot.row["deadline_at"] <= snapshot.row["completed_at"]:

@@ -28,7 +28,7 @@ from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_predictions
+from storage.read import read_predictions, with_images
 from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, ring, submit
@@ -92,7 +92,7 @@ def list_() -> Response:
         )
         more = len(rows) > PAGE
         rows = rows[:PAGE] if older else rows[-PAGE:]
-        images = read_images(conn, [row["id"] for row in rows])
+        rows, images = with_images(conn, rows)
     wire = services().wire
     has_older = more if older else bool(rows)
     has_newer = (cursor is not None) if older else more

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storage.database import Connection, Row
+from storage.states import PredictionStatus
 
 
 def read_prediction(conn: Connection, prediction_id: str) -> Row | None:
@@ -68,6 +69,24 @@ def read_images(conn: Connection, prediction_ids: list[str]) -> dict[str, list[R
     ):
         images[row["prediction_id"]].append(row)
     return images
+
+
+def with_images(conn: Connection, rows: list[Row]) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Predictions that were read before, with their images.
+
+    The rows are read again where retention has removed the images meanwhile: such a prediction must say
+    `data_removed`, not that it succeeded with no output.
+    """
+    images = read_images(conn, [row["id"] for row in rows])
+    hollow = [
+        row["id"]
+        for row in rows
+        if row["status"] == PredictionStatus.SUCCEEDED and not row["data_removed"] and not images[row["id"]]
+    ]
+    if not hollow:
+        return rows, images
+    again = {row["id"]: row for row in conn.execute("SELECT * FROM predictions WHERE id = ANY(%s)", (hollow,))}
+    return [again.get(row["id"], row) for row in rows], images
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,9 @@ class DeploymentCollector(Collector):
             yield from _of_queues(totals, here.catalog.models)
             yield from _of_models(totals)
             yield from _of_webhooks(totals)
+            yield GaugeMetricFamily(
+                "darkroom_objects_missing", "Images and thumbnails that the bucket has lost", totals.objects_missing
+            )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering must not ask Postgres."""

@@ -166,10 +166,10 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
         if is_new and row["drawn_before"]:
-            if (reused := reuse_result(conn, here.wire, row)) is not None:
+            if (reused := reuse_result(conn, here.wire, here.bucket, row)) is not None:
                 log.info("prediction.reused", prediction_id=row["id"])
                 return reused, False
-            ring(conn, row["id"])  # retention has just taken the images
+            ring(conn, row["id"])  # retention has just taken the images, or the bucket has lost them
     return row, is_new
 
 

@@ -139,6 +139,7 @@ class WorkerProcess:
             self._leases,
             self._reports,
             on_release=self._intake.wake,
+            passes_blank_images=model.on_blank_image == "pass",
         )
         self._studio: Studio | None = None
         self._is_starting = True  # nothing was claimed yet
@@ -283,7 +284,7 @@ class WorkerProcess:
         """The same picture may have come out since this one was asked for."""
         try:
             with self._pool.connection() as conn:
-                if reuse_result(conn, self._wire, claim.prediction, claim_id=claim.claim_id) is None:
+                if reuse_result(conn, self._wire, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:
                     return False
         except psycopg.OperationalError:
             return False

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +20,11 @@ from storage.finish import StoredImage, finish
 from storage.idempotency import read_by_key
 from storage.read import read_prediction
 from storage.retention import expire_predictions
-from storage.wire import Wire, open_wire
-from tests.api_app import MODEL, submit
+from storage.wire import Wire
+from tests.api_app import submit
 from tests.integration.courier_running import eventually
+from tests.integration.drawing_beside import KEY, beside, images_of
 from tests.making import claim_one, count, submit_one, succeeded
-
-KEY = {"Idempotency-Key": "order-17"}
-IMAGES = {"model": MODEL, "prompt": "a red circle"}
 
 
 def draw(conn: Connection, wire: Wire, bucket: Bucket) -> Row | None:
@@ -48,35 +43,6 @@ def draw(conn: Connection, wire: Wire, bucket: Bucket) -> Row | None:
 
 def remove_data(conn: Connection) -> None:
     assert expire_predictions(conn, older_than=timedelta(0)) == 1
-
-
-@contextmanager
-def beside(settings: ApiSettings, work: Callable[[Connection, Wire], object]) -> Iterator[None]:
-    """`work` again and again on a connection of its own until it returns something."""
-    stop = threading.Event()
-
-    def run() -> None:
-        with connect(settings.database_url, application_name="test beside") as conn:
-            wire = open_wire(settings, conn)
-            while not stop.is_set() and not work(conn, wire):
-                time.sleep(0.02)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def images_of(client: FlaskClient, *, stream: bool) -> list[dict[str, Any]]:
-    """What `POST /v1/images/generations` says under the key: the JSON of the answer, or of each event."""
-    answer = client.post("/v1/images/generations", json=IMAGES | {"stream": stream}, headers=KEY)
-    text = answer.get_data(as_text=True)
-    if not stream:
-        return [json.loads(text)]
-    return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")]
 
 
 def test_the_same_key_draws_anew_when_the_data_was_removed(

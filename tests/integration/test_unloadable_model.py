@@ -175,7 +175,7 @@ def test_a_worker_that_dies_while_it_loads_counts_as_a_try(conn: Connection, wir
         sign_in(conn, "loading")
         conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
     for state in ("idle", "drawing", "draining"):  # these had loaded it
-        sign_in(conn, state)  # type: ignore[arg-type]
+        sign_in(conn, state)
         conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
     report = rescue(conn, wire)
     assert (report.gone_workers, report.unloadable) == (5, 1)

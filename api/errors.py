@@ -81,13 +81,13 @@ def register(app: Flask) -> None:
     @app.errorhandler(psycopg.OperationalError)
     def answer_postgres_away(error: psycopg.OperationalError) -> Response:
         log.warning("api.postgres_away", reason=str(error).strip().partition("\n")[0])
-        return _unavailable("The database is not reachable; nothing was accepted. Try again.")
+        return _unavailable("The database is not reachable; nothing was accepted. Try again.").response()
 
     @app.errorhandler(BucketUnavailable)
     def answer_bucket_away(error: BucketUnavailable) -> Response:
         log.warning("api.bucket_away", reason=str(error))
         metrics.count_bucket_error()
-        return _unavailable("The image store is not reachable. Try again.")
+        return bucket_away().response()
 
     @app.errorhandler(Exception)
     def answer_bug(error: Exception) -> Response:
@@ -95,5 +95,9 @@ def register(app: Flask) -> None:
         return Problem(500, "Internal server error", "Something broke here; the log of the API says what.").response()
 
 
-def _unavailable(detail: str) -> Response:
-    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "2"}).response()
+def bucket_away() -> Problem:
+    return _unavailable("The image store is not reachable. Try again.")
+
+
+def _unavailable(detail: str) -> Problem:
+    return Problem(503, "Service unavailable", detail, headers={"Retry-After": "2"})

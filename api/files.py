@@ -8,8 +8,8 @@ from api.auth import open_to_all
 from api.cross_site import for_all_pages
 from api.errors import NotFound, Problem
 from api.services import services
+from api.stored_file import open_file
 from api.threads import expect_to_sleep
-from storage.bucket import ObjectMissing
 from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION
 from storage.read import read_file
 
@@ -31,10 +31,7 @@ def get(prediction_id: str, name: str) -> Response:
         file = read_file(conn, prediction_id, int(index), thumbnail=extension == THUMBNAIL_EXTENSION)
     if file is None:
         raise NotFound("the image was removed")
-    try:
-        stored = services().bucket.open(file.key)
-    except ObjectMissing:
-        raise NotFound("the image was removed") from None
+    stored = open_file(services(), file)
     expect_to_sleep()  # S3 sends it as slowly as it likes
     shown_name = f"{prediction_id}-{index}.{EXTENSIONS[file.content_type]}"
     return Response(

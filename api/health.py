@@ -9,6 +9,7 @@ from api.auth import open_to_all
 from api.cross_site import for_all_pages
 from api.services import services
 from storage.bucket import BucketUnavailable
+from storage.lost_objects import count_missing
 from storage.wire import dump
 
 blueprint = Blueprint("health", __name__)
@@ -29,9 +30,11 @@ def ready() -> Response:
     """200 when a POST would be accepted, 503 with the reason otherwise."""
     here = services()
     checks: dict[str, str] = {}
+    missing: int | None = None
     try:
         with here.pool.connection() as conn:
             conn.execute("SELECT 1 FROM predictions LIMIT 1")
+            missing = count_missing(conn)
         checks["database"] = "ok"
     except psycopg.Error as error:
         checks["database"] = type(error).__name__
@@ -42,7 +45,12 @@ def ready() -> Response:
         checks["bucket"] = "unavailable"
     checks["listener"] = "ok" if here.hub.is_listening else "disconnected"
     ok = all(state == "ok" for state in checks.values())
-    body = {"status": "ok" if ok else "unavailable", "checks": checks, "models": sorted(here.catalog.models)}
+    body = {
+        "status": "ok" if ok else "unavailable",
+        "checks": checks,
+        "missing_objects": missing,  # no reason to send requests elsewhere: what they ask for is drawn anew
+        "models": sorted(here.catalog.models),
+    }
     return Response(dump(body), 200 if ok else 503, content_type="application/json")
 
 

@@ -17,19 +17,22 @@ from pydantic import ValidationError
 from api.access_watch import Access
 from api.auth import caller
 from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
-from api.errors import Problem
+from api.errors import Problem, bucket_away
 from api.image_schemas import ImageRequest, as_openai_error, prediction_of
 from api.json_body import json_object
 from api.limits import invalid
 from api.predictions import accept
 from api.services import Services, services
 from api.sse import compact, event, stream_response, take_place
-from api.watch import AccessEnded, Snapshot, watch
+from api.stored_file import open_file
+from api.watch import DATA_REMOVED, AccessEnded, Snapshot, watch
+from storage.bucket import BucketUnavailable
 from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
 from storage.hub import Preview, Step
+from storage.read import StoredFile
 from storage.states import PredictionStatus
 from storage.wire import dump
 
@@ -151,6 +154,8 @@ def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
 
 def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
     if snapshot.status is PredictionStatus.SUCCEEDED:
+        if snapshot.row["data_removed"]:
+            raise Problem(410, "Gone", f"prediction {snapshot.row['id']}: {DATA_REMOVED}", headers=DO_NOT_REPEAT)
         return
     if snapshot.status is PredictionStatus.CANCELED:
         if snapshot.row["deadline_at"] <= snapshot.row["completed_at"]:
@@ -187,7 +192,9 @@ def _about(asked: ImageRequest, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _base64(here: Services, image: Row) -> str:
-    return base64.b64encode(b"".join(here.bucket.open(image["object_key"]).chunks)).decode()
+    """Raises Problem where the bytes are lost, and BucketUnavailable."""
+    file = StoredFile(image["object_key"], image["content_type"], image["missing_for"])
+    return base64.b64encode(b"".join(open_file(here, file).chunks)).decode()
 
 
 def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
@@ -245,7 +252,16 @@ def _last_events(here: Services, asked: ImageRequest, snapshot: Snapshot) -> Ite
         return
     created_at = int(snapshot.row["completed_at"].timestamp())
     for image in snapshot.images:
-        completed = _about(asked, snapshot) | {"b64_json": _base64(here, image), "created_at": created_at}
+        try:
+            picture = _base64(here, image)
+        except Problem as problem:
+            yield _error_event(problem)
+            return
+        except BucketUnavailable as error:
+            log.warning("api.bucket_away", prediction_id=snapshot.row["id"], reason=str(error))
+            yield _error_event(bucket_away())
+            return
+        completed = _about(asked, snapshot) | {"b64_json": picture, "created_at": created_at}
         yield _event("image_generation.completed", completed)
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.errors import InvalidInput
 from api.schemas import ASPECT_RATIOS, PredictionInput
 from storage.catalog import Limits, Model
-from storage.parameters import MAX_SEED, Parameters
+from storage.parameters import MAX_SEED, MAX_SIDES, Parameters
 
 SHOWN_CHARS = 60
 
@@ -49,6 +49,8 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
                 f"input.{field}",
                 f"has {len(text)} characters; {model.name} takes at most {limits.max_prompt_chars}",
             )
+    output_format = "jpg" if asked.output_format == "jpeg" else asked.output_format
+    _check_format(output_format, width, height)
     return Parameters(
         prompt=asked.prompt,
         negative_prompt=negative_prompt,
@@ -58,7 +60,7 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed,
-        output_format="jpg" if asked.output_format == "jpeg" else asked.output_format,
+        output_format=output_format,
         output_quality=asked.output_quality,
     )
 
@@ -102,6 +104,18 @@ def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:
             f"input.{field}",
             f"{side} is outside of {limits.min_side} to {limits.max_side}, which {model.name} draws",
         )
+
+
+def _check_format(output_format: str, width: int, height: int) -> None:
+    """Refuse a size that the file format can't hold, before it is drawn."""
+    longest = MAX_SIDES.get(output_format)
+    for field, side in (("width", width), ("height", height)):
+        if longest is not None and side > longest:
+            raise InvalidInput(
+                f"input.{field}",
+                f"{side} is over {longest} pixels, the longest side of a {output_format} file: "
+                'ask for a smaller size, or for "output_format": "png"',
+            )
 
 
 def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:

@@ -112,6 +112,9 @@ class DeploymentCollector(Collector):
             yield from _of_queues(totals, shown)
             yield from _of_models(totals, shown)
             yield from _of_webhooks(totals)
+            yield GaugeMetricFamily(
+                "darkroom_objects_missing", "Images and thumbnails that the bucket has lost", totals.objects_missing
+            )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: registering must not ask Postgres."""

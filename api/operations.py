@@ -89,10 +89,10 @@ OPERATIONS = (
     Operation("get", "/v1/files/{prediction_id}/ws", "The same over a WebSocket", {101: None},
               section="Live", query=SIGNED, errors=(403, 404, 426), is_open=True),
     Operation("get", "/v1/files/{prediction_id}/{name}", "An image, by signed URL (`output`)", {200: None},
-              section="Files", media="image/*", query=SIGNED, errors=(403, 404), is_open=True),
+              section="Files", media="image/*", query=SIGNED, errors=(403, 404, 410, 503), is_open=True),
     Operation(
         "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
-        body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 413, 429, 504),
+        body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 410, 413, 429, 504),
         error=OpenAIError, example={"prompt": "a red circle on a blue background"},
         details="Waits until the picture is done; `stream` tells how it goes.",
     ),

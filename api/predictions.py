@@ -28,7 +28,7 @@ from storage.catalog import Model
 from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
-from storage.read import read_images, read_predictions
+from storage.read import read_predictions, with_images
 from storage.result_cache import cache_key_of, reuse_result
 from storage.states import PredictionStatus
 from storage.submit import Submission, ring, submit
@@ -92,7 +92,7 @@ def list_() -> Response:
         )
         more = len(rows) > PAGE
         rows = rows[:PAGE] if older else rows[-PAGE:]
-        images = read_images(conn, [row["id"] for row in rows])
+        rows, images = with_images(conn, rows)
     wire = services().wire
     has_older = more if older else bool(rows)
     has_newer = (cursor is not None) if older else more
@@ -166,10 +166,10 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
         if is_new and row["drawn_before"]:
-            if (reused := reuse_result(conn, here.wire, row)) is not None:
+            if (reused := reuse_result(conn, here.wire, here.bucket, row)) is not None:
                 log.info("prediction.reused", prediction_id=row["id"])
                 return reused, False
-            ring(conn, row["id"])  # retention has just taken the images
+            ring(conn, row["id"])  # retention has just taken the images, or the bucket has lost them
     return row, is_new
 
 

@@ -16,7 +16,7 @@ from storage.bucket import Bucket
 from storage.catalog import Catalog
 from storage.database import Connection, Row
 from storage.hub import Hub
-from storage.read import read_images
+from storage.read import with_images
 from storage.wire import Wire
 
 KEY = "darkroom"
@@ -40,7 +40,8 @@ class Services:
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""
-        return self.wire.body(row, read_images(conn, [row["id"]])[row["id"]])
+        [row], images = with_images(conn, [row])
+        return self.wire.body(row, images[row["id"]])
 
 
 def services() -> Services:

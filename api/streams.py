@@ -17,7 +17,7 @@ from api.live import DONE_ID, live
 from api.ownership import find_own
 from api.services import Services, services
 from api.sse import PING_S, compact, event, stream_response, take_place
-from api.watch import Snapshot, watch
+from api.watch import DATA_REMOVED, Snapshot, watch
 from api.websocket import WebSocketResponse, wants_websocket
 from storage.read import read_prediction
 from storage.states import PredictionStatus
@@ -137,10 +137,13 @@ def _replicate_events(here: Services, prediction_id: str, access: Access | None,
         for index in range(heard.outputs, len(output)):
             heard = _Heard(heard.logs, index + 1)
             yield event("output", output[index], str(heard))
-        if seen.status is PredictionStatus.FAILED:
-            yield event("error", json.dumps({"detail": seen.row["error"]}), str(heard))
-        reasons = {PredictionStatus.FAILED: {"reason": "error"}, PredictionStatus.CANCELED: {"reason": "canceled"}}
-        yield event("done", json.dumps(reasons.get(seen.status, {})), DONE_ID)
+        error = seen.row["error"] if seen.status is PredictionStatus.FAILED else None
+        if seen.status is PredictionStatus.SUCCEEDED and seen.row["data_removed"]:
+            error = DATA_REMOVED
+        if error is not None:
+            yield event("error", json.dumps({"detail": error}), str(heard))
+        reason = "error" if error is not None else "canceled" if seen.status is PredictionStatus.CANCELED else None
+        yield event("done", json.dumps({"reason": reason} if reason else {}), DONE_ID)
 
 
 def _signed_access(prediction_id: str, name: str) -> Access | None:

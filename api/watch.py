@@ -17,12 +17,13 @@ from api.services import Services
 from api.threads import expect_to_sleep
 from storage.database import Row
 from storage.hub import Preview, Signal, Step
-from storage.read import read_images, read_prediction
+from storage.read import read_prediction, with_images
 from storage.states import PredictionStatus
 
 log = structlog.get_logger(__name__)
 
 READ_AGAIN_AFTER_S = 1.0
+DATA_REMOVED = "its images were removed after the retention time (RETENTION_S): send the request again to draw it anew"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,10 @@ def _read(here: Services, prediction_id: str) -> Snapshot | None:
         row = read_prediction(conn, prediction_id)
         if row is None:
             return None
-        succeeded = row["status"] == PredictionStatus.SUCCEEDED
-        return Snapshot(row, read_images(conn, [prediction_id])[prediction_id] if succeeded else [])
+        if row["status"] != PredictionStatus.SUCCEEDED:
+            return Snapshot(row, [])
+        [row], images = with_images(conn, [row])
+        return Snapshot(row, images[prediction_id])
 
 
 def _first_line(error: Any) -> str:

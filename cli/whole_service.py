@@ -30,6 +30,7 @@ from cli.embedded import StartCancelled
 from cli.interrupts import Interrupted, StopRequest, give_way_to
 from cli.leftovers import ProcessRecord
 from cli.log_stream import LogStream
+from cli.missing_weights import missing_weights
 from cli.readiness import answers_ready
 from cli.servers import Servers
 from cli.stages import Stages
@@ -120,6 +121,8 @@ class WholeService:
         if self._servers.postgres is not None and not env.get("SECRET_KEY"):
             env["SECRET_KEY"] = self._folder.secret_key()
         settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
+        for line in give_way_to(self._stop, partial(missing_weights, catalog)):
+            self._log.from_role("up", line)
         self._servers.wait_for_postgres(self._stages)
         self._prepare_database(settings)
         if (database_url := give_way_to(self._stop, self._servers.app_database_url)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from storage import crash_points
 from storage.errors import DarkroomError, OperatorError
@@ -27,6 +28,18 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 ATTEMPTS = 3
 
+# While a client waits for the answer to its POST, S3 is asked once and not for long.
+QUICK_CONNECT_TIMEOUT_S = 1
+QUICK_READ_TIMEOUT_S = 3
+# If S3 was too slow for that, it isn't asked again so soon: an outage must not slow every answer down.
+QUICK_PAUSE_S = 5.0
+
+# Where a key may not list the bucket, S3 answers 403 for an object that doesn't exist.
+DENIED = {"AccessDenied", "Forbidden", "403"}
+MISSING = {"NoSuchKey", "404"}
+PROBE = b"Darkroom stores and reads this object to see whether the bucket works.\n"
+ARCHIVED = "InvalidObjectState"  # a lifecycle rule has moved it to an archive class
+
 
 class ObjectMissing(DarkroomError):
     """The bucket has no object under that key."""
@@ -34,6 +47,10 @@ class ObjectMissing(DarkroomError):
 
 class BucketUnavailable(DarkroomError):
     """S3 did not answer, or refused; the same call may succeed later."""
+
+
+class ObjectUnreadable(BucketUnavailable):
+    """S3 can't read this object, and it can read another one: the bytes are lost, or some part of S3 is down."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,17 @@ class Bucket:
     def __init__(self, settings: Settings) -> None:
         self.name = settings.s3_bucket
         self._settings = settings
-        self._client = _client(settings, settings.s3_endpoint_url)
+        session = boto3.session.Session()  # one for both: reading the service's description takes most of a second
+        self._client = _client(settings, settings.s3_endpoint_url, session)
+        self._quick_client = _client(
+            settings,
+            settings.s3_endpoint_url,
+            session,
+            attempts=1,
+            connect_timeout_s=QUICK_CONNECT_TIMEOUT_S,
+            read_timeout_s=QUICK_READ_TIMEOUT_S,
+        )
+        self._ask_quickly_again_at = 0.0  # of time.monotonic()
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         """Store bytes under a key. Raises BucketUnavailable."""
@@ -70,20 +97,38 @@ class Bucket:
         crash_points.reach("after-upload")
 
     def open(self, key: str) -> StoredObject:
-        """Read an object in chunks. Raises ObjectMissing, BucketUnavailable."""
+        """Read an object in chunks. Raises ObjectMissing, ObjectUnreadable, BucketUnavailable."""
         try:
             answer = self._client.get_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
-                raise ObjectMissing(key) from error
-            raise BucketUnavailable(f"{key} could not be read: {error}") from error
-        except BotoCoreError as error:
-            raise BucketUnavailable(f"{key} could not be read: {error}") from error
+        except (ClientError, BotoCoreError) as error:
+            raise self._why_not_read(self._client, key, error) from error
         return StoredObject(
             content_type=answer["ContentType"],
             size_bytes=answer["ContentLength"],
             chunks=answer["Body"].iter_chunks(CHUNK_BYTES),
         )
+
+    def lost_among(self, keys: Sequence[str]) -> list[str]:
+        """The keys of objects that can't be read, found by reading one byte of each, within seconds.
+
+        HEAD is not enough: SeaweedFS answers it from its metadata, also where the bytes are gone. Raises
+        BucketUnavailable, for some seconds after S3 did not answer also without asking it.
+        """
+        if time.monotonic() < self._ask_quickly_again_at:
+            raise BucketUnavailable("S3 did not answer a moment ago")
+        lost = []
+        for key in keys:
+            try:
+                self._quick_client.get_object(Bucket=self.name, Key=key, Range="bytes=0-0")["Body"].read()
+            except (ClientError, BotoCoreError) as error:
+                if isinstance(error, ClientError) and _code_of(error) == "InvalidRange":  # it is there, and empty
+                    continue
+                why = self._why_not_read(self._quick_client, key, error)
+                if not isinstance(why, (ObjectMissing, ObjectUnreadable)):
+                    self._ask_quickly_again_at = time.monotonic() + QUICK_PAUSE_S
+                    raise why from error
+                lost.append(key)
+        return lost
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Delete objects; returns the keys that S3 has confirmed, also where there was no such object.
@@ -129,6 +174,44 @@ class Bucket:
         except (ClientError, BotoCoreError) as error:
             raise BucketUnavailable(_what_to_check(error, self._settings)) from error
 
+    def _why_not_read(
+        self, client: S3Client, key: str, error: ClientError | BotoCoreError
+    ) -> ObjectMissing | BucketUnavailable:
+        """What an error of GetObject means.
+
+        403, 500 and no answer in time may be about this object alone, or about the whole bucket: another object is read
+        to tell.
+        """
+        why = BucketUnavailable(f"{key} could not be read: {error}")
+        if isinstance(error, ReadTimeoutError):  # SeaweedFS looks for lost bytes for some seconds
+            if self._can_read_another(client):
+                return ObjectUnreadable(f"{key} can't be read, and other objects can: {error}")
+            return why
+        if not isinstance(error, ClientError):
+            return why
+        code = _code_of(error)
+        if code in MISSING or (code in DENIED and self._can_read_another(client)):
+            return ObjectMissing(key)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code == ARCHIVED or (status == 500 and self._can_read_another(client)):
+            return ObjectUnreadable(f"{key} can't be read, and other objects can: {error}")
+        return why
+
+    def _can_read_another(self, client: S3Client) -> bool:
+        """Whether the probe can be read; written anew where it can't, since its bytes may be lost too."""
+        try:
+            if _read_probe(client, self._settings):
+                return True
+        except ClientError:
+            pass
+        except BotoCoreError:
+            return False
+        try:
+            _store_probe(client, self._settings)
+            return _read_probe(client, self._settings)
+        except (ClientError, BotoCoreError):
+            return False
+
 
 def ensure_bucket(settings: Settings) -> None:
     """Create the bucket where it does not exist, and prove that it can be written.
@@ -144,16 +227,28 @@ def ensure_bucket(settings: Settings) -> None:
 
 
 def _store_probe(client: S3Client, settings: Settings) -> None:
-    """An empty object, always the same one: it stays, since who may store need not be allowed to delete."""
-    key = "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
-    client.put_object(Bucket=settings.s3_bucket, Key=key, Body=b"")
+    """A small object, always the same one: it stays, since who may store need not be allowed to delete."""
+    client.put_object(Bucket=settings.s3_bucket, Key=_probe_key(settings), Body=PROBE)
+
+
+def _read_probe(client: S3Client, settings: Settings) -> bool:
+    """Whether its bytes are there: those of an older release have none, so to read them proves nothing."""
+    return client.get_object(Bucket=settings.s3_bucket, Key=_probe_key(settings))["Body"].read() == PROBE
+
+
+def _probe_key(settings: Settings) -> str:
+    return "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
+
+
+def _code_of(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
 
 
 def _what_to_check(error: ClientError | BotoCoreError, settings: Settings) -> str:
     where = settings.s3_endpoint_url or "AWS"
     if isinstance(error, BotoCoreError):
         return f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
-    code = error.response.get("Error", {}).get("Code", "")
+    code = _code_of(error)
     return (
         f"The bucket {settings.s3_bucket} at {where} refuses us ({code}): "
         "check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and what that key may do."
@@ -164,7 +259,7 @@ def _create(client: S3Client, settings: Settings) -> None:
     try:
         client.head_bucket(Bucket=settings.s3_bucket)
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in {"404", "NoSuchBucket"}:
+        if _code_of(error) not in {"404", "NoSuchBucket"}:
             raise
         # AWS wants the region said everywhere but in its oldest one, where it refuses it.
         elsewhere: dict[str, Any] = (
@@ -175,9 +270,17 @@ def _create(client: S3Client, settings: Settings) -> None:
         client.create_bucket(Bucket=settings.s3_bucket, **elsewhere)
 
 
-def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
+def _client(
+    settings: Settings,
+    endpoint_url: str | None,
+    session: boto3.session.Session | None = None,
+    *,
+    attempts: int = ATTEMPTS,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    read_timeout_s: float = READ_TIMEOUT_S,
+) -> S3Client:
     secret = settings.s3_secret_access_key
-    return boto3.session.Session().client(
+    return (session or boto3.session.Session()).client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=settings.s3_region,
@@ -189,9 +292,9 @@ def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            retries={"total_max_attempts": attempts, "mode": "standard"},
+            connect_timeout=connect_timeout_s,
+            read_timeout=read_timeout_s,
             max_pool_connections=32,
         ),
     )

@@ -87,6 +87,10 @@ class Model(_Part):
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
     max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, whatever pays")
+    on_blank_image: Literal["fail", "pass"] = Field(
+        default="fail",
+        description="of an image that the safety checker blackened or that is NaN: fail the prediction, or pass it on",
+    )
     device: DeviceSettings = DeviceSettings()
     blank: Blank = Blank()
 

@@ -63,6 +63,7 @@ class Succeeded:
     images: Sequence[StoredImage | ReusedImage]
     logs: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
+    reusable: bool = True  # False: the cache of results must not keep it
 
     status = PredictionStatus.SUCCEEDED
     error = None
@@ -77,6 +78,7 @@ class Failed:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     status = PredictionStatus.FAILED
+    reusable = False
     images: Sequence[StoredImage | ReusedImage] = ()
 
 
@@ -88,6 +90,7 @@ class Canceled:
 
     logs = None
     status = PredictionStatus.CANCELED
+    reusable = False
     images: Sequence[StoredImage | ReusedImage] = ()
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -100,6 +103,7 @@ UPDATE predictions
 SET status = %(status)s,
     error = %(error)s,
     logs = coalesce(%(logs)s, logs),
+    cache_key = CASE WHEN %(reusable)s THEN cache_key END,
     completed_at = greatest(clock.now, started_at),
     metrics = metrics || jsonb_strip_nulls(jsonb_build_object(
         'total_time', round(extract(epoch FROM greatest(clock.now, started_at) - created_at), 6),
@@ -135,6 +139,7 @@ def finish(
                 "status": outcome.status.value,
                 "error": outcome.error,
                 "logs": outcome.logs,
+                "reusable": outcome.reusable,
                 "metrics": Jsonb(outcome.metrics | {"image_count": len(outcome.images)}),
             },
         ).fetchone()

@@ -30,12 +30,22 @@ def is_about_key(error: UniqueViolation) -> bool:
 
 
 def read_by_key(conn: Connection, token_id: int | None, key: str, request_hash: str | None) -> Row | None:
-    """The prediction of that key as it is now, or None. Raises KeyReused where its request was another one."""
+    """The prediction of that key as it is now, or None. Raises KeyReused where its request was another one.
+
+    It waits for a retention run that is removing the prediction's data: that frees the key. A prediction whose data an
+    older release has removed still holds its key, which is freed here.
+    """
     owner = "token_id IS NULL" if token_id is None else "token_id = %(token_id)s"
     row = conn.execute(
-        f"SELECT * FROM predictions WHERE {owner} AND idempotency_key = %(key)s",  # noqa: S608 (one of two constants)
+        f"SELECT * FROM predictions WHERE {owner} AND idempotency_key = %(key)s FOR SHARE",  # noqa: S608 (one of two constants)
         {"token_id": token_id, "key": key},
     ).fetchone()
+    if row is not None and row["data_removed"]:
+        conn.execute(
+            "UPDATE predictions SET idempotency_key = NULL, request_hash = NULL WHERE id = %s AND data_removed",
+            (row["id"],),
+        )
+        return None
     if row is not None and row["request_hash"] != request_hash:
         raise KeyReused(
             f"the key {key[:60]!r} was used for another request, which made prediction {row['id']}: "

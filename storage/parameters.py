@@ -7,6 +7,8 @@ from typing import Any
 
 MAX_PRIORITY = 9
 MAX_SEED = 2**32 - 1  # what ComfyUI, A1111 and Replicate's own models take
+# The longest side in pixels that a file format can hold: libwebp's and libjpeg's own limits. PNG has none that matters.
+MAX_SIDES = {"webp": 16_383, "jpg": 65_500}
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from storage.database import Connection, Row
+from storage.states import PredictionStatus
 
 
 def read_prediction(conn: Connection, prediction_id: str) -> Row | None:
@@ -60,7 +61,8 @@ def read_images(conn: Connection, prediction_ids: list[str]) -> dict[str, list[R
     images: dict[str, list[Row]] = {prediction_id: [] for prediction_id in prediction_ids}
     for row in conn.execute(
         """
-        SELECT images.*, objects.content_type, objects.size_bytes, objects.sha256
+        SELECT images.*, objects.content_type, objects.size_bytes, objects.sha256,
+               clock_timestamp() - objects.missing_since AS missing_for
         FROM images JOIN objects ON objects.key = images.object_key
         WHERE images.prediction_id = ANY(%s) ORDER BY images.prediction_id, images.index
         """,
@@ -70,22 +72,41 @@ def read_images(conn: Connection, prediction_ids: list[str]) -> dict[str, list[R
     return images
 
 
+def with_images(conn: Connection, rows: list[Row]) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Predictions that were read before, with their images.
+
+    The rows are read again where retention has removed the images meanwhile: such a prediction must say
+    `data_removed`, not that it succeeded with no output.
+    """
+    images = read_images(conn, [row["id"] for row in rows])
+    hollow = [
+        row["id"]
+        for row in rows
+        if row["status"] == PredictionStatus.SUCCEEDED and not row["data_removed"] and not images[row["id"]]
+    ]
+    if not hollow:
+        return rows, images
+    again = {row["id"]: row for row in conn.execute("SELECT * FROM predictions WHERE id = ANY(%s)", (hollow,))}
+    return [again.get(row["id"], row) for row in rows], images
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """Where an image's bytes lie."""
 
     key: str
     content_type: str
+    missing_for: timedelta | None = None  # since the bucket was found to have lost its bytes
 
 
 def read_file(conn: Connection, prediction_id: str, index: int, *, thumbnail: bool = False) -> StoredFile | None:
     """The object behind one image or its thumbnail, or None."""
     row = conn.execute(
         """
-        SELECT objects.key, objects.content_type FROM images
+        SELECT objects.key, objects.content_type, clock_timestamp() - objects.missing_since AS missing_for FROM images
         JOIN objects ON objects.key = CASE WHEN %s THEN images.thumbnail_key ELSE images.object_key END
         WHERE images.prediction_id = %s AND images.index = %s
         """,
         (thumbnail, prediction_id, index),
     ).fetchone()
-    return StoredFile(row["key"], row["content_type"]) if row else None
+    return StoredFile(**row) if row else None

@@ -14,7 +14,16 @@ from storage import bell
 from storage.claim import give_up_or_ring, release
 from storage.database import Connection, Row
 from storage.events import RESCUE_CHANNEL
-from storage.finish import Canceled, finish
+from storage.finish import Canceled, Failed, finish
+from storage.load_failures import (
+    DIED,
+    WAITS_IN_VAIN,
+    LoadPatience,
+    explain_failures,
+    forget_old_failures,
+    parameters_of,
+    unloadable_models,
+)
 from storage.queue import TASK_DRAW
 from storage.states import MAX_CRASHES
 from storage.wire import Wire
@@ -42,6 +51,7 @@ class RescueReport:
     lost_bells: int = 0
     leftover_bells: int = 0
     gone_workers: int = 0
+    unloadable: int = 0  # predictions that failed because their model can't be loaded
     broken: int = 0
     out_of_space: bool = False  # Postgres could not write: neither could healthy workers renew their leases
 
@@ -49,10 +59,19 @@ class RescueReport:
         return any(vars(self).values())
 
 
-def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool = True) -> RescueReport:
-    """Take back expired leases, end what passed its deadline, ring lost bells again, forget dead workers.
+def rescue_once(
+    conn: Connection,
+    wire: Wire,
+    *,
+    expire: bool,
+    check_bells: bool = True,
+    patience: LoadPatience = LoadPatience(),  # noqa: B008 (frozen)
+) -> RescueReport:
+    """Take back expired leases, end what passed its deadline or waits for a model that can't be loaded, ring lost bells
+    again, forget dead workers.
 
-    `expire=False` leaves leases alone (after a reconnect), but for those whose process is known to be dead.
+    `expire=False` leaves leases alone (after a reconnect), but for those whose process is known to be dead. Nor does a
+    prediction fail then because of its model: healthy workers could not say that they are there.
     `check_bells` reads the whole backlog, so it needs no asking every second. Any number may run at once: each
     prediction is locked, and one that somebody else has locked is skipped. One that can't be moved is logged and
     counted as `broken`, and the others are moved, however many can't be. Raises psycopg.Error where the connection
@@ -60,12 +79,15 @@ def rescue_once(conn: Connection, wire: Wire, *, expire: bool, check_bells: bool
     """
     turn = _Turn(conn)
     turn.attempt(_touch_lease_about_to_expire)
+    if check_bells:
+        turn.attempt(forget_old_failures)
     return RescueReport(
         expired_leases=_take_back_expired_leases(turn, wire, expire=expire and not turn.out_of_space),
         passed_deadlines=_end_passed_deadlines(turn, wire),
         lost_bells=_ring_lost_bells(turn) if check_bells else 0,
         leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
         gone_workers=turn.attempt(_forget_gone_workers),
+        unloadable=_fail_unloadable(turn, wire, patience) if expire and not turn.out_of_space else 0,
         broken=turn.broken,
         out_of_space=turn.out_of_space,
     )
@@ -133,6 +155,13 @@ class _Turn:
         return found
 
 
+# A process that died while it loaded its model could not say why.
+COUNT_AS_FAILED_TRY = """
+INSERT INTO load_failures (worker_id, model, reason) SELECT id, model, %(died)s FROM gone WHERE state = 'loading'
+ON CONFLICT DO NOTHING
+"""
+
+
 def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
     """Mark the claims of a process that was seen to die, and wake rescue, which takes them back.
 
@@ -148,7 +177,15 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
             """,
             (hostname, pid),
         ).rowcount
-        conn.execute("DELETE FROM workers WHERE hostname = %s AND pid = %s AND state <> 'failed'", (hostname, pid))
+        conn.execute(
+            f"""
+            WITH gone AS (
+                DELETE FROM workers WHERE hostname = %(hostname)s AND pid = %(pid)s AND state <> 'failed'
+                RETURNING id, model, state
+            ) {COUNT_AS_FAILED_TRY}
+            """,  # noqa: S608 (constants)
+            {"hostname": hostname, "pid": pid, "died": DIED},
+        )
         if marked:
             conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
         return marked
@@ -260,10 +297,41 @@ def _sweep_leftover_bells(conn: Connection) -> int:
 
 
 def _forget_gone_workers(conn: Connection) -> int:
-    return conn.execute(
-        """
-        DELETE FROM workers
-        WHERE seen_at < clock_timestamp() - CASE WHEN state = 'failed' THEN %s ELSE %s END
-        """,
-        (FAILURE_IS_OLD_AFTER, WORKER_GONE_AFTER),
-    ).rowcount
+    row = conn.execute(
+        f"""
+        WITH gone AS (
+            DELETE FROM workers
+            WHERE seen_at < clock_timestamp() - CASE WHEN state = 'failed' THEN %(old)s ELSE %(gone_after)s END
+            RETURNING id, model, state
+        ), counted AS ({COUNT_AS_FAILED_TRY})
+        SELECT count(*) AS n FROM gone
+        """,  # noqa: S608 (constants)
+        {"old": FAILURE_IS_OLD_AFTER, "gone_after": WORKER_GONE_AFTER, "died": DIED},
+    ).fetchone()
+    assert row is not None
+    n: int = row["n"]
+    return n
+
+
+def _fail_unloadable(turn: _Turn, wire: Wire, patience: LoadPatience) -> int:
+    """Fail what waits for a model whose workers can't load it, where no other worker serves it."""
+    models: list[str] = []
+
+    def look(conn: Connection) -> int:
+        models.extend(unloadable_models(conn, patience, gone_after=WORKER_GONE_AFTER))
+        return len(models)
+
+    if not turn.attempt(look):
+        return 0
+    parameters = parameters_of(patience, gone_after=WORKER_GONE_AFTER) | {"models": models}
+
+    def fail(conn: Connection, prediction_id: str) -> int:
+        locked = conn.execute(
+            f"SELECT id FROM predictions WHERE id = %(id)s AND {WAITS_IN_VAIN} FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
+            parameters | {"id": prediction_id},
+        ).fetchone()
+        if locked is None:  # claimed meanwhile
+            return 0
+        return int(finish(conn, wire, prediction_id, Failed(explain_failures(conn, prediction_id))) is not None)
+
+    return turn.move_all(WAITS_IN_VAIN, fail, first="deadline_at", parameters=parameters)

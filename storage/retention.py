@@ -36,7 +36,8 @@ def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
     """Take the data out of predictions that ended so long ago; returns how many of a batch.
 
     Input, parameters, output, logs, the webhook's address and the deliveries with their bodies go; what remains
-    says that the prediction was, and how it ended. One whose deliveries are still pending waits for them.
+    says that the prediction was, and how it ended. Its Idempotency-Key is free again: the same request is drawn anew,
+    since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
     """
     with conn.transaction():
         expired = [
@@ -61,7 +62,8 @@ def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
             conn.execute(
                 """
                 UPDATE predictions
-                SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL
+                SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL,
+                    idempotency_key = NULL, request_hash = NULL
                 WHERE id = ANY(%s)
                 """,
                 (expired,),

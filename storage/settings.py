@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     # Life of a prediction.
     prediction_deadline_s: float = Field(default=DAY_S, ge=5)
     retention_s: float = Field(default=7 * DAY_S, gt=0)
+    model_load_tries: int = Field(
+        default=3, ge=1, description="failed tries to load its model after which a prediction that waits fails"
+    )
+    model_load_timeout_s: float = Field(
+        default=600, gt=0, description="the same, in time from the first failed try on; whichever is first"
+    )
 
     # Webhooks.
     webhook_allow: str = Field(default="", description="private receivers: networks and host names, comma-separated")

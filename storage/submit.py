@@ -78,7 +78,7 @@ def submit(conn: Connection, submission: Submission) -> Row:
             return row
         if was_refused:
             raise quota.explain(conn, submission.quota, submission.token_id)
-        # The key was taken, and its prediction has been pruned since: now the key is free.
+        # The key was taken, and retention has removed its prediction's data since: now the key is free.
 
 
 def ring(conn: Connection, prediction_id: str) -> None:

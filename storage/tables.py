@@ -139,6 +139,9 @@ class Object(Table):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     content_type: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    missing_since: Mapped[datetime | None]  # the bucket could not give its bytes, and has not since
+
+    __table_args__ = (Index("ix_objects_missing", "missing_since", postgresql_where=text("missing_since IS NOT NULL")),)
 
 
 class ObjectTombstone(Table):
@@ -248,6 +251,19 @@ class Worker(Table):
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
     __table_args__ = (CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),)
+
+
+class LoadFailure(Table):
+    """One try of a worker to load its model that failed; all of a model go when a worker is ready."""
+
+    __tablename__ = "load_failures"
+
+    worker_id: Mapped[UUID] = mapped_column(primary_key=True)  # a process tries once
+    model: Mapped[str]
+    reason: Mapped[str]  # for clients: without paths
+    failed_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+    __table_args__ = (Index("ix_load_failures_model_failed_at", "model", "failed_at"),)
 
 
 class Token(Table):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.database import Connection, Row
+from storage.lost_objects import count_missing
 
 # The upper bounds of the histograms, in the order of the buckets in the tables; one more bucket is above them.
 SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -24,10 +25,11 @@ class Totals:
     webhook_attempts: dict[str, int]  # by outcome
     webhooks_pending: int
     webhooks_overdue_s: float  # since when the oldest delivery has been due
+    objects_missing: int  # that the bucket has lost
 
 
 def read_totals(conn: Connection) -> Totals:
-    """Five short queries; the one that counts what waits reads the whole backlog."""
+    """Six short queries; the one that counts what waits reads the whole backlog."""
     deliveries = conn.execute(
         """
         SELECT count(*) AS pending,
@@ -55,4 +57,5 @@ def read_totals(conn: Connection) -> Totals:
         },
         webhooks_pending=deliveries["pending"],
         webhooks_overdue_s=deliveries["overdue_s"],
+        objects_missing=count_missing(conn),
     )

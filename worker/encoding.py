@@ -16,8 +16,9 @@ THUMBNAIL_QUALITY = 75
 
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
-# A JPEG's EXIF block holds 64 kB, and a character takes two bytes.
-MAX_COMMENT_CHARS = 30_000
+# A JPEG's EXIF block holds 65,533 bytes. Pillow adds about 60 of its own to the comment.
+MAX_COMMENT_BYTES = 65_000
+UTF_16 = "utf-16-be"
 
 
 def encode(image: Image, parameters: Parameters, *, text: str | None = None) -> tuple[bytes, str]:
@@ -71,5 +72,19 @@ def _comment(text: str) -> Exif:
     from PIL.Image import Exif
 
     exif = Exif()
-    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + text[:MAX_COMMENT_CHARS].encode("utf-16-be")
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + fit(text, MAX_COMMENT_BYTES).encode(UTF_16)
     return exif
+
+
+def fit(text: str, max_bytes: int) -> str:
+    """Cut a description so that it takes at most `max_bytes` in UTF-16.
+
+    The prompts are cut. The last line, which says steps, seed and model, stays whole: with it and the original prompt
+    the picture can be drawn again.
+    """
+    if len(text.encode(UTF_16)) <= max_bytes:
+        return text
+    prompts, _, last_line = text.rpartition("\n")
+    end = f"…\n{last_line}".encode(UTF_16)
+    kept = prompts.encode(UTF_16)[: max(0, max_bytes - len(end)) // 2 * 2]
+    return kept.decode(UTF_16, errors="ignore") + end.decode(UTF_16)  # "ignore": half of a surrogate pair

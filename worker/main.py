@@ -139,6 +139,7 @@ class WorkerProcess:
             self._leases,
             self._reports,
             on_release=self._intake.wake,
+            passes_blank_images=model.on_blank_image == "pass",
         )
         self._studio: Studio | None = None
         self._is_starting = True  # nothing was claimed yet
@@ -184,12 +185,22 @@ class WorkerProcess:
         """Raises BucketUnavailable, ModelNotLoaded, and _LeftWhileStarting from wherever a signal finds it."""
         try:
             wait_for_bucket(self._bucket, self._signs)
-            engine = self._load_engine()
+            engine = self._load()
         finally:
             self._is_starting = False
         self._signs.say_ready(engine.device)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine
+
+    def _load(self) -> Engine:
+        """Raises ModelNotLoaded, also for what no engine expected: those who wait are told of that too."""
+        try:
+            return self._load_engine()
+        except ModelNotLoaded:
+            raise
+        except Exception as error:
+            log.exception("model.loading_broke", model=self._model.name)
+            raise ModelNotLoaded(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
 
     def _draw_with(self, engine: Engine) -> int:
         kept = KeptCosts(self._pool, self._model, device=engine.device)
@@ -283,7 +294,7 @@ class WorkerProcess:
         """The same picture may have come out since this one was asked for."""
         try:
             with self._pool.connection() as conn:
-                if reuse_result(conn, self._wire, claim.prediction, claim_id=claim.claim_id) is None:
+                if reuse_result(conn, self._wire, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:
                     return False
         except psycopg.OperationalError:
             return False

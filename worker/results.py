@@ -18,6 +18,7 @@ from storage.finish import Failed, Outcome, Succeeded
 from storage.progress import progress_line
 from storage.wire import Wire
 from worker.commission import Commission
+from worker.engine import BlankImages, DrawingFailed
 from worker.leases import ClaimLost, HeldClaim, Leases, MustLeave
 from worker.progress import ProgressReports
 from worker.publish import Publisher
@@ -46,6 +47,7 @@ class Results:
         reports: ProgressReports,
         *,
         on_release: Callable[[], None],
+        passes_blank_images: bool = False,
     ) -> None:
         self._pool = pool
         self._wire = wire
@@ -53,6 +55,7 @@ class Results:
         self._leases = leases
         self._reports = reports
         self._on_release = on_release
+        self._passes_blank_images = passes_blank_images
         self._logs: dict[HeldClaim, str] = {}
         self._lock = threading.Lock()
         self._unpublished = 0
@@ -124,8 +127,12 @@ class Results:
         logs = self._logs.get(held, "")
         outcome: Outcome
         try:
-            stored = self._publisher.upload(held, develop(), commission.parameters)
-            outcome = Succeeded(stored, logs=logs, metrics={"batch_size": commission.batch_size})
+            images, note = self._develop(develop)
+            stored = self._publisher.upload(held, images, commission.parameters)
+            metrics = {"batch_size": commission.batch_size}
+            outcome = Succeeded(stored, logs=f"{logs}{note}", metrics=metrics, reusable=not note)
+        except DrawingFailed as error:
+            outcome = Failed(str(error), logs=logs)
         except ClaimLost:
             log.info("prediction.claim_lost")
             return
@@ -136,6 +143,19 @@ class Results:
             log.exception("prediction.not_published")
             outcome = Failed(f"The picture could not be published: {type(error).__name__}: {error}", logs=logs)
         self._finish(held, outcome)
+
+    def _develop(self, develop: Callable[[], list[Image]]) -> tuple[list[Image], str]:
+        """The images, and a line for the logs where some are blank and the model's catalog entry passes them on.
+
+        Raises BlankImages where it doesn't.
+        """
+        try:
+            return develop(), ""
+        except BlankImages as error:
+            log.warning("prediction.blank_image", reason=str(error), passed_on=self._passes_blank_images)
+            if not self._passes_blank_images:
+                raise
+            return error.images, f"{error}\n"
 
     def _finish(self, held: HeldClaim, outcome: Outcome) -> None:
         try:

@@ -14,6 +14,7 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from storage.database import Connection
+from storage.load_failures import forget_failures_to_load, record_failure
 from storage.presence import Presence, WorkerState, forget_failures, say_alive, say_goodbye
 from storage.progress import note_on_waiting
 
@@ -59,6 +60,7 @@ class SignsOfLife:
         try:
             with self._pool.connection() as conn:
                 forget_failures(conn, self._presence.model, before=self.worker_id)
+                forget_failures_to_load(conn, self._presence.model)
         except psycopg.OperationalError:
             pass  # it is forgotten in time
 
@@ -70,11 +72,18 @@ class SignsOfLife:
     def say_not_loaded(self, reason: str) -> None:
         """In the log, in the workers' table, and in the logs of the predictions that wait for it.
 
-        Clients are told no more of a path than its last part.
+        It also counts as a failed try, after some of which those predictions fail (`storage.load_failures`). Clients
+        are told no more of a path than its last part.
         """
         model = self._presence.model
         log.error("model.not_loaded", model=model, reason=reason)
-        self._say_failed(reason, f"A worker could not load {model}: {PATH.sub(r'…/', reason)}")
+        shown = PATH.sub(r"…/", reason)
+        self._say_failed(reason, f"A worker could not load {model}: {shown}")
+        try:
+            with self._pool.connection() as conn:
+                record_failure(conn, model, self.worker_id, shown)
+        except psycopg.Error as error:
+            log.warning("worker.failure_not_counted", reason=str(error).strip())
 
     def say_bucket_not_writable(self, reason: str) -> None:
         """Likewise; those who wait are not told where the bucket is."""

@@ -19,9 +19,12 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -213,3 +216,38 @@ def _clip_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = word_tokenizer()
     tokenizer.model_max_length = 77
     return tokenizer
+
+
+def tiny_safety_checker(*, threshold: float) -> StableDiffusionSafetyChecker:
+    """diffusers' own, with random weights: it blackens each image whose similarity to a concept is over the threshold.
+
+    Similarities are -1 to 1, so -2 blackens every image and 2 none.
+    """
+    torch.manual_seed(0)
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(
+            text_config=text | {"vocab_size": 32},
+            vision_config=text | {"image_size": 32, "patch_size": 8},
+            projection_dim=16,
+        )
+    ).eval()
+    checker.concept_embeds.data.normal_()
+    checker.special_care_embeds.data.normal_()
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    return checker
+
+
+def guarded_stable_diffusion(*, threshold: float) -> StableDiffusionPipeline:
+    """The tiny Stable Diffusion with a safety checker."""
+    size = {"height": 32, "width": 32}
+    pipeline = StableDiffusionPipeline(
+        **tiny_stable_diffusion().components
+        | {
+            "safety_checker": tiny_safety_checker(threshold=threshold),
+            "feature_extractor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size),
+        }
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from storage.parameters import Parameters
-from worker.encoding import THUMBNAIL_SIDE, describe, encode, encode_thumbnail
+from storage.parameters import MAX_SIDES, Parameters
+from worker.encoding import MAX_COMMENT_BYTES, THUMBNAIL_SIDE, describe, encode, encode_thumbnail
 
 PARAMETERS = Parameters(
     prompt="a red circle,\non “snow” 雪",
@@ -30,6 +30,12 @@ def opened(body: bytes) -> Any:
     return Image.open(io.BytesIO(body))
 
 
+def comment_in(body: bytes) -> str:
+    comment = opened(body).getexif().get_ifd(0x8769)[0x9286]
+    assert comment[:8] == b"UNICODE\0"
+    return str(comment[8:].decode("utf-16-be"))
+
+
 def test_the_description_is_what_a1111_writes() -> None:
     assert TEXT == (
         "a red circle,\non “snow” 雪\n"
@@ -47,9 +53,7 @@ def test_a_png_carries_it_as_its_parameters_chunk() -> None:
 @pytest.mark.parametrize("format_", ["jpg", "webp"])
 def test_jpeg_and_webp_carry_it_as_the_exif_user_comment(format_: str) -> None:
     body, _ = encode(PICTURE, replace(PARAMETERS, output_format=format_), text=TEXT)
-    comment = opened(body).getexif().get_ifd(0x8769)[0x9286]
-    assert comment[:8] == b"UNICODE\0"
-    assert comment[8:].decode("utf-16-be") == TEXT
+    assert comment_in(body) == TEXT
 
 
 @pytest.mark.parametrize("format_", ["png", "jpg", "webp"])
@@ -60,9 +64,72 @@ def test_nothing_is_written_where_it_is_turned_off(format_: str) -> None:
     assert b"red circle" not in body
 
 
-def test_a_prompt_that_is_longer_than_exif_allows_is_cut() -> None:
-    body, _ = encode(PICTURE, replace(PARAMETERS, output_format="jpg"), text="x" * 100_000)
-    opened(body).load()
+LONGEST = MAX_COMMENT_BYTES // 2  # characters of two bytes that an EXIF comment holds
+
+
+@pytest.mark.parametrize("format_", ["jpg", "webp"])
+@pytest.mark.parametrize(
+    ("prompt", "negative_prompt"),
+    [
+        ("😀" * 20_000, ""),
+        ("x" + "😀" * 20_000, ""),  # the cut falls into the middle of a surrogate pair
+        ("雪" * 200_000, ""),
+        ("a red circle", "😀" * 20_000),
+        ("line\n" * 20_000, "blue"),
+        ("\N{COMBINING ACUTE ACCENT}" * 40_000, ""),
+    ],
+)
+def test_a_prompt_that_is_longer_than_exif_allows_is_cut_and_the_line_of_the_seed_is_not(
+    format_: str, prompt: str, negative_prompt: str
+) -> None:
+    asked = replace(PARAMETERS, prompt=prompt, negative_prompt=negative_prompt, output_format=format_)
+    text = describe(asked, 1, model="darkroom/blank", version="1")
+    body, _ = encode(PICTURE, asked, text=text)
+    comment = comment_in(body)
+    prompts, _, last_line = comment.rpartition("\n")
+    assert last_line == text.rpartition("\n")[2]
+    assert "Seed: 0" in last_line
+    assert prompts.endswith("…")
+    assert text.startswith(prompts.removesuffix("…"))
+    assert MAX_COMMENT_BYTES - 4 < len(comment.encode("utf-16-be")) <= MAX_COMMENT_BYTES
+
+
+@pytest.mark.parametrize("format_", ["jpg", "webp"])
+def test_a_description_that_just_fits_is_not_cut(format_: str) -> None:
+    asked = replace(PARAMETERS, prompt="", negative_prompt="", output_format=format_)
+    rest = len(describe(asked, 1, model="darkroom/blank", version="1"))
+    for over in (0, 1):
+        text = describe(replace(asked, prompt="x" * (LONGEST - rest + over)), 1, model="darkroom/blank", version="1")
+        assert (comment_in(encode(PICTURE, asked, text=text)[0]) == text) == (over == 0)
+
+
+def test_a_png_holds_a_prompt_of_any_length() -> None:
+    text = describe(replace(PARAMETERS, prompt="😀" * 20_000), 1, model="darkroom/blank", version="1")
+    assert opened(encode(PICTURE, PARAMETERS, text=text)[0]).text["parameters"] == text
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("format_", ["jpg", "webp"])
+def test_the_longest_side_that_the_api_lets_through_can_be_encoded_and_one_more_can_not(
+    format_: str, upright: bool
+) -> None:
+    asked = replace(PARAMETERS, output_format=format_)
+    for side, fits in ((MAX_SIDES[format_], True), (MAX_SIDES[format_] + 1, False)):
+        image = Image.new("RGB", (8, side) if upright else (side, 8), (1, 200, 3))
+        small = opened(encode_thumbnail(image)[0])
+        assert sorted(small.size) == [1, THUMBNAIL_SIDE]
+        if fits:
+            found = opened(encode(image, asked, text=TEXT)[0])
+            found.load()
+            assert found.size == image.size
+        else:
+            with pytest.raises((OSError, ValueError)):
+                encode(image, asked, text=TEXT)
+
+
+def test_a_png_holds_sides_that_the_other_formats_can_not() -> None:
+    image = Image.new("RGB", (MAX_SIDES["jpg"] + 1, 8))
+    assert opened(encode(image, PARAMETERS, text=TEXT)[0]).size == image.size
 
 
 @pytest.mark.parametrize("format_", ["jpg", "webp"])

@@ -71,6 +71,24 @@ def test_a_model_of_one_size_says_which(side: int) -> None:
     assert caught.value.detail == f"input.height: must be 128 for test/model (got {side})"
 
 
+@pytest.mark.parametrize("field", ["width", "height"])
+@pytest.mark.parametrize(("format_", "longest"), [("webp", 16_383), ("jpg", 65_500), ("jpeg", 65_500)])
+def test_a_side_that_the_file_format_can_not_hold_is_refused_before_it_is_drawn(
+    format_: str, longest: int, field: str
+) -> None:
+    long = MODEL.model_copy(update={"limits": Limits(multiple_of=1, min_side=8, max_side=70_000, max_pixels=10**7)})
+    size = {"width": 8, "height": 8}
+    asked = parse_input({"prompt": "a cat", "output_format": format_, **size, field: longest})
+    found = parameters_for(long, asked)
+    assert getattr(found, field) == longest
+    for side in (longest + 1, 65_536):
+        with pytest.raises(InvalidInput) as caught:
+            parameters_for(long, parse_input({"prompt": "a", "output_format": format_, **size, field: side}))
+        assert f"input.{field}: {side} is over {longest} pixels" in caught.value.detail
+        assert caught.value.status == 422
+    assert getattr(parameters_for(long, parse_input({"prompt": "a", **size, field: 65_536})), field) == 65_536  # PNG
+
+
 def test_a_prompt_is_required() -> None:
     with pytest.raises(InvalidInput, match=r"input\.prompt: is required"):
         parse_input({})

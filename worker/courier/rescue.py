@@ -6,6 +6,7 @@ trusts nobody: not the queue, not NOTIFY, not the worker that runs beside it.
 
 import threading
 import time
+from datetime import timedelta
 
 import psycopg
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from storage import deliveries
 from storage.database import Connection, connect
 from storage.events import RESCUE_CHANNEL
+from storage.load_failures import LoadPatience
 from storage.rescue import rescue_once
 from storage.settings import Settings
 from storage.wire import open_wire
@@ -53,6 +55,7 @@ def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
 
 def _rescue_while_connected(conn: Connection, settings: Settings, stop: threading.Event) -> None:
     wire = open_wire(settings, conn)
+    patience = LoadPatience(settings.model_load_tries, timedelta(seconds=settings.model_load_timeout_s))
     connected_at = time.monotonic()
     turn = 0
     while not stop.is_set():
@@ -60,7 +63,7 @@ def _rescue_while_connected(conn: Connection, settings: Settings, stop: threadin
         checks_backlog = turn % BACKLOG_EVERY_TURNS == 0
         expire = started_at - connected_at >= EXPIRE_NOTHING_FOR_S
         try:
-            report = rescue_once(conn, wire, expire=expire, check_bells=checks_backlog)
+            report = rescue_once(conn, wire, expire=expire, check_bells=checks_backlog, patience=patience)
             if report.out_of_space:
                 connected_at = time.monotonic()
             if report:

@@ -1,6 +1,7 @@
 """What draws. The only folder that imports torch, and only when an engine is loaded."""
 
 from worker.engine.interface import (
+    BlankImages,
     DeviceLost,
     Drawing,
     DrawingFailed,
@@ -12,6 +13,7 @@ from worker.engine.interface import (
 )
 
 __all__ = [
+    "BlankImages",
     "DeviceLost",
     "Drawing",
     "DrawingFailed",

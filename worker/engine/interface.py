@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +20,18 @@ class ModelNotLoaded(DarkroomError):
 
 class DrawingFailed(DarkroomError):
     """This request can't be drawn; the message is for its client. The engine can draw the next one."""
+
+
+class BlankImages(DrawingFailed):
+    """Some of a request's images are blank, each for a reason of its own; `images` are all of them, blank ones too."""
+
+    def __init__(self, reasons: Mapping[int, str], images: list[Image]) -> None:
+        each = [
+            f"{'The image' if len(images) == 1 else f'Image {index + 1} of {len(images)}'} came out blank: {reason}"
+            for index, reason in sorted(reasons.items())
+        ]
+        super().__init__(" ".join(each))
+        self.images = images
 
 
 class OutOfMemory(DarkroomError):
@@ -81,7 +93,7 @@ class Engine(Protocol):
         """Decode a drawing that has taken all its steps.
 
         The function that is returned waits for the pixels and gives the images (RGB), in the order of their seeds;
-        another thread may call it. Raises OutOfMemory, DeviceLost.
+        another thread may call it, and it raises BlankImages. Raises OutOfMemory, DeviceLost.
         """
 
     def preview(self, drawing: Drawing) -> Callable[[], Image] | None:

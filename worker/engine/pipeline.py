@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,21 @@ from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.interface import Drawing, DrawingFailed, Memory
 from worker.engine.loading import device_name
+from worker.engine.pixels import images_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 
 @dataclass
 class PipelineDrawing:
-    """A request; its images are there when its steps are."""
+    """A request; its images are there when its steps are: (height, width, channels), in 0..1."""
 
     parameters: Parameters
     steps_done: int = 0
-    images: list[Image] | None = None
+    images: list[np.ndarray[Any, Any]] | None = None
+    unsafe: list[bool] = field(default_factory=list)  # what the pipeline's safety checker has blackened
 
     @property
     def steps(self) -> int:
@@ -60,9 +63,11 @@ class PipelineEngine:
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         batch = [drawing for drawing in drawings if isinstance(drawing, PipelineDrawing)]
         stopped: list[BaseException] = []
-        images = self._draw(batch, partial(_count_step, batch, after_each, stopped), stopped)
+        result = self._draw(batch, partial(_count_step, batch, after_each, stopped), stopped)
+        images, unsafe = iter(result.images), iter(_unsafe_ones(result))
         for drawing in batch:
             drawing.images = [next(images) for _ in range(drawing.parameters.num_outputs)]
+            drawing.unsafe = [next(unsafe) for _ in drawing.images]
             drawing.steps_done = drawing.steps
 
     @told_apart
@@ -71,7 +76,7 @@ class PipelineEngine:
     ) -> Any:
         self._memory.watch()
         try:
-            return iter(self._pipeline(**self._arguments(batch), callback_on_step_end=on_step).images)
+            return self._pipeline(**self._arguments(batch), callback_on_step_end=on_step)
         except ValueError as error:
             if stopped:
                 raise
@@ -81,9 +86,8 @@ class PipelineEngine:
 
     def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, PipelineDrawing)
-        images = drawing.images
-        assert images is not None, "all of its steps are done"
-        return lambda: images
+        assert drawing.images is not None, "all of its steps are done"
+        return partial(images_of, drawing.images, drawing.unsafe)
 
     def preview(self, drawing: Drawing) -> Callable[[], Image] | None:
         return None
@@ -106,9 +110,17 @@ class PipelineEngine:
             "height": first.height,
             "num_inference_steps": first.num_inference_steps,
             "guidance_scale": first.guidance_scale,
-            "output_type": "pil",
+            "output_type": "np",  # "pil" makes black of NaN, and nobody could tell
         }
         return {name: value for name, value in arguments.items() if name in self._takes}
+
+
+def _unsafe_ones(result: Any) -> list[bool]:
+    """For each image whether the safety checker has blackened it; all False where the pipeline has no checker."""
+    for name in ("nsfw_content_detected", "nsfw_detected"):  # DeepFloyd IF has the second
+        if (found := getattr(result, name, None)) is not None:
+            return [bool(flag) for flag in found]
+    return [False] * len(result.images)
 
 
 def _count_step(

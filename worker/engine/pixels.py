@@ -1,22 +1,35 @@
-"""Decoded pictures on their way from the device to main memory, while it goes on drawing."""
+"""Decoded pictures on their way from the device to main memory, while it goes on drawing; blank ones are told apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from worker.engine.interface import BlankImages
+
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
+
+# Numbers that overflow become infinite, then NaN, and NaN becomes black when pixels are made of it.
+OVERFLOWED = (
+    "the model computed NaN instead of pixels. If every image comes out like this, its numbers overflow:"
+    ' set dtype to "bfloat16" or "float32" in models.toml.'
+)
+UNSAFE = "NSFW content detected by the model's safety checker. Try a different prompt or seed."
 
 
 def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
     """Begin to copy pictures, each (3, height, width) in -1..1; the function returned waits and gives the images.
 
     The arithmetic is that of diffusers' VaeImageProcessor, but on the device, so that a quarter of the bytes travels.
+    The function raises BlankImages where a picture has NaN or infinite values.
     """
     copies = [_bytes_of(pixels).to("cpu", non_blocking=True) for pixels in decoded]
+    # One value that isn't finite makes the sum so. In float32, since sums of float16 overflow by themselves.
+    sums = [pixels.sum(dtype=torch.float32).to("cpu", non_blocking=True) for pixels in decoded]
     copied: torch.cuda.Event | None = None
     if decoded and decoded[0].is_cuda:
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has not annotated it
@@ -27,9 +40,39 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
 
         if copied is not None:
             copied.synchronize()
-        return [Image.fromarray(copy.numpy()) for copy in copies]
+        images = [Image.fromarray(copy.numpy()) for copy in copies]
+        _raise_for({index: OVERFLOWED for index, total in enumerate(sums) if not torch.isfinite(total)}, images)
+        return images
 
     return develop
+
+
+def images_of(arrays: Sequence[np.ndarray[Any, Any]], unsafe: Sequence[bool]) -> list[Image]:
+    """Images of what a pipeline returns with `output_type="np"`: each (height, width, channels), in 0..1.
+
+    The arithmetic is what diffusers does for `output_type="pil"`. `unsafe`: what the safety checker has blackened.
+    Raises BlankImages.
+    """
+    import numpy as np
+    from PIL import Image
+
+    reasons: dict[int, str] = {}
+    images = []
+    for index, (array, is_unsafe) in enumerate(zip(arrays, unsafe, strict=True)):
+        if not np.isfinite(array.sum()):
+            reasons[index] = OVERFLOWED
+        if is_unsafe:
+            reasons[index] = UNSAFE
+        pixels = (np.nan_to_num(array) if index in reasons else array) * 255
+        values = pixels.round().astype("uint8")
+        images.append(Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).convert("RGB"))
+    _raise_for(reasons, images)
+    return images
+
+
+def _raise_for(reasons: Mapping[int, str], images: list[Image]) -> None:
+    if reasons:
+        raise BlankImages(reasons, images)
 
 
 def _bytes_of(pixels: torch.Tensor) -> torch.Tensor:

@@ -25,9 +25,14 @@ def find_weights(source: str, *, without_transformer: bool = False) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if source.startswith(("/", "./", "../", "~")):
+    if is_path(source):
         raise ModelNotLoaded(f"there is no folder {source}: check `source` in models.toml")
     return _download(source, [f"{TRANSFORMER}/*.safetensors"] if without_transformer else [])
+
+
+def is_path(source: str) -> bool:
+    """Whether it names a folder, which must be there, and can't be a hub id."""
+    return source.startswith(("/", "./", "../", "~"))
 
 
 def pipeline_class_of(folder: Path) -> str:

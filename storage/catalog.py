@@ -42,7 +42,7 @@ class Limits(_Part):
     max_steps: int = Field(default=50, ge=1)
     max_guidance_scale: float = Field(default=20.0, ge=0)
     max_prompt_chars: int = Field(default=4000, ge=1)
-    max_outputs: int = Field(default=4, ge=1, le=4)
+    max_outputs: int = Field(default=4, ge=1, le=10)
 
 
 class Blank(_Part):
@@ -159,7 +159,8 @@ class Catalog:
         if len(models) > 1:
             raise UnknownModel(
                 f"version {version!r} is one of several models ({', '.join(sorted(model.name for model in models))}): "
-                "name the model too, or take the version's id from GET /v1/models"
+                "name the model too, leave the version out, or take the version's id (latest_version.id) from "
+                "GET /v1/models. Replicate's clients cut `owner/name:version` and send the version alone"
             )
         return models[0]
 

@@ -20,6 +20,7 @@ from api import (
     images,
     metrics,
     models,
+    openai_errors,
     predictions,
     streams,
     webhook_deliveries,
@@ -97,7 +98,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
-    app.after_request(images.say_errors_as_openai_does)
+    app.after_request(openai_errors.say_errors_as_openai_does)
     hub.start()  # last: a setting that is refused above must leave no thread behind
     return app
 

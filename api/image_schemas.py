@@ -1,4 +1,4 @@
-"""What `POST /v1/images/generations` may say, and how it and its errors translate into ours."""
+"""What `POST /v1/images/generations` may say, and how it translates into our terms."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from api.schemas import FromOne, Name, PredictionRequest, Priority, Prompt, Seed
 
 Compression = Annotated[int, Field(ge=0, le=100), BeforeValidator(whole)]
 Partials = Annotated[int, Field(ge=0, le=3), BeforeValidator(whole)]
-
-# What our own errors call an input, and what OpenAI does.
-PARAMETERS = {
-    "width": "size",
-    "height": "size",
-    "num_outputs": "n",
-    "output_quality": "output_compression",
-}
 
 
 class ImageRequest(BaseModel):
@@ -64,15 +56,3 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
         input={name: value for name, value in inputs.items() if value is not None},
         previews=bool(asked.stream and asked.partial_images),
     )
-
-
-def as_openai_error(problem: dict[str, Any]) -> dict[str, Any]:
-    """One of our problems as OpenAI's error object."""
-    status, message = problem["status"], problem["detail"]
-    parameter = None
-    for invalid in problem.get("invalid_fields", [])[:1]:
-        field = invalid["field"].removeprefix("input.")
-        parameter = PARAMETERS.get(field, field)
-        message = f"{parameter}: {invalid['description']}"
-    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-    return {"message": message, "type": kind, "param": parameter, "code": problem.get("code")}

@@ -208,14 +208,19 @@ def test_previews_can_be_asked_for_in_the_input_and_beside_it(
 def test_what_is_not_there_is_404(client: FlaskClient) -> None:
     for path in ("/v1/nothing", "/v1/predictions/x", "/v1/predictions/%00", "/v1/predictions/%FF"):
         problem(client.get(path), 404)
-    problem(client.get(f"/v1/predictions/{str(ULID()).lower()}"), 404)
+    for path in ("/v1/nothing", "/nothing", "/v1/%FF%00", "/v1/collections", f"/v1/{'x' * 500}"):
+        told = problem(client.post(path), 404)  # Replicate's clients read `detail`, OpenAI's read `error`
+        assert told["detail"] == told["error"]["message"]
+        assert told["detail"].startswith("there is no route POST /")
+        assert len(told["detail"]) < 300
+    assert "error" not in problem(client.get(f"/v1/predictions/{str(ULID()).lower()}"), 404)
     problem(client.post(f"/v1/predictions/{ULID()!s}/cancel"), 404)
     problem(client.post("/v1/models/nobody/nothing/predictions", json={"input": {"prompt": "a"}}), 404)
 
 
 def test_a_wrong_method_is_405_and_says_which_are_right(client: FlaskClient) -> None:
     answer = client.delete("/v1/predictions")
-    problem(answer, 405)
+    assert problem(answer, 405)["error"]["type"] == "invalid_request_error"
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
 
 

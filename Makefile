@@ -36,6 +36,10 @@ lint: setup ## ruff (lint and format) and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 
+.PHONY: docs
+docs: setup ## Write the generated parts of the docs anew
+	@$(BIN)/python -m cli.catalog_keys docs/models.md
+
 .PHONY: format
 format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .

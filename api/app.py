@@ -29,6 +29,7 @@ from api import (
 from api.auth import Doorkeeper
 from api.places import Places
 from api.queue_position import QueuePositions
+from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
@@ -76,6 +77,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         wire=wire,
         webhook_allow=_parse_allow_list(settings.webhook_allow),
         positions=QueuePositions(pool, hub),
+        run_counts=RunCounts(pool),
         waiting=Places(settings.api_max_waiting),
         streaming=Places(settings.api_max_streams),
     )

@@ -65,7 +65,7 @@ def _model(model: Model) -> dict[str, Any]:
         "github_url": None,
         "paper_url": None,
         "license_url": None,
-        "run_count": 0,
+        "run_count": services().run_counts.now().get(model.name, 0),
         "cover_image_url": None,
         "default_example": None,
         "is_official": False,

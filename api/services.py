@@ -9,6 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from api.places import Places
 from api.queue_position import QueuePositions
+from api.run_counts import RunCounts
 from api.settings import ApiSettings
 from storage.addresses import AllowList
 from storage.bucket import Bucket
@@ -33,6 +34,7 @@ class Services:
     wire: Wire
     webhook_allow: AllowList
     positions: QueuePositions
+    run_counts: RunCounts
     waiting: Places  # one for each request that may wait at the same time
     streaming: Places  # and for each stream
 

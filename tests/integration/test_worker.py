@@ -314,3 +314,20 @@ def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: C
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
         until(over(conn, 1))
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_previews_that_the_model_can_not_show_are_told_in_the_logs_once(
+    worker_settings: WorkerSettings, conn: Connection, monkeypatch: pytest.MonkeyPatch, shows: bool
+) -> None:
+    if not shows:  # as an engine of most pipelines
+        monkeypatch.setattr("worker.engine.blank.BlankEngine.preview", lambda self, drawing: None)
+    submit_one(conn, webhook=None, parameters=replace(PARAMETERS, previews=True).to_json())
+    submit_one(conn, webhook=None, parameters=PARAMETERS.to_json())
+    with working(worker_settings, blank(step_s=0.01)):
+        until(over(conn, 2))
+    rows = conn.execute("SELECT logs, parameters FROM predictions").fetchall()
+    for row in rows:
+        asked = row["parameters"]["previews"]
+        assert row["logs"].count("previews has no effect") == (1 if asked and not shows else 0)
+        assert row["logs"].count("|") == 8

@@ -66,7 +66,7 @@ class Results:
 
     def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None:
         step, steps = commission.steps_done, commission.steps
-        logs = self._logs.get(commission.held, commission.claim.prediction["logs"])
+        logs: str = self._logs.get(commission.held) or commission.claim.prediction["logs"]
         if commission.parameters.previews and preview is None and NO_PREVIEWS not in logs:
             logs += NO_PREVIEWS
         self._logs[commission.held] = logs = f"{logs}{progress_line(step, steps)}\n"

@@ -282,7 +282,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     rescue_once(conn, wire, expire=True)
     assert count(conn, "workers") == 1  # still to be seen
     assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%no folder …/all%'") == 2
-    assert read_queue_state(conn, MODEL).is_stuck
+    assert read_queue_state(conn, MODEL, version="1", max_images=8).is_stuck
 
     with working(worker_settings, blank()):
         until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)

@@ -36,6 +36,10 @@ lint: setup ## ruff (lint and format) and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 
+.PHONY: docs
+docs: setup ## Write the generated parts of the docs anew
+	@$(BIN)/python -m cli.catalog_keys docs/models.md
+
 .PHONY: format
 format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .
@@ -78,7 +82,7 @@ test-long: setup ## What is left out of `make test`: replicate 2.x in an environ
 	@HF_HUB_OFFLINE=1 DARKROOM_LONG_TESTS=1 $(BIN)/pytest tests/clients/test_replicate_2x.py $(ARGS)
 
 # One after the other: they would disturb each other. bench/README.md says what each needs.
-BENCHMARKS := claim_backlog submit streams cached_answers idle_share engine
+BENCHMARKS := claim_backlog submit streams cached_answers idle_share engine estimates
 .PHONY: bench
 bench: setup ## Run the benchmarks, one after the other (BENCH=submit picks one, ARGS= goes to it)
 	@for name in $(or $(BENCH),$(BENCHMARKS)); do echo "== bench.$$name"; HF_HUB_OFFLINE=1 $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done

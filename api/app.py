@@ -20,6 +20,7 @@ from api import (
     images,
     metrics,
     models,
+    openai_errors,
     predictions,
     streams,
     webhook_deliveries,
@@ -32,6 +33,7 @@ from api.origins import Origins
 from api.own_hosts import OwnHosts
 from api.places import Places
 from api.queue_position import QueuePositions
+from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from storage import logs
@@ -84,7 +86,8 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         hub=hub,
         wire=wire,
         webhook_targets=_allowed_targets(settings),
-        positions=QueuePositions(pool, hub),
+        positions=QueuePositions(pool, hub, catalog),
+        run_counts=RunCounts(pool),
         access_watch=AccessWatch(pool, is_always_open=settings.auth == "none"),
         waiting=Places(settings.api_max_waiting),
         streaming=Places(settings.api_max_streams),
@@ -110,7 +113,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)
     app.after_request(_name_response)
-    app.after_request(images.say_errors_as_openai_does)
+    app.after_request(openai_errors.say_errors_as_openai_does)
     services.access_watch.start()  # last: a setting that is refused above must leave no thread behind
     hub.start()
     return app

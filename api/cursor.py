@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from api.errors import InvalidInput
+
+# A time, a space where a + was, and the hours (and minutes) of its zone.
+UNESCAPED_ZONE = re.compile(r"^(.*:\d\d(?:[.,]\d+)?) (\d\d(?::?\d\d)?)$", re.ASCII | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,13 @@ def decode_cursor(text: str) -> Cursor:
 
 
 def parse_moment(field: str, text: str) -> datetime:
-    """An RFC 3339 time with its zone. Raises InvalidInput."""
+    """An RFC 3339 time with its zone. Raises InvalidInput.
+
+    In a query, `+` means a space. A client that writes `+02:00` without escaping it sends " 02:00", which is no other
+    time, so it is read as it was meant.
+    """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(UNESCAPED_ZONE.sub(r"\1+\2", text))
         if moment.tzinfo is None:
             raise ValueError
         return moment.astimezone(UTC)

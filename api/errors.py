@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api import metrics
@@ -61,6 +61,8 @@ def register(app: Flask) -> None:
     def answer_http(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
+        if status == 404 and request.routing_exception is not None:
+            return _no_route().response()
         problem = Problem(status, error.name, error.description or error.name, headers=headers)
         return problem.response()
 
@@ -93,6 +95,17 @@ def register(app: Flask) -> None:
     def answer_bug(error: Exception) -> Response:
         log.exception("api.broke")
         return Problem(500, "Internal server error", "Something broke here; the log of the API says what.").response()
+
+
+def _no_route() -> Problem:
+    path = request.path if len(request.path) <= 80 else f"{request.path[:80]}…"
+    return Problem(
+        404,
+        "Not found",
+        f"there is no route {request.method} {path}. Darkroom draws pictures: POST /v1/predictions and POST "
+        "/v1/images/generations do that, and GET /docs lists all the others",
+        code="unknown_url",
+    )
 
 
 def bucket_away() -> Problem:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from pydantic import ValidationError
 
 from api.access_watch import Access
 from api.auth import caller
 from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
 from api.errors import Problem, bucket_away
-from api.image_schemas import ImageRequest, as_openai_error, prediction_of
+from api.image_answers import about_images, answer, completed_event
+from api.image_schemas import ImageRequest, prediction_of
 from api.json_body import json_object
 from api.limits import invalid
+from api.openai_errors import as_openai_error
 from api.predictions import accept
 from api.services import Services, services
 from api.sse import compact, event, stream_response, take_place
-from api.stored_file import open_file
 from api.watch import DATA_REMOVED, AccessEnded, Snapshot, watch
 from storage.bucket import BucketUnavailable
 from storage.catalog import Model
@@ -32,16 +30,11 @@ from storage.database import Row
 from storage.errors import UnknownModel
 from storage.finish import Canceled, finish
 from storage.hub import Preview, Step
-from storage.read import StoredFile
 from storage.states import PredictionStatus
-from storage.wire import dump
 
 log = structlog.get_logger(__name__)
 
 blueprint = Blueprint("images", __name__)
-
-# /v1/images/edits and the like are not there, and say so in the same way.
-OPENAI_ONLY = re.compile(r"(/v1)?/(images/|models/[^/]+$)")
 
 # The client sends a request again after a 5xx: what failed or took too long must not be drawn three times.
 DO_NOT_REPEAT = {"x-should-retry": "false"}
@@ -61,20 +54,10 @@ def generate() -> Response:
     try:
         row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
         snapshot = _wait(here, row)
-        return Response(dump(_answer(here, asked, snapshot)), content_type="application/json")
+        body, length = _answer(here, asked, model, snapshot)
+        return Response(body, content_type="application/json", headers={"Content-Length": str(length)})
     finally:
         here.waiting.give_back()
-
-
-def say_errors_as_openai_does(response: Response) -> Response:
-    """Errors of the routes that only its clients ask for, wherever they were raised, in the shape that they read."""
-    if response.mimetype == "application/problem+json" and OPENAI_ONLY.match(request.path):
-        problem = json.loads(response.get_data())
-        if response.status_code == 422:
-            response.status_code = 400
-        response.set_data(dump({"error": as_openai_error(problem)}))
-        response.mimetype = "application/json"
-    return response
 
 
 def _parse() -> ImageRequest:
@@ -164,37 +147,9 @@ def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
     raise Problem(500, "Failed", snapshot.row["error"] or "the prediction failed", headers=DO_NOT_REPEAT)
 
 
-def _answer(here: Services, asked: ImageRequest, snapshot: Snapshot) -> dict[str, Any]:
-    urls = here.wire.prediction(snapshot.row, snapshot.images)["output"]
-    return _about(asked, snapshot) | {
-        "created": int(snapshot.row["completed_at"].timestamp()),
-        "data": [
-            {"b64_json": _base64(here, image)} if asked.response_format == "b64_json" else {"url": url}
-            for image, url in zip(snapshot.images, urls, strict=True)
-        ],
-    }
-
-
-def _about(asked: ImageRequest, snapshot: Snapshot) -> dict[str, Any]:
-    parameters = snapshot.row["parameters"]
-    return {
-        "background": "opaque",
-        "output_format": asked.output_format or "png",
-        "quality": "high",
-        "size": f"{parameters['width']}x{parameters['height']}",
-        "usage": {
-            "input_tokens": 0,
-            "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
-            "output_tokens": 0,
-            "total_tokens": 0,
-        },
-    }
-
-
-def _base64(here: Services, image: Row) -> str:
+def _answer(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> tuple[Iterator[bytes], int]:
     """Raises Problem where the bytes are lost, and BucketUnavailable."""
-    file = StoredFile(image["object_key"], image["content_type"], image["missing_for"])
-    return base64.b64encode(b"".join(open_file(here, file).chunks)).decode()
+    return answer(here, asked, model, snapshot)
 
 
 def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
@@ -205,19 +160,21 @@ def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
         here.streaming.give_back()
         raise
     access = caller().access
-    response = stream_response(here, lambda: _events_until_revoked(here, asked, row, access))
+    response = stream_response(here, lambda: _events_until_revoked(here, asked, model, row, access))
     response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
     return response
 
 
-def _events_until_revoked(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:
+def _events_until_revoked(
+    here: Services, asked: ImageRequest, model: Model, row: Row, access: Access
+) -> Iterator[str | None]:
     try:
-        yield from _events(here, asked, row, access)
+        yield from _events(here, asked, model, row, access)
     except AccessEnded as ended:
         yield _error_event(ended)
 
 
-def _events(here: Services, asked: ImageRequest, row: Row, access: Access) -> Iterator[str | None]:
+def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access: Access) -> Iterator[str | None]:
     latest = Snapshot(row, [])
     partials, progress = 0, 0.0
     for seen in watch(here, row["id"], access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
@@ -229,40 +186,31 @@ def _events(here: Services, asked: ImageRequest, row: Row, access: Access) -> It
                 partials < (asked.partial_images or 0)
                 and (progress * (asked.partial_images or 0) + progress) > partials
             ):
-                partial = _about(asked, latest) | {"output_format": "webp", "created_at": int(time.time())}
+                partial = about_images(asked, latest.row) | {"output_format": "webp", "created_at": int(time.time())}
                 partial |= {"b64_json": seen.webp_base64, "partial_image_index": partials}
-                del partial["usage"]
                 yield _event("image_generation.partial_image", partial)
                 partials += 1
         elif isinstance(seen, Snapshot):
             latest = seen
             if seen.is_over:
-                yield from _last_events(here, asked, seen)
+                yield from _last_events(here, asked, model, seen)
                 return
         else:
             yield None
     yield _error_event(_stopping() if here.hub.is_closing else _too_late(here, row["id"]))
 
 
-def _last_events(here: Services, asked: ImageRequest, snapshot: Snapshot) -> Iterator[str]:
+def _last_events(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> Iterator[str]:
     try:
         _raise_unless_succeeded(here, snapshot)
+        urls = here.wire.prediction(snapshot.row, snapshot.images)["output"]
+        for image, url in zip(snapshot.images, urls, strict=True):
+            yield from completed_event(here, asked, model, snapshot, image, url)
+    except BucketUnavailable as error:
+        log.warning("api.bucket_away", prediction_id=snapshot.row["id"], reason=str(error))
+        yield _error_event(bucket_away())
     except Problem as problem:
         yield _error_event(problem)
-        return
-    created_at = int(snapshot.row["completed_at"].timestamp())
-    for image in snapshot.images:
-        try:
-            picture = _base64(here, image)
-        except Problem as problem:
-            yield _error_event(problem)
-            return
-        except BucketUnavailable as error:
-            log.warning("api.bucket_away", prediction_id=snapshot.row["id"], reason=str(error))
-            yield _error_event(bucket_away())
-            return
-        completed = _about(asked, snapshot) | {"b64_json": picture, "created_at": created_at}
-        yield _event("image_generation.completed", completed)
 
 
 def _event(type_: str, data: dict[str, Any]) -> str:

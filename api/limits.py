@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from api.errors import InvalidInput
-from api.schemas import ASPECT_RATIOS, PredictionInput
+from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput
 from storage.catalog import Limits, Model
 from storage.parameters import MAX_SEED, MAX_SIDES, Parameters
 
 SHOWN_CHARS = 60
+NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
 
 
 def parse_input(given: dict[str, object]) -> PredictionInput:
@@ -30,7 +33,14 @@ def invalid(error: ValidationError, *, prefix: str | None = None) -> InvalidInpu
     path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(problem["loc"]))
     if problem["type"] == "missing":
         return InvalidInput(path, "is required")
-    return InvalidInput(path or "body", f"{problem['msg']} (got {_shown(problem['input'])})")
+    hint = "; write it without quotes" if _is_quoted_number(problem) else ""
+    return InvalidInput(path or "body", f"{problem['msg']} (got {_shown(problem['input'])}){hint}")
+
+
+def _is_quoted_number(problem: ErrorDetails) -> bool:
+    """As forms and templates send numbers. Replicate refuses them too."""
+    is_number = problem["type"] in ("int_type", "float_type")
+    return is_number and isinstance(problem["input"], str) and NUMBER.fullmatch(problem["input"]) is not None
 
 
 def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
@@ -59,7 +69,7 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
         num_outputs=asked.num_outputs,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed,
+        seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed % (MAX_SEED + 1),
         output_format=output_format,
         output_quality=asked.output_quality,
     )
@@ -68,19 +78,26 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
 def notes_on(asked: PredictionInput, parameters: Parameters) -> str:
     """The first lines of `logs`: the seed, and what of the request has no effect."""
     lines = [f"Using seed: {parameters.seed}"]
+    if asked.seed is not None and asked.seed > MAX_SEED:
+        lines.append(f"These are the lowest 32 bits of {asked.seed}: only they make a difference")
     if unknown := sorted(asked.model_extra or {}):
         lines.append(f"Ignored inputs that this model does not have: {', '.join(map(shown_name, unknown))}")
     if asked.negative_prompt and parameters.guidance_scale == 0:
         lines.append("negative_prompt has no effect: guidance_scale is 0")
+    if overruled := _overruled_sizes(asked):
+        lines.append(f"Not used, since another input gives the size: {', '.join(overruled)}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def _size(model: Model, asked: PredictionInput) -> tuple[int, int]:
-    if asked.aspect_ratio is not None and asked.width is None and asked.height is None:
+    """`width` and `height` count first, then `size`, then `aspect_ratio`, then the model's default."""
+    width, height = model.defaults.width, model.defaults.height
+    if (size := SIZE.fullmatch(asked.size or "")) is not None:
+        width, height = int(size[1]), int(size[2])
+    elif asked.aspect_ratio and asked.width is None and asked.height is None:
         width, height = _size_of_ratio(model, asked.aspect_ratio)
-    else:
-        width = model.defaults.width if asked.width is None else asked.width
-        height = model.defaults.height if asked.height is None else asked.height
+    width = width if asked.width is None else asked.width
+    height = height if asked.height is None else asked.height
     limits = model.limits
     for field, side in (("width", width), ("height", height)):
         _check_side(field, side, limits, model)
@@ -90,6 +107,15 @@ def _size(model: Model, asked: PredictionInput) -> tuple[int, int]:
             f"{width}x{height} has {width * height} pixels; {model.name} draws at most {limits.max_pixels}",
         )
     return width, height
+
+
+def _overruled_sizes(asked: PredictionInput) -> list[str]:
+    """The inputs that would have given the size, had no other one come first."""
+    has_size, sides = SIZE.fullmatch(asked.size or "") is not None, (asked.width, asked.height)
+    overruled = ["size"] if has_size and None not in sides else []
+    if asked.aspect_ratio and (has_size or sides != (None, None)):
+        overruled.append("aspect_ratio")
+    return overruled
 
 
 def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from api.errors import NotFound
+from api.list_query import query
 from api.model_schema import COG_VERSION, openapi_schema
 from api.services import services
 from storage.catalog import Model
@@ -19,6 +20,7 @@ blueprint = Blueprint("models", __name__)
 @blueprint.get("/models")
 def list_() -> Response:
     """`results` is what Replicate's clients read, `data` what OpenAI's do."""
+    query()
     found = [_model(model) for model in services().catalog.models.values()]
     return _answer({"object": "list", "data": found, "next": None, "previous": None, "results": found})
 
@@ -36,6 +38,7 @@ def get(owner: str, name: str) -> Response:
 
 @blueprint.get("/models/<owner>/<name>/versions")
 def versions(owner: str, name: str) -> Response:
+    query()
     return _answer({"next": None, "previous": None, "results": [_version(_find(f"{owner}/{name}"))]})
 
 
@@ -62,7 +65,7 @@ def _model(model: Model) -> dict[str, Any]:
         "github_url": None,
         "paper_url": None,
         "license_url": None,
-        "run_count": 0,
+        "run_count": services().run_counts.now().get(model.name, 0),
         "cover_image_url": None,
         "default_example": None,
         "is_official": False,

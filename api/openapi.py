@@ -136,12 +136,13 @@ def _references(catalog: Catalog) -> list[str]:
 
 
 def _input(model: Model) -> dict[str, Any]:
-    """The inputs of one model; those that may be null say so, which its Cog schema can't."""
+    """The inputs of one model; those that may be null or empty say so, which its Cog schema can't."""
     schema: dict[str, Any] = openapi_schema(model)["components"]["schemas"]["Input"]
     plain = PredictionInput.model_json_schema()["properties"]
     for name, described in schema["properties"].items():
-        if any(kind.get("type") == "null" for kind in plain[name].get("anyOf", [])):
-            schema["properties"][name] = {"anyOf": [described, {"type": "null"}]}
+        others = plain[name].get("anyOf", [])[1:]  # null, and whatever else stands for a value that is left open
+        if others:
+            schema["properties"][name] = {"anyOf": [described, *others]}
     return schema
 
 

@@ -15,7 +15,7 @@ from api.schemas import PredictionRequest
 from storage.outbox import STATUSES
 
 PARAMETERS: dict[str, dict[str, object]] = {
-    "Prefer": {"pattern": "^wait(=([1-9]|[1-5][0-9]|60))?$", "example": "wait=30"},
+    "Prefer": {"example": "wait=30", "description": "A wish: `wait` or `wait=60` at most; anything else is ignored."},
     "Cancel-After": {
         "pattern": r"^([5-9]|[1-9][0-9]{1,5})s?$"
         r"|^[1-9][0-9]{0,2}h([0-9]{1,4}m)?([0-9]{1,4}s)?$|^[1-9][0-9]{0,3}m([0-9]{1,4}s)?$",
@@ -24,6 +24,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "Idempotency-Key": {"pattern": "^[!-~]{1,255}$", "example": "order-17"},
     "X-Darkroom-Strict": {"enum": ["1"]},
     "cursor": {"description": "From `next` or `previous`, as it is."},
+    "source": {"enum": ["api", "web"], "description": "How they were made. All are made with the API so far."},
     "created_after": {"format": "date-time"},
     "created_before": {"format": "date-time"},
     "status": {"enum": list(STATUSES)},
@@ -67,7 +68,7 @@ OPERATIONS = (
         "same request again is the same prediction.",
     ),
     Operation("get", "/v1/predictions", "List, newest first", {200: PredictionPage},
-              query=("cursor", "created_after", "created_before"), errors=(422,)),
+              query=("cursor", "created_after", "created_before", "source"), errors=(422,)),
     Operation("get", "/v1/predictions/{prediction_id}", "Read one", {200: Prediction}, errors=(404,)),
     Operation("post", "/v1/predictions/{prediction_id}/cancel", "Cancel", {200: Prediction}, errors=(404,),
               details="At once; one that is over stays as it is."),
@@ -96,13 +97,14 @@ OPERATIONS = (
         error=OpenAIError, example={"prompt": "a red circle on a blue background"},
         details="Waits until the picture is done; `stream` tells how it goes.",
     ),
-    Operation("get", "/v1/models", "The models that are served", {200: None}, section="Models"),
+    Operation("get", "/v1/models", "The models that are served", {200: None}, section="Models",
+              errors=(422,)),
     Operation("get", "/v1/models/{alias}", "A model by its alias", {200: None}, section="Models", errors=(404,),
         error=OpenAIError,
     ),
     Operation("get", "/v1/models/{owner}/{name}", "A model", {200: None}, section="Models", errors=(404,)),
     Operation("get", "/v1/models/{owner}/{name}/versions", "Its versions", {200: None}, section="Models",
-              errors=(404,)),
+              errors=(404, 422)),
     Operation("get", "/v1/models/{owner}/{name}/versions/{version}", "A version and its inputs", {200: None},
               section="Models", errors=(404,)),
     Operation("get", "/v1/webhooks/default/secret", "The secret that signs webhooks", {200: None}, section="Account"),

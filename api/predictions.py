@@ -18,6 +18,7 @@ from api.errors import InvalidInput, NotFound
 from api.idempotency_key import hash_of_request, idempotency_key
 from api.json_body import json_object
 from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
+from api.list_query import query
 from api.ownership import find_own
 from api.prefer import cancel_after_s, wait_s
 from api.schemas import ALL_EVENTS, PredictionInput, PredictionRequest
@@ -39,15 +40,14 @@ log = structlog.get_logger(__name__)
 blueprint = Blueprint("predictions", __name__)
 
 PAGE = 100
+# Replicate's parameter. Here all predictions are made with the API.
+SOURCES = ("api", "web")
 
 
 @blueprint.post("/predictions")
 def create() -> Response:
     asked = _parse_body()
-    reference = asked.model or asked.version
-    if reference is None:
-        raise InvalidInput("model", "is required: owner/name, or `version` as owner/name:version")
-    return _create(asked, _find_model(reference, asked.version))
+    return _create(asked, _find_model(asked))
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
@@ -56,7 +56,10 @@ def create_for_model(owner: str, name: str) -> Response:
         model = services().catalog.find(f"{owner}/{name}")
     except UnknownModel as error:
         raise NotFound(str(error)) from None
-    return _create(_parse_body(), model)
+    asked = _parse_body()
+    if asked.model is not None and _known("model", asked.model) is not model:
+        raise InvalidInput("model", f"{asked.model!r} is another model than {model.name}, which the path names")
+    return _create(asked, _fitting(model, asked.version))
 
 
 @blueprint.get("/predictions/<prediction_id>")
@@ -76,9 +79,11 @@ def cancel(prediction_id: str) -> Response:
 
 @blueprint.get("/predictions")
 def list_() -> Response:
-    given = request.args
+    given = query("cursor", "created_after", "created_before", "source")
     cursor = decode_cursor(given["cursor"]) if "cursor" in given else None
     window = {name: parse_moment(name, given[name]) for name in ("created_after", "created_before") if name in given}
+    if given.get("source", "api") not in SOURCES:
+        raise InvalidInput("source", f"{given['source'][:40]!r} is none of {', '.join(SOURCES)}")
     older = cursor is None or cursor.direction == "older"
     with services().pool.connection() as conn:
         rows = read_predictions(
@@ -89,6 +94,7 @@ def list_() -> Response:
             token_id=caller().token_id,
             created_after=window.get("created_after"),
             created_before=window.get("created_before"),
+            source=given.get("source"),
         )
         more = len(rows) > PAGE
         rows = rows[:PAGE] if older else rows[-PAGE:]
@@ -214,15 +220,30 @@ def _parse_body() -> PredictionRequest:
         raise invalid(error) from None
 
 
-def _find_model(reference: str, version: str | None) -> Model:
-    """The model that `model` or `version` names; a bare version belongs to `model`."""
-    if version is not None and reference != version:
-        bare = version.rpartition(":")[2]
-        reference = f"{reference.partition(':')[0]}:{bare}"
+def _find_model(asked: PredictionRequest) -> Model:
+    """The model that `model` or `version` names. Raises InvalidInput."""
+    if asked.model is None and asked.version is None:
+        raise InvalidInput("model", "is required: owner/name, or `version` as owner/name:version")
+    if asked.model is None:
+        return _known("version", asked.version or "")
+    return _fitting(_known("model", asked.model), asked.version)
+
+
+def _fitting(model: Model, version: str | None) -> Model:
+    """The model, if `version` is one of its versions, with or without its name. Raises InvalidInput."""
+    if version is not None:
+        names_a_model = "/" in version or ":" in version
+        other = _known("version", version if names_a_model else f"{model.name}:{version}")
+        if other is not model:
+            raise InvalidInput("version", f"{version!r} belongs to {other.name}, but the request is for {model.name}")
+    return model
+
+
+def _known(field: str, reference: str) -> Model:
     try:
         return services().catalog.find(reference)
     except UnknownModel as error:
-        raise InvalidInput("version" if version else "model", str(error)) from None
+        raise InvalidInput(field, str(error)) from None
 
 
 def _events(asked: PredictionRequest) -> tuple[str, ...]:
@@ -233,8 +254,8 @@ def _events(asked: PredictionRequest) -> tuple[str, ...]:
 
 
 def _page_url(cursor: Cursor) -> str:
-    query = {name: value for name, value in request.args.items() if name in ("created_after", "created_before")}
-    return f"{services().settings.public_url}/v1/predictions?{urlencode(query | {'cursor': cursor.encode()})}"
+    same_list = {name: value for name, value in request.args.items() if name != "cursor"}
+    return f"{services().settings.public_url}/v1/predictions?{urlencode(same_list | {'cursor': cursor.encode()})}"
 
 
 def _answer(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -9,29 +9,49 @@ from api.errors import InvalidInput
 MAX_WAIT_S = 60
 MIN_CANCEL_AFTER_S = 5
 
+# RFC 7240 and RFC 9110: `Prefer: a, b=1; parameter=2, c="a, b"`.
+WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+# One preference with its parameters; a quotation that is never closed goes on to the end.
+ITEM = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
+PREFERENCE = re.compile(rf"\s*({WORD})(?:\s*=\s*({WORD}|{QUOTED})?)?\s*(?:;|$)", re.ASCII | re.DOTALL)
+SECONDS = re.compile(r"([0-9]+)(?:\.[0-9]*)?")
+
 DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
 
 
 def wait_s(prefer: str | None) -> int | None:
-    """The seconds of `Prefer: wait[=1..60]`, or None where it does not ask to wait.
+    """The seconds to wait by `Prefer: wait[=seconds]`, or None if the header doesn't ask to wait.
 
-    Unknown preferences are ignored, as RFC 7240 wants it; a wait outside the range is an error.
+    A preference is a wish (RFC 7240), so no value of it is an error: a longer wait is shortened to 60 s, fractions
+    are rounded down, and a value that is no time (or less than a second) is ignored. If `wait` is there twice, the
+    first one counts. A WSGI server joins several `Prefer` headers into one, with commas.
     """
-    for preference in (prefer or "").split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() != "wait":
-            continue
-        value = value.strip().strip('"')
-        if not value:
-            return MAX_WAIT_S
-        if not (value.isascii() and value.isdigit() and len(value) <= 3 and 1 <= int(value) <= MAX_WAIT_S):
-            raise InvalidInput("Prefer", f"wait={value[:20]!r} is not a number of seconds from 1 to {MAX_WAIT_S}")
-        return int(value)
+    for item in ITEM.findall(prefer or ""):
+        preference = PREFERENCE.match(item)
+        if preference is not None and preference[1].lower() == "wait":
+            return _wait_of(preference[2] or "")
     return None
 
 
+def _wait_of(value: str) -> int | None:
+    if value.startswith('"'):
+        value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+    if not value:  # RFC 7240: an empty value is the same as none
+        return MAX_WAIT_S
+    number = SECONDS.fullmatch(value)
+    if number is None:
+        return None
+    digits = number[1].lstrip("0")
+    seconds = MAX_WAIT_S if len(digits) > len(str(MAX_WAIT_S)) else min(int(digits or 0), MAX_WAIT_S)
+    return seconds or None
+
+
 def cancel_after_s(header: str | None) -> float | None:
-    """The seconds of `Cancel-After: 30 | 90s | 1h30m45s`, or None without the header."""
+    """The seconds of `Cancel-After: 30 | 90s | 1h30m45s`, or None without the header.
+
+    It is no preference: a deadline that can't be read is refused, or the prediction would run on without it.
+    """
     if header is None:
         return None
     text = header.strip()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from storage.parameters import MAX_PRIORITY, MAX_SEED
+from storage.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
 
 WebhookEvent = Literal["start", "output", "logs", "completed"]
 ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
@@ -37,9 +38,34 @@ def _storable(value: str) -> str:
     return value
 
 
+# White space as JavaScript and JSON Schema see it, and what Python counts in addition.
+BLANK = r"\t\n\v\f\r\x1c-\x1f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+NOT_BLANK = re.compile(f"[^{BLANK}]")
+SIZE = re.compile(r"([1-9][0-9]{0,4})[xX*×]([1-9][0-9]{0,4})", re.ASCII)
+
+
+def _says_something(value: str) -> str:
+    if NOT_BLANK.search(value) is None:
+        raise ValueError("must not be empty")
+    return value
+
+
+def _is_size(value: str) -> str:
+    if value not in ("", "auto") and SIZE.fullmatch(value) is None:
+        raise ValueError("must be WIDTHxHEIGHT, such as 1024x1024, or auto")
+    return value
+
+
 _Storable = AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 Text = Annotated[str, *_Storable]
 # The length is checked first: of what comes out of another check pydantic knows no more than that it has "items".
+Prompt = Annotated[
+    str,
+    AfterValidator(_says_something),
+    *_Storable,
+    Field(json_schema_extra={"pattern": f"^[^\\x00]*[^\\x00{BLANK}][^\\x00]*$"}),
+]
+Size = Annotated[Text, AfterValidator(_is_size), Field(json_schema_extra={"pattern": f"^({SIZE.pattern}|auto)?$"})]
 Name = Annotated[str, StringConstraints(max_length=200), *_Storable]
 Url = Annotated[str, StringConstraints(max_length=2000), *_Storable]
 
@@ -49,12 +75,29 @@ def whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _random_if_open(value: object) -> object:
+    """-1 (as in A1111) and "" (as from a form's empty field) ask for a random seed, as null does."""
+    return None if value in (-1, "") and not isinstance(value, bool) else value
+
+
 # The bounds stand inside, where the JSON Schema finds them.
 Integer = Annotated[int, BeforeValidator(whole)]
 FromOne = Annotated[int, Field(ge=1), BeforeValidator(whole)]
 Percent = Annotated[int, Field(ge=1, le=100), BeforeValidator(whole)]
 Priority = Annotated[int, Field(ge=0, le=MAX_PRIORITY), BeforeValidator(whole)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(whole)]
+Seed = Annotated[
+    Annotated[int, Field(ge=0, le=MAX_GIVEN_SEED), BeforeValidator(whole)] | None,
+    BeforeValidator(_random_if_open),
+    Field(
+        json_schema_extra={
+            "anyOf": [
+                {"type": "integer", "minimum": -1, "maximum": MAX_GIVEN_SEED},
+                {"type": "string", "maxLength": 0},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 class PredictionInput(BaseModel):
@@ -62,15 +105,24 @@ class PredictionInput(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
-    prompt: Text = Field(description="What to draw.")
+    prompt: Prompt = Field(description="What to draw.")
     negative_prompt: Text | None = Field(default=None, description="What not to draw; needs a guidance_scale above 0.")
     width: Integer | None = Field(default=None, description="Pixels.")
     height: Integer | None = Field(default=None, description="Pixels.")
-    aspect_ratio: Text | None = Field(default=None, description="Instead of width and height, as in 16:9.")
+    size: Size | None = Field(
+        default=None, description="WIDTHxHEIGHT, as in 512x768. If width or height is given too, that one counts."
+    )
+    aspect_ratio: Text | None = Field(
+        default=None, description="As in 16:9. It counts only if none of width, height and size is given."
+    )
     num_outputs: FromOne = Field(default=1, description="Images.")
     num_inference_steps: FromOne | None = Field(default=None, description="Denoising steps.")
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    seed: Seed | None = Field(default=None, description="Image k is drawn with seed + k.")
+    seed: Seed = Field(
+        default=None,
+        description="Image k (from 0) is drawn with seed + k. Only the lowest 32 bits count. -1, null and an empty "
+        "text ask for a random seed.",
+    )
     output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
     output_quality: Percent = Field(default=90, description="Of jpg and webp.")
     priority: Priority = Field(default=0, description="What is higher is drawn first, as far as the token allows.")

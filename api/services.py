@@ -10,6 +10,7 @@ from psycopg_pool import ConnectionPool
 from api.access_watch import AccessWatch
 from api.places import Places
 from api.queue_position import QueuePositions
+from api.run_counts import RunCounts
 from api.settings import ApiSettings
 from storage.allowed_targets import AllowedTargets
 from storage.bucket import Bucket
@@ -35,6 +36,7 @@ class Services:
     webhook_targets: AllowedTargets
     positions: QueuePositions
     access_watch: AccessWatch
+    run_counts: RunCounts
     waiting: Places  # one for each request that may wait at the same time
     streaming: Places  # and for each stream
 

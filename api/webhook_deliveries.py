@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from api.auth import caller
 from api.errors import InvalidInput, NotFound, Problem
+from api.list_query import query
 from api.services import services
 from storage.database import Connection, Row
 from storage.outbox import STATUSES, read_deliveries, read_delivery, replay, show
@@ -28,9 +29,10 @@ PREDICTION_ID = re.compile(r"[0-9a-z]{26}")
 @blueprint.get("/webhook_deliveries")
 def list_() -> Response:
     """Newest first; `?status=`, `?prediction_id=`, and `next` as it was given."""
-    cursor = _argument("cursor", DELIVERY_ID, "is not a cursor of this list; use `next` as it is")
-    prediction_id = _argument("prediction_id", PREDICTION_ID, "is not the id of a prediction")
-    status = request.args.get("status")
+    given = query("cursor", "prediction_id", "status")
+    cursor = _argument(given, "cursor", DELIVERY_ID, "is not a cursor of this list; use `next` as it is")
+    prediction_id = _argument(given, "prediction_id", PREDICTION_ID, "is not the id of a prediction")
+    status = given.get("status")
     if status is not None and status not in STATUSES:
         raise InvalidInput("status", f"{status[:40]!r} is none of {', '.join(STATUSES)}")
     with services().pool.connection() as conn:
@@ -45,8 +47,7 @@ def list_() -> Response:
     page = rows[:PAGE]
     following = None
     if len(rows) > PAGE:
-        query = {name: value for name, value in request.args.items() if name in ("prediction_id", "status")}
-        following = f"{_address()}?{urlencode(query | {'cursor': page[-1]['id']})}"
+        following = f"{_address()}?{urlencode(given | {'cursor': page[-1]['id']})}"
     return _answer({"next": following, "results": [_show(row) for row in page]})
 
 
@@ -73,8 +74,8 @@ def _show(row: Row) -> dict[str, Any]:
     return show(row, to_token=caller().token_id is not None)
 
 
-def _argument(name: str, form: re.Pattern[str], problem: str) -> str | None:
-    value = request.args.get(name)
+def _argument(given: dict[str, str], name: str, form: re.Pattern[str], problem: str) -> str | None:
+    value = given.get(name)
     if value is not None and not form.fullmatch(value):
         raise InvalidInput(name, f"{value[:40]!r} {problem}")
     return value

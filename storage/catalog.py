@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,10 +28,10 @@ class _Part(BaseModel):
 class Defaults(_Part):
     """What a request that says nothing gets."""
 
-    width: int = Field(default=1024, gt=0)
-    height: int = Field(default=1024, gt=0)
-    num_inference_steps: int = Field(default=8, ge=1)
-    guidance_scale: float = Field(default=0.0, ge=0)
+    width: int = Field(default=1024, gt=0, description="pixels")
+    height: int = Field(default=1024, gt=0, description="pixels")
+    num_inference_steps: int = Field(default=8, ge=1, description="denoising steps")
+    guidance_scale: float = Field(default=0.0, ge=0, description="0: no classifier-free guidance")
 
 
 class Limits(_Part):
@@ -39,17 +41,22 @@ class Limits(_Part):
     min_side: int = Field(default=64, gt=0, description="pixels")
     max_side: int = Field(default=4096, gt=0, description="pixels")
     multiple_of: int = Field(default=16, gt=0, description="the sides are multiples of it, in pixels")
-    max_steps: int = Field(default=50, ge=1)
-    max_guidance_scale: float = Field(default=20.0, ge=0)
-    max_prompt_chars: int = Field(default=4000, ge=1)
-    max_outputs: int = Field(default=4, ge=1, le=4)
+    max_steps: int = Field(default=50, ge=1, description="the largest num_inference_steps")
+    max_guidance_scale: float = Field(default=20.0, ge=0, description="the largest guidance_scale")
+    max_prompt_chars: int = Field(default=4000, ge=1, description="of prompt and of negative_prompt")
+    max_outputs: int = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="the largest num_outputs, and OpenAI's n; all are drawn in one step",
+    )
 
 
 class Blank(_Part):
     """How long the `blank` engine pretends to work: for tests and benchmarks of everything around the model."""
 
-    load_s: float = Field(default=0.0, ge=0)
-    step_s: float = Field(default=0.0, ge=0)
+    load_s: float = Field(default=0.0, ge=0, description="seconds to load")
+    step_s: float = Field(default=0.0, ge=0, description="seconds a step")
 
 
 class DeviceSettings(_Part):
@@ -77,22 +84,31 @@ class DeviceSettings(_Part):
 class Model(_Part):
     """One entry of the catalog."""
 
-    name: str
+    name: str = Field(description="owner/name, from the table's header")
     source: str = Field(default="", description="a diffusers folder, or a hub id")
-    version: str = Field(default="1", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    description: str = ""
-    aliases: tuple[str, ...] = ()
-    engine: Literal["diffusers", "blank"] = "diffusers"
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    defaults: Defaults = Defaults()
-    limits: Limits = Limits()
+    version: str = Field(
+        default="1",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="letters, digits, `.`, `_`, `-`; change it with the weights. Replicate's clients cut "
+        "`owner/name:version` and send the version alone, so give each model another one",
+    )
+    description: str = Field(default="", description="shown by GET /v1/models")
+    aliases: tuple[str, ...] = Field(default=(), description="other names that requests may use, as dall-e-3")
+    engine: Literal["diffusers", "blank"] = Field(
+        default="diffusers", description="blank draws plain sheets, without any weights: for tests"
+    )
+    dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        default="bfloat16", description="of the weights on the device"
+    )
+    defaults: Defaults = Field(default=Defaults(), description="used where a request says nothing")
+    limits: Limits = Field(default=Limits(), description="what a request may ask for; anything beyond is 422")
     max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, whatever pays")
     on_blank_image: Literal["fail", "pass"] = Field(
         default="fail",
         description="of an image that the safety checker blackened or that is NaN: fail the prediction, or pass it on",
     )
-    device: DeviceSettings = DeviceSettings()
-    blank: Blank = Blank()
+    device: DeviceSettings = Field(default=DeviceSettings(), description="how the weights lie on the device")
+    blank: Blank = Field(default=Blank(), description="of the blank engine")
 
     @property
     def typical(self) -> Parameters:
@@ -163,7 +179,8 @@ class Catalog:
         if len(models) > 1:
             raise UnknownModel(
                 f"version {version!r} is one of several models ({', '.join(sorted(model.name for model in models))}): "
-                "name the model too, or take the version's id from GET /v1/models"
+                "name the model too, leave the version out, or take the version's id (latest_version.id) from "
+                "GET /v1/models. Replicate's clients cut `owner/name:version` and send the version alone"
             )
         return models[0]
 
@@ -175,12 +192,16 @@ def load_catalog(path: Path) -> Catalog:
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8")).get("models", {})
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
         changed_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except FileNotFoundError:
         raise OperatorError(f"There is no catalog {path}: set MODELS (or --models) to a models.toml.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OperatorError(f"The catalog {path} can't be read: {error}.") from None
+    for key in tables:
+        if key != "models":
+            raise OperatorError(f"The catalog {path}: {key}: {_no_such_key(key, ['models'])}")
+    entries = tables.get("models", {})
     if not isinstance(entries, dict) or not entries:
         raise OperatorError(f'The catalog {path} has no models: add a [models."owner/name"] table.')
     models = {name: _read_model(path, name, entry) for name, entry in entries.items()}
@@ -191,10 +212,12 @@ def load_catalog(path: Path) -> Catalog:
 def _read_model(path: Path, name: str, entry: Any) -> Model:
     if not isinstance(entry, dict):
         raise OperatorError(f'The catalog {path}: models."{name}" needs to be a table.')
+    if "name" in entry:
+        raise OperatorError(f'The catalog {path}: models."{name}": name: the name stands in the header of the table.')
     try:
         model = Model(name=name, **entry)
-    except (ValidationError, TypeError) as error:
-        raise OperatorError(f'The catalog {path}: models."{name}": {_first_problem(error)}.') from None
+    except ValidationError as error:
+        raise OperatorError(f'The catalog {path}: models."{name}": {_first_problem(error)}') from None
     if model.engine == "diffusers" and not model.source:
         raise OperatorError(f'The catalog {path}: models."{name}": source: needs a folder or a hub id.')
     limits, size = model.limits, (model.defaults.width, model.defaults.height)
@@ -222,9 +245,26 @@ def _refuse_ambiguous_aliases(path: Path, models: dict[str, Model]) -> None:
             taken[alias] = model.name
 
 
-def _first_problem(error: ValidationError | TypeError) -> str:
-    if isinstance(error, TypeError):
-        return str(error)
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}"
+    if problem["type"] == "extra_forbidden":
+        *tables, key = problem["loc"]
+        return f"{where}: {_no_such_key(str(key), _keys_of([str(table) for table in tables]))}"
+    return f"{where}: {problem['msg']}."
+
+
+def _keys_of(tables: Sequence[str]) -> list[str]:
+    """The keys of a model's entry, or of a table in it."""
+    part: type[BaseModel] = Model
+    for table in tables:
+        inner = part.model_fields[table].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        part = inner
+    return [key for key in part.model_fields if key != "name"]
+
+
+def _no_such_key(key: str, keys: Sequence[str]) -> str:
+    close = get_close_matches(key, keys, n=1)
+    return f"there is no such key; did you mean {close[0]}?" if close else f"no such key; it takes {', '.join(keys)}."

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 MAX_PRIORITY = 9
-MAX_SEED = 2**32 - 1  # what ComfyUI, A1111 and Replicate's own models take
+# Noise is drawn by torch's CPU generator, which reads the lowest 32 bits of a seed: there are no more pictures.
+MAX_SEED = 2**32 - 1
+# The largest seed that a request may give; ComfyUI's go up to it. What is above MAX_SEED is cut to 32 bits.
+MAX_GIVEN_SEED = 2**64 - 1
 # The longest side in pixels that a file format can hold: libwebp's and libjpeg's own limits. PNG has none that matters.
 MAX_SIDES = {"webp": 16_383, "jpg": 65_500}
 
@@ -20,7 +23,7 @@ class Parameters:
     height: int  # pixels
     num_inference_steps: int
     guidance_scale: float  # 0.0 is a value: no classifier-free guidance
-    seed: int  # image k is drawn with seed + k
+    seed: int  # 0 to MAX_SEED; image k is drawn with seed + k
     num_outputs: int = 1
     negative_prompt: str = ""
     output_format: str = "png"
@@ -36,5 +39,5 @@ class Parameters:
         return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
 
     def seed_of(self, index: int) -> int:
-        """The seed of image `index` (from 0)."""
+        """The seed of image `index` (from 0). After MAX_SEED comes 0."""
         return (self.seed + index) % (MAX_SEED + 1)

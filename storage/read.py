@@ -23,6 +23,7 @@ def read_predictions(
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     token_id: int | None = None,
+    source: str | None = None,
 ) -> list[Row]:
     """A page, newest first: those older than the position `before`, or those just newer than `after`.
 
@@ -39,6 +40,7 @@ def read_predictions(
           AND (%(after_at)s::timestamptz IS NULL OR (created_at, id) > (%(after_at)s, %(after_id)s))
           AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
           AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
+          AND (%(source)s::text IS NULL OR source = %(source)s)
         ORDER BY created_at {order}, id {order}
         LIMIT %(limit)s
         """,  # noqa: S608 (words of ours)
@@ -50,6 +52,7 @@ def read_predictions(
             "after_id": after[1] if after else None,
             "created_after": created_after,
             "created_before": created_before,
+            "source": source,
             "limit": limit,
         },
     ).fetchall()

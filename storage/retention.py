@@ -116,12 +116,13 @@ def remove_bytes(conn: Connection, bucket: Bucket, *, s3_prefix: str) -> int:
     return len(removed)
 
 
-def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_after: timedelta) -> int:
+def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_after: timedelta | None) -> int:
     """Delete objects that no row names and none will ever name; returns how many.
 
     That is a drawing whose worker died, or lost its claim, between upload and commit: its prediction is over, or
     has a newer claim. Where the prediction itself is unknown (the database may be a restored backup, and the
-    object younger than it), only what is older than `unknown_after` goes. Raises BucketUnavailable.
+    object younger than it), only what is older than `unknown_after` goes (None: nothing does). Raises
+    BucketUnavailable.
     """
     swept = 0
     for page in bucket.pages(_folder(s3_prefix)):
@@ -130,7 +131,7 @@ def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_a
 
 
 def _orphans_among(
-    conn: Connection, page: Sequence[ListedObject], s3_prefix: str, unknown_after: timedelta
+    conn: Connection, page: Sequence[ListedObject], s3_prefix: str, unknown_after: timedelta | None
 ) -> list[str]:
     found = [
         (listed, match) for listed in page if (match := KEY.fullmatch(listed.key.removeprefix(_folder(s3_prefix))))
@@ -144,7 +145,7 @@ def _orphans_among(
         WHERE NOT EXISTS (SELECT FROM objects WHERE objects.key = found.key)
           AND NOT EXISTS (SELECT FROM object_tombstones AS tombstone WHERE tombstone.key = found.key)
           AND (predictions.completed_at IS NOT NULL OR predictions.attempt > found.attempt
-               OR predictions.id IS NULL AND found.modified_at < clock_timestamp() - %(unknown_after)s)
+               OR predictions.id IS NULL AND found.modified_at < clock_timestamp() - %(unknown_after)s::interval)
         """,
         {
             "keys": [listed.key for listed, _ in found],

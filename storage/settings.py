@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from storage.postgres_url import check_postgres_url
 
 DAY_S = 24 * 3600.0
+# Dates have to stay within what Postgres and Python can count.
+MAX_PERIOD_S = 100 * 366 * DAY_S
 
 
 class Settings(BaseSettings):
@@ -51,8 +54,10 @@ class Settings(BaseSettings):
     )
 
     # Life of a prediction.
-    prediction_deadline_s: float = Field(default=DAY_S, ge=5)
-    retention_s: float = Field(default=7 * DAY_S, gt=0)
+    prediction_deadline_s: float = Field(default=DAY_S, ge=5, le=MAX_PERIOD_S)
+    retention_s: float = Field(
+        default=7 * DAY_S, ge=0, le=MAX_PERIOD_S, description="how long an ended prediction keeps its data; 0: for ever"
+    )
     model_load_tries: int = Field(
         default=3, ge=1, description="failed tries to load its model after which a prediction that waits fails"
     )
@@ -119,6 +124,11 @@ class Settings(BaseSettings):
                 " keys by itself (instance roles, ~/.aws)"
             )
         return self
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long an ended prediction keeps its data; None: for ever."""
+        return timedelta(seconds=self.retention_s) if self.retention_s else None
 
     @cached_property
     def direct_url(self) -> str:

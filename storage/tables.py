@@ -342,6 +342,20 @@ class StepCostRow(Table):
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class LoadTime(Table):
+    """How long a worker took to start on a kind of device, measured by those that did."""
+
+    __tablename__ = "load_times"
+
+    device: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    boot_seconds: Mapped[float] = mapped_column(Double)  # from the start of the process to its row in `workers`
+    load_seconds: Mapped[float] = mapped_column(Double)  # from there to its being ready
+    joins_midway: Mapped[bool] = mapped_column(Boolean)  # drawings join others that have begun
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class CompatibleRevision(Table):
     """The schema revisions whose releases may run on this schema.
 

@@ -28,6 +28,12 @@ class Totals:
     objects_missing: int  # that the bucket has lost
 
 
+def read_run_counts(conn: Connection) -> dict[str, int]:
+    """How many predictions of each model ended with images or with a failure since ever; canceled ones don't count."""
+    rows = conn.execute("SELECT model, succeeded + failed AS runs FROM model_totals").fetchall()
+    return {row["model"]: row["runs"] for row in rows}
+
+
 def read_totals(conn: Connection) -> Totals:
     """Six short queries; the one that counts what waits reads the whole backlog."""
     deliveries = conn.execute(

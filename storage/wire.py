@@ -17,6 +17,8 @@ from storage.states import PredictionStatus
 
 # By its deadline a prediction is over; who opens the stream a little later still hears how it ended.
 STREAM_AFTER_DEADLINE = timedelta(hours=1)
+# When links to images that are kept for ever expire. They stay a pure function of the row.
+FOR_EVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Wire:
     """What rendering needs besides the rows."""
 
     links: Links
-    retention: timedelta
+    retention: timedelta | None  # None: for ever
 
     def prediction(self, row: Row, images: Sequence[Row]) -> dict[str, Any]:
         """Replicate's prediction object. `images`: rows of images joined with their objects, by index."""
@@ -54,15 +56,19 @@ class Wire:
         """The same as JSON text: what GET answers with and what a webhook carries, byte for byte."""
         return dump(self.prediction(row, images))
 
+    def _expires_at(self, row: Row) -> datetime:
+        """A link lives as long as its image."""
+        return FOR_EVER if self.retention is None else row["completed_at"] + self.retention
+
     def _thumbnails(self, row: Row, images: Sequence[Row]) -> list[str | None]:
-        expires_at = row["completed_at"] + self.retention
+        expires_at = self._expires_at(row)
         return [
             image["thumbnail_key"] and self.links.of_image(row["id"], image["index"], THUMBNAIL_EXTENSION, expires_at)
             for image in images
         ]
 
     def _output(self, row: Row, images: Sequence[Row]) -> list[str]:
-        expires_at = row["completed_at"] + self.retention
+        expires_at = self._expires_at(row)
         return [
             self.links.of_image(row["id"], image["index"], EXTENSIONS[image["content_type"]], expires_at)
             for image in images
@@ -75,7 +81,7 @@ def open_wire(settings: Settings, conn: Connection) -> Wire:
     ensure_keys(conn, sealer)
     return Wire(
         links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn, sealer))),
-        retention=timedelta(seconds=settings.retention_s),
+        retention=settings.retention,
     )
 
 

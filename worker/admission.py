@@ -14,14 +14,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from storage.step_costs import NOTHING, Load, load_of
 from worker.commission import Commission
 from worker.engine import Memory
-from worker.step_costs import NOTHING, Load, StepCosts, load_of
+from worker.step_costs import StepCosts
 
-# Published for Z-Image-Turbo on an H800: at 1024² a second picture adds 0.86 of a step alone, at 512² 0.58.
-PAYS = 0.8
-# The first steps of a new shape are slow for reasons of their own; one of them must not decide.
-ENOUGH_SAMPLES = 4
 # What a neighbour on the same GPU took may be free again.
 TRY_LARGER_AFTER_S = 600.0
 
@@ -86,7 +83,7 @@ class Admission:
 
     def _admits(self, load: Load, more: Load, memory: Memory | None) -> bool:
         together = load + more
-        return together.images <= self._max_images and self._fits(together, memory) and self._pays(load, more)
+        return together.images <= self._max_images and self._fits(together, memory) and self.costs.pays(load, more)
 
     def _fits(self, load: Load, memory: Memory | None) -> bool:
         if self._too_much is not None:
@@ -99,14 +96,6 @@ class Admission:
             return True
         peak = self.costs.peak_bytes(load)
         return peak is None or peak <= memory.free
-
-    def _pays(self, load: Load, more: Load) -> bool:
-        together = self.costs.seconds(load + more)
-        if together is None or 0 < self.costs.samples(load + more) < ENOUGH_SAMPLES:
-            return self.costs.samples(load) > 0  # go one drawing beyond what is known, and learn
-        alone, before = self.costs.estimate(more), self.costs.estimate(load)
-        assert alone is not None and before is not None  # noqa: PT018 (something larger was observed)
-        return together - before <= PAYS * alone
 
 
 def load_of_all(commissions: Sequence[Commission]) -> Load:

@@ -16,6 +16,8 @@ from worker.step_costs import StepCosts
 log = structlog.get_logger(__name__)
 
 KEEP_EVERY_S = 30.0
+# What is new to everybody is kept sooner: estimates wait for it.
+KEEP_FIRST_AFTER_S = 2.0
 
 
 class KeptCosts:
@@ -25,7 +27,7 @@ class KeptCosts:
         self._pool = pool
         self._model = model
         self._device = device
-        self._kept_at = time.monotonic()
+        self._kept_at = time.monotonic() - KEEP_EVERY_S + KEEP_FIRST_AFTER_S
         self.costs = self._read()
 
     def keep_now_and_then(self) -> None:

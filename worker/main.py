@@ -188,7 +188,7 @@ class WorkerProcess:
             engine = self._load()
         finally:
             self._is_starting = False
-        self._signs.say_ready(engine.device)
+        self._signs.say_ready(engine.device, version=self._model.version, joins_midway=engine.joins_midway)
         log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
         return engine
 

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 THREADS = 16
 # Pictures wait here for the bucket; when so many do, the studio takes no more in.
 MAX_UNPUBLISHED = 32
+NO_PREVIEWS = "previews has no effect: this model shows none\n"
 
 
 class Results:
@@ -68,7 +69,9 @@ class Results:
 
     def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None:
         step, steps = commission.steps_done, commission.steps
-        logs = self._logs.get(commission.held, commission.claim.prediction["logs"])
+        logs: str = self._logs.get(commission.held) or commission.claim.prediction["logs"]
+        if commission.parameters.previews and preview is None and NO_PREVIEWS not in logs:
+            logs += NO_PREVIEWS
         self._logs[commission.held] = logs = f"{logs}{progress_line(step, steps)}\n"
         self._reports.report(commission.claim, logs, step=step, steps=steps, preview=preview)
 

@@ -6,15 +6,18 @@ import os
 import re
 import socket
 import threading
+import time
 from dataclasses import replace
 from uuid import UUID, uuid4
 
+import psutil
 import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
 from storage.database import Connection
 from storage.load_failures import forget_failures_to_load, record_failure
+from storage.load_times import write_load_time
 from storage.presence import Presence, WorkerState, forget_failures, say_alive, say_goodbye
 from storage.progress import note_on_waiting
 
@@ -54,11 +57,20 @@ class SignsOfLife:
         except psycopg.OperationalError:
             pass
 
-    def say_ready(self, device: str) -> None:
-        """The model is loaded: `say` so, and that what kept others from it is over."""
+    def say_ready(self, device: str, *, version: str, joins_midway: bool) -> None:
+        """The model is loaded: `say` so, how long it took, and that what kept others from it is over."""
+        since_start_s = time.time() - psutil.Process().create_time()
         self.say("idle", device=device)
         try:
             with self._pool.connection() as conn:
+                write_load_time(
+                    conn,
+                    self.worker_id,
+                    device=device,
+                    version=version,
+                    since_start_s=since_start_s,
+                    joins_midway=joins_midway,
+                )
                 forget_failures(conn, self._presence.model, before=self.worker_id)
                 forget_failures_to_load(conn, self._presence.model)
         except psycopg.OperationalError:

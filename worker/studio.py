@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from storage.parameters import Parameters
+from storage.step_costs import load_of
 from worker.admission import Admission, load_of_all
 from worker.commission import Commission
 from worker.engine import DeviceLost, DrawingFailed, Engine, OutOfMemory
-from worker.step_costs import load_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

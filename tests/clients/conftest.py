@@ -40,18 +40,22 @@ def database(guarded: Service) -> Iterator[Connection]:
 
 @pytest.fixture(scope="session")
 def npm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the client is installed."""
+    """A folder in which Replicate's client is installed."""
+    return install_from_npm(tmp_path_factory.mktemp("npm"), f"replicate@{NPM_REPLICATE}")
+
+
+def install_from_npm(folder: Path, package: str) -> Path:
+    """The folder, with the package in it; the test is skipped where that can't be had."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("node and npm are not installed: Replicate's JavaScript client is not tried")
-    found = tmp_path_factory.mktemp("npm")
-    (found / "package.json").write_text('{"private": true, "type": "module"}')
+        pytest.skip(f"node and npm are not installed: {package} is not tried")
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
     installed = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--silent", f"replicate@{NPM_REPLICATE}"],
-        cwd=found,
+        ["npm", "install", "--no-audit", "--no-fund", "--silent", package],
+        cwd=folder,
         capture_output=True,
         timeout=120,
         check=False,
     )
     if installed.returncode != 0:
-        pytest.skip(f"npm could not install replicate@{NPM_REPLICATE}: no registry at hand?")
-    return found
+        pytest.skip(f"npm could not install {package}: no registry at hand?")
+    return folder

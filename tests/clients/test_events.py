@@ -62,7 +62,7 @@ def test_events_tell_the_whole_story(service: Service) -> None:
     assert done == requests.get(f"{service.url}/v1/predictions/{prediction['id']}", timeout=30).json()
 
 
-def test_queued_says_the_position_and_a_start_that_counts_the_cold_start(service: Service) -> None:
+def test_queued_says_the_position_and_no_start_where_nothing_was_measured(service: Service) -> None:
     first, second = post(service, NOBODYS), post(service, NOBODYS)
     with Listener(events_url(service, first)) as one, Listener(events_url(service, second)) as other:
         name, _, before = one.next()
@@ -70,12 +70,36 @@ def test_queued_says_the_position_and_a_start_that_counts_the_cold_start(service
         name, _, behind = other.next()
         assert name == "queued"
         assert behind["position"] > before["position"] >= 1
-        assert behind["estimated_wait_seconds"] > before["estimated_wait_seconds"] > 20  # no worker: 30 s are assumed
+        for told in (before, behind):  # no worker ever served this model
+            assert (told["estimated_start"], told["estimated_wait_seconds"]) == (None, None)
+            assert "was not measured here" in told["reason"]
         cancel(service, first)
         assert names(one.until("done")) == ["done"]
         name, _, moved = other.next()  # up by one, without asking
         assert (name, moved["position"]) == ("queued", behind["position"] - 1)
         cancel(service, second)
+
+
+def test_queued_says_a_start_that_counts_the_steps_of_those_before(service: Service) -> None:
+    """What the slow model takes is known after its first drawings; its worker draws 8 at a time."""
+    warm_up = [post(service, SLOW | {"input": {"prompt": "warm up", "cache": False}}) for _ in range(2)]
+    for prediction in warm_up:
+        with Listener(events_url(service, prediction)) as listener:
+            listener.until("done")
+    time.sleep(4)  # its costs are kept by then
+    long = {"prompt": "long", "cache": False, "num_outputs": 4, "num_inference_steps": 20}
+    before = [post(service, SLOW | {"input": long}) for _ in range(4)]
+    last = post(service, SLOW | {"input": {"prompt": "last", "cache": False}})
+    with Listener(events_url(service, last)) as listener:
+        name, _, told = listener.next()
+        asked_at = time.monotonic()
+        assert name == "queued"
+        listener.until("progress")
+        took_s = time.monotonic() - asked_at
+    for prediction in (*before, last):
+        cancel(service, prediction)
+    assert told["estimated_wait_seconds"] > 2
+    assert told["estimated_wait_seconds"] == pytest.approx(took_s, rel=0.8)
 
 
 def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(service: Service) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import openai
@@ -29,6 +30,45 @@ def client(service: Service) -> Iterator[OpenAI]:
 def picture(base64_text: str | None) -> Image.Image:
     assert base64_text is not None
     return Image.open(io.BytesIO(base64.b64decode(base64_text)))
+
+
+@pytest.mark.parametrize("model", ["dall-e-3", "gpt-image-1", "darkroom/blank"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_without_a_response_format_the_answer_holds_the_url_and_the_picture(
+    client: OpenAI, model: str, count: int
+) -> None:
+    answer = client.images.generate(model=model, prompt="a red circle", n=count)
+    assert answer.data is not None
+    assert len(answer.data) == count
+    for image in answer.data:
+        assert image.url is not None
+        assert image.b64_json is not None
+        assert base64.b64decode(image.b64_json) == requests.get(image.url, timeout=30).content
+    raw = client.images.with_raw_response.generate(model=model, prompt="a red circle", n=count)
+    assert int(raw.headers["Content-Length"]) == len(raw.content)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_with_a_response_format_it_holds_only_what_was_asked_for(client: OpenAI, count: int) -> None:
+    for format_, other in (("url", "b64_json"), ("b64_json", "url")):
+        raw = client.images.with_raw_response.generate(
+            prompt="a red circle", n=count, response_format="url" if format_ == "url" else "b64_json"
+        )
+        assert all(image[format_] and other not in image for image in json.loads(raw.content)["data"])
+        assert int(raw.headers["Content-Length"]) == len(raw.content)
+
+
+def test_usage_counts_what_was_asked_and_drawn(client: OpenAI) -> None:
+    prompt = "ein roter Kreis, größer"  # 23 characters, 25 bytes
+    usage = client.images.generate(prompt=prompt, size="128x64", n=10).usage
+    assert usage is not None
+    assert usage.output_tokens_details is not None
+    assert (usage.input_tokens, usage.input_tokens_details.text_tokens) == (7, 7)
+    assert (usage.output_tokens, usage.output_tokens_details.image_tokens) == (320, 320)  # 10 × 8 × 4 squares of 16
+    assert usage.total_tokens == 327
+    [event] = client.images.generate(prompt=prompt, size="128x64", stream=True)
+    assert event.type == "image_generation.completed"
+    assert (event.usage.input_tokens, event.usage.output_tokens, event.usage.total_tokens) == (7, 32, 39)
 
 
 def test_generate_gives_a_url_that_serves_the_picture(client: OpenAI) -> None:
@@ -101,6 +141,20 @@ def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
     assert picture(events[-1].b64_json).size == (64, 64)
 
 
+@pytest.mark.parametrize(
+    ("response_format", "holds"), [(None, {"url", "b64_json"}), ("url", {"url"}), ("b64_json", {"b64_json"})]
+)
+def test_a_stream_holds_the_same_as_an_answer(client: OpenAI, response_format: Any, holds: set[str]) -> None:
+    asked: dict[str, Any] = {} if response_format is None else {"response_format": response_format}
+    events = list(client.images.generate(prompt="a red circle", n=2, stream=True, **asked))
+    assert [event.type for event in events] == ["image_generation.completed"] * 2
+    for event in events:
+        told = event.model_dump(exclude_unset=True)
+        assert {"url", "b64_json"} & set(told) == holds
+        if holds == {"url", "b64_json"}:
+            assert base64.b64decode(told["b64_json"]) == requests.get(told["url"], timeout=30).content
+
+
 def test_a_stream_without_partial_images_is_one_event(client: OpenAI) -> None:
     events = list(client.images.generate(model="gpt-image-1", prompt="a red circle", stream=True))
     assert [event.type for event in events] == ["image_generation.completed"]
@@ -112,19 +166,17 @@ def test_a_stream_without_partial_images_is_one_event(client: OpenAI) -> None:
         ({"size": "65x64"}, "size"),
         ({"size": "big"}, "size"),
         ({"size": "9999999x64"}, "size"),
-        ({"n": 5}, "n"),
+        ({"n": 11}, "n"),
         ({"n": 0}, "n"),
         ({"response_format": "gif"}, "response_format"),
         ({"output_compression": 101}, "output_compression"),
-        ({"prompt": ""}, None),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n"}, "prompt"),
         ({"prompt": "x" * 5000}, "prompt"),
     ],
 )
 def test_what_is_wrong_is_named_as_openai_names_it(client: OpenAI, asked: dict[str, Any], parameter: str) -> None:
     request: dict[str, Any] = {"model": "darkroom/blank", "prompt": "a red circle"} | asked
-    if parameter is None:  # an empty prompt is a prompt
-        assert client.images.generate(**request).data
-        return
     with pytest.raises(openai.BadRequestError) as refused:
         client.images.generate(**request)
     assert refused.value.param == parameter
@@ -173,7 +225,31 @@ def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
     assert (refused.value.type, isinstance(refused.value.body, dict)) == ("invalid_request_error", True)
 
 
-def test_what_is_not_there_says_so_in_openai_s_words(client: OpenAI) -> None:
+ELSEWHERE: dict[str, Callable[[OpenAI], object]] = {
+    "/v1/images/edits": lambda client: client.images.edit(image=b"", prompt="a red circle"),
+    "/v1/chat/completions": lambda client: client.chat.completions.create(
+        model="gpt-4o", messages=[{"role": "user", "content": "a red circle"}]
+    ),
+    "/v1/completions": lambda client: client.completions.create(model="gpt-4o", prompt="a red circle"),
+    "/v1/responses": lambda client: client.responses.create(model="gpt-4o", input="a red circle"),
+    "/v1/embeddings": lambda client: client.embeddings.create(model="x", input="a red circle"),
+    "/v1/moderations": lambda client: client.moderations.create(input="a red circle"),
+    "/v1/audio/speech": lambda client: client.audio.speech.create(model="x", voice="alloy", input="x"),
+    "/v1/files": lambda client: client.files.list(),
+    "/v1/nothing": lambda client: client.get("/nothing", cast_to=object),
+}
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_what_is_not_there_says_so_in_openai_s_words(client: OpenAI, path: str) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
-        client.images.edit(image=b"", prompt="a red circle")
-    assert refused.value.type == "invalid_request_error"
+        ELSEWHERE[path](client)
+    assert (refused.value.type, refused.value.code) == ("invalid_request_error", "unknown_url")
+    assert path in refused.value.message
+    assert "/v1/images/generations" in refused.value.message
+
+
+def test_a_list_of_models_that_is_refused_says_so_in_openai_s_words(client: OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.models.list(extra_query={"limit": 3})
+    assert (refused.value.type, refused.value.param) == ("invalid_request_error", "limit")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from storage.parameters import Parameters
+from storage.step_costs import Load
 from tests.engine.playing import Play, PlayingEngine, Scene
 from worker.engine import DeviceLost, DrawingFailed, OutOfMemory
-from worker.step_costs import Load
 
 
 def free_sharing(images: int) -> float:

@@ -35,6 +35,7 @@ BETWEEN_FIELDS = {
     "input.width",
     "input.height",
     "input.aspect_ratio",
+    "input.size",
     "webhook",
     "cursor",
     "Idempotency-Key",

@@ -10,9 +10,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from storage.database import Connection
+from storage.finish import finish
 from storage.rescue import rescue_once
 from storage.wire import Wire
 from tests.api_app import MODEL
+from tests.making import claim_one, succeeded
 
 HEARD = "The model is broken: x.\n"
 
@@ -41,3 +43,27 @@ def test_a_picture_that_comes_too_late_is_504_with_what_was_heard_last(
     assert error["type"] == "server_error"
     assert "OPENAI_WAIT_S" in error["message"]
     assert error["message"].endswith("its logs end with: The model is broken: x.")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_image_that_is_not_in_the_store_is_an_error_and_no_cut_off_answer(
+    client: FlaskClient, conn: Connection, wire: Wire, stream: bool
+) -> None:
+    def finish_without_uploading() -> None:
+        while (claimed := claim_one(conn, wire)) is None:
+            time.sleep(0.02)
+        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+
+    worker = threading.Thread(target=finish_without_uploading)
+    worker.start()
+    answer = client.post("/v1/images/generations", json={"model": MODEL, "prompt": "a", "stream": stream})
+    text = answer.get_data(as_text=True)
+    worker.join()
+    if stream:
+        assert text.count("event: ") == text.count("event: error") == 1
+        error = json.loads(text.partition("data: ")[2].partition("\n")[0])["error"]
+    else:
+        assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "false")
+        error = json.loads(text)["error"]
+    assert error["type"] == "server_error"
+    assert "store" in error["message"]

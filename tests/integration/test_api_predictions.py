@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,9 +13,11 @@ from flask.testing import FlaskClient
 from ulid import ULID
 
 from api.predictions import PAGE
+from api.settings import ApiSettings
 from storage.database import Connection
+from storage.finish import finish
 from storage.wire import Wire
-from tests.api_app import MODEL, post, problem, submit
+from tests.api_app import CATALOG, MODEL, post, problem, serving, submit
 from tests.making import claim_one, count, submit_one, succeeded
 
 
@@ -51,11 +54,49 @@ def test_a_model_goes_by_name_version_or_alias(client: FlaskClient) -> None:
         {"version": f"{MODEL}:1"},
         {"model": f"{MODEL}:1"},
         {"model": MODEL, "version": "1"},
+        {"model": MODEL, "version": f"{MODEL}:1"},
+        {"model": f"{MODEL}:1", "version": MODEL},
+        {"model": "dall-e-3", "version": "1"},
         {"model": "dall-e-3"},
     ):
         answer = client.post("/v1/predictions", json={"input": {"prompt": "a"}} | reference)
         assert answer.status_code == 201, answer.text
         assert answer.get_json()["model"] == MODEL
+
+
+def test_the_name_decides_between_models_with_the_same_version(api_settings: ApiSettings, tmp_path: Path) -> None:
+    catalog = tmp_path / "models.toml"
+    catalog.write_text(CATALOG.replace('version = "2"', 'version = "1"'))
+    with serving(api_settings.model_copy(update={"models": catalog})) as app:
+        client = app.test_client()
+        for name in (MODEL, "darkroom/other"):
+            for reference in ({"version": f"{name}:1"}, {"model": name, "version": "1"}, {"model": f"{name}:1"}):
+                answer = client.post("/v1/predictions", json={"input": {"prompt": "a"}} | reference)
+                assert answer.status_code == 201, answer.text
+                assert answer.get_json()["model"] == name
+            path = f"/v1/models/{name}"
+            assert (
+                client.post(f"{path}/predictions", json={"version": "1", "input": {"prompt": "a"}}).status_code == 201
+            )
+            assert client.get(f"{path}/versions/1").get_json()["version"] == "1"
+        bare = problem(client.post("/v1/predictions", json={"version": "1", "input": {"prompt": "a"}}), 422)
+        assert "one of several models (darkroom/blank, darkroom/other)" in bare["detail"]
+        assert "leave the version out" in bare["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"model": "darkroom/other"}, "model"),
+        ({"version": "darkroom/other:2"}, "version"),
+        ({"version": "2"}, "version"),
+    ],
+)
+def test_a_body_that_contradicts_the_model_in_the_path_is_refused(
+    client: FlaskClient, body: dict[str, str], field: str
+) -> None:
+    answer = client.post(f"/v1/models/{MODEL}/predictions", json={"input": {"prompt": "a"}} | body)
+    assert problem(answer, 422)["invalid_fields"][0]["field"] == field
 
 
 WRONG_VALUES: list[tuple[dict[str, Any], str, str]] = [
@@ -75,6 +116,11 @@ WRONG_VALUES: list[tuple[dict[str, Any], str, str]] = [
     ({"webhook": "http://10.0.0.1/hook"}, "webhook", "WEBHOOK_ALLOW=10.0.0.1"),
     ({"webhook_events_filter": ["done"]}, "webhook_events_filter.0", "'completed'"),
     ({"stream": "yes"}, "stream", "valid boolean (got 'yes')"),
+    ({"version": "darkroom/other:2"}, "version", "belongs to darkroom/other, but the request is for darkroom/blank"),
+    ({"version": "darkroom/nothing:1"}, "version", "there is no model"),
+    ({"input": {"prompt": " "}}, "input.prompt", "must not be empty"),
+    ({"input": {"prompt": "a", "size": "1024x64"}}, "input.width", "1024 is outside of 64 to 512"),
+    ({"input": {"prompt": "a", "width": "64"}}, "input.width", "write it without quotes"),
 ]
 
 
@@ -134,7 +180,6 @@ def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
 
 
 WRONG_HEADERS = [
-    ("Prefer", "wait=61"),
     ("Cancel-After", "4"),
     ("Idempotency-Key", ""),
     ("Idempotency-Key", "x" * 256),
@@ -175,14 +220,19 @@ def test_previews_can_be_asked_for_in_the_input_and_beside_it(
 def test_what_is_not_there_is_404(client: FlaskClient) -> None:
     for path in ("/v1/nothing", "/v1/predictions/x", "/v1/predictions/%00", "/v1/predictions/%FF"):
         problem(client.get(path), 404)
-    problem(client.get(f"/v1/predictions/{str(ULID()).lower()}"), 404)
+    for path in ("/v1/nothing", "/nothing", "/v1/%FF%00", "/v1/collections", f"/v1/{'x' * 500}"):
+        told = problem(client.post(path), 404)  # Replicate's clients read `detail`, OpenAI's read `error`
+        assert told["detail"] == told["error"]["message"]
+        assert told["detail"].startswith("there is no route POST /")
+        assert len(told["detail"]) < 300
+    assert "error" not in problem(client.get(f"/v1/predictions/{str(ULID()).lower()}"), 404)
     problem(client.post(f"/v1/predictions/{ULID()!s}/cancel"), 404)
     problem(client.post("/v1/models/nobody/nothing/predictions", json={"input": {"prompt": "a"}}), 404)
 
 
 def test_a_wrong_method_is_405_and_says_which_are_right(client: FlaskClient) -> None:
     answer = client.delete("/v1/predictions")
-    problem(answer, 405)
+    assert problem(answer, 405)["error"]["type"] == "invalid_request_error"
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
 
 
@@ -228,6 +278,40 @@ def test_the_list_keeps_to_its_window_of_time_also_on_the_next_page(client: Flas
     problem(client.get("/v1/predictions?cursor=x"), 422)
 
 
+LISTS = [
+    ("/v1/predictions", "it takes cursor, created_after, created_before, source"),
+    ("/v1/webhook_deliveries", "it takes cursor, prediction_id, status"),
+    ("/v1/models", "it takes no parameters"),
+    (f"/v1/models/{MODEL}/versions", "it takes no parameters"),
+]
+
+
+@pytest.mark.parametrize(("path", "takes"), LISTS)
+def test_a_list_refuses_a_parameter_that_it_does_not_know_and_names_those_it_knows(
+    client: FlaskClient, path: str, takes: str
+) -> None:
+    assert client.get(path).status_code == 200
+    for name in ("limit", "a%00b", "Cursor"):
+        assert problem(client.get(f"{path}?{name}=1"), 422)["detail"].endswith(f"of this list; {takes}")
+    if "cursor" in takes:
+        assert "2 times" in problem(client.get(f"{path}?cursor=a&cursor=b"), 422)["detail"]
+
+
+def test_the_list_can_be_narrowed_to_a_source_as_at_replicate(client: FlaskClient) -> None:
+    made = submit(client)
+    assert [each["id"] for each in client.get("/v1/predictions?source=api").get_json()["results"]] == [made["id"]]
+    assert client.get("/v1/predictions?source=web").get_json()["results"] == []
+    assert "none of api, web" in problem(client.get("/v1/predictions?source=%00"), 422)["detail"]
+
+
+def test_a_zone_whose_plus_was_not_escaped_is_read_as_it_was_meant(client: FlaskClient, conn: Connection) -> None:
+    made = submit_one(conn)
+    conn.execute("UPDATE predictions SET created_at = '2020-01-01T10:00:00Z'")
+    for time_, is_listed in (("2020-01-01T11:59:59+02:00", True), ("2020-01-01T12:00:01+02:00", False)):
+        listed = client.get(f"/v1/predictions?created_after={time_}").get_json()["results"]
+        assert [each["id"] for each in listed] == ([made["id"]] if is_listed else [])
+
+
 def test_an_empty_list_has_no_pages(client: FlaskClient) -> None:
     assert client.get("/v1/predictions").get_json() == {"next": None, "previous": None, "results": []}
 
@@ -238,8 +322,6 @@ def test_prefer_wait_answers_when_another_process_has_finished_it(
     def draw() -> None:
         while (claimed := claim_one(conn, wire)) is None:
             time.sleep(0.02)
-        from storage.finish import finish
-
         finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
 
     worker = threading.Thread(target=draw)
@@ -252,6 +334,31 @@ def test_prefer_wait_answers_when_another_process_has_finished_it(
     assert done["status"] == "succeeded"
     assert len(done["output"]) == 1
     assert client.get(f"/v1/predictions/{done['id']}").data == answer.data
+
+
+@pytest.mark.parametrize("wish", ["wait=0", "wait=0.5", "wait=soon", 'foo="a, wait=99"', "respond-async", '"'])
+def test_a_wish_that_can_not_be_granted_is_answered_at_once(client: FlaskClient, wish: str) -> None:
+    answer = post(client, headers={"Prefer": wish})
+    assert answer.status_code == 201
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_a_longer_wait_is_shortened_and_the_answer_says_so(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+    def draw() -> None:
+        while (claimed := claim_one(conn, wire)) is None:
+            time.sleep(0.02)
+        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+
+    worker = threading.Thread(target=draw)
+    worker.start()
+    answer = client.post(
+        "/v1/predictions",
+        json={"model": MODEL, "input": {"prompt": "a"}},
+        headers=[("Prefer", "respond-async"), ("Prefer", 'x="wait=1", wait=120')],  # two headers are one list
+    )
+    worker.join()
+    assert answer.headers["Preference-Applied"] == "wait=60"
+    assert answer.get_json()["status"] == "succeeded"
 
 
 def test_prefer_wait_says_starting_where_the_time_was_up_first(

@@ -1,78 +1,126 @@
-"""The queue as an estimate sees it: places, workers, and how long things took."""
+"""The queue as an estimate sees it: places, workers, and what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from storage.database import Connection
-from storage.finish import finish
-from storage.presence import Presence, say_alive
-from storage.queue_state import ASSUMED_DRAW_S, ASSUMED_LOAD_S, QueueState, read_queue_state
-from storage.wire import Wire
-from tests.making import MODEL, claim_one, submit_one, succeeded
+import pytest
 
-EMPTY = QueueState(
-    waiting={},
-    drawing=0,
-    ready_workers=0,
-    loading_for_s=None,
-    failed_workers=0,
-    draw_s=2.0,
-    load_s=10.0,
-    read_at=datetime.now(UTC),
-)
+from storage.database import Connection
+from storage.load_times import read_load_times, write_load_time
+from storage.parameters import Parameters
+from storage.presence import Presence, say_alive
+from storage.queue_state import FORESEEN, QueueState, read_queue_state
+from storage.step_costs import StepCost, write_step_costs
+from storage.wire import Wire
+from tests.making import MODEL, claim_one, submit_one
+
+DEVICE = "a test's device"
+WORKER = Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
+PARAMETERS = Parameters(prompt="a", width=64, height=64, num_inference_steps=10, guidance_scale=0.0, seed=1)
+
+
+def state_of(conn: Connection) -> QueueState:
+    return read_queue_state(conn, MODEL, version="1", max_images=1)
+
+
+def measure_load(conn: Connection, *, load_s: float, boot_s: float, version: str = "1") -> None:
+    """As a worker does that has just loaded, and then leaves."""
+    worker = replace(WORKER, id=uuid4())
+    say_alive(conn, worker)
+    conn.execute(
+        "UPDATE workers SET started_at = clock_timestamp() - make_interval(secs => %s) WHERE id = %s",
+        (load_s, worker.id),
+    )
+    write_load_time(conn, worker.id, device=DEVICE, version=version, since_start_s=boot_s + load_s, joins_midway=True)
+    conn.execute("DELETE FROM workers WHERE id = %s", (worker.id,))
+
+
+def measure_step(conn: Connection, seconds: float) -> None:
+    write_step_costs(conn, [StepCost(1, 64 * 64, seconds, None, 10)], device=DEVICE, model=MODEL, version="1")
+
+
+def submit_many(conn: Connection, *several: Parameters) -> Iterable[str]:
+    return [submit_one(conn, webhook=None, parameters=each.to_json())["id"] for each in several]
 
 
 def test_places_follow_the_order_of_claims(conn: Connection, wire: Wire) -> None:
     first, second = submit_one(conn), submit_one(conn)
     urgent = submit_one(conn, priority=5)
-    state = read_queue_state(conn, MODEL)
+    state = state_of(conn)
     assert [state.place_of(row["id"]) for row in (urgent, first, second)] == [0, 1, 2]
     claimed = claim_one(conn, wire)
     assert claimed is not None
-    state = read_queue_state(conn, MODEL)
+    state = state_of(conn)
     assert state.place_of(claimed.prediction_id) is None
     assert state.place_of(first["id"]) == 0
     assert state.drawing == 1
 
 
-def test_a_model_that_nobody_serves_has_a_cold_start_ahead(conn: Connection) -> None:
-    state = read_queue_state(conn, MODEL)
-    assert (state.ready_workers, state.is_loading) == (0, False)
-    assert (state.draw_s, state.load_s) == (ASSUMED_DRAW_S, ASSUMED_LOAD_S)
-    assert state.seconds_until_start(0) == ASSUMED_LOAD_S
-
-
-def test_workers_are_counted_by_what_they_do(conn: Connection) -> None:
-    worker = Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
-    say_alive(conn, worker)
-    state = read_queue_state(conn, MODEL)
+def test_what_was_not_measured_is_told_by_no_number(conn: Connection) -> None:
+    submit_one(conn)
+    assert state_of(conn).seconds_until_start(0) is None
+    measure_load(conn, load_s=20, boot_s=5, version="another")
+    assert state_of(conn).seconds_until_start(0) is None
+    say_alive(conn, WORKER)
+    state = state_of(conn)
     assert state.is_loading
-    assert state.loading_for_s is not None
-    assert 0 < state.seconds_until_start(0) <= ASSUMED_LOAD_S
-    say_alive(conn, replace(worker, state="idle"))
-    state = read_queue_state(conn, MODEL)
+    assert state.seconds_until_start(0) is None
+
+
+def test_a_cold_start_counts_with_the_time_that_the_last_ones_took(conn: Connection) -> None:
+    submit_many(conn, PARAMETERS, PARAMETERS)
+    measure_load(conn, load_s=20, boot_s=5)
+    measure_step(conn, 0.5)
+    state = state_of(conn)
+    assert (state.ready_workers, state.is_loading) == (0, False)
+    assert state.seconds_until_start(0) == pytest.approx(25, abs=0.5)
+    assert state.seconds_until_start(1) == pytest.approx(30, abs=0.5)
+    measure_load(conn, load_s=10, boot_s=5)  # the mean of both
+    assert state_of(conn).seconds_until_start(0) == pytest.approx(20, abs=0.5)
+    [known] = read_load_times(conn, model=MODEL, version="1")
+    assert (known.device, known.joins_midway) == (DEVICE, True)
+
+
+def test_of_a_worker_that_loads_only_the_rest_counts(conn: Connection) -> None:
+    submit_one(conn)
+    measure_load(conn, load_s=20, boot_s=5)
+    say_alive(conn, WORKER)
+    conn.execute("UPDATE workers SET started_at = clock_timestamp() - interval '12 s'")
+    assert state_of(conn).seconds_until_start(0) == pytest.approx(8, abs=0.5)
+    conn.execute("UPDATE workers SET started_at = clock_timestamp() - interval '60 s'")
+    assert state_of(conn).seconds_until_start(0) == 1.0  # it is about to be ready
+    say_alive(conn, replace(WORKER, state="idle", device=DEVICE))
+    state = state_of(conn)
     assert (state.ready_workers, state.is_loading) == (1, False)
     assert state.seconds_until_start(0) == 0
 
 
-def test_what_was_drawn_lately_says_how_long_it_takes(conn: Connection, wire: Wire) -> None:
-    submit_one(conn)
-    claimed = claim_one(conn, wire)
-    assert claimed is not None
-    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
-    conn.execute("""UPDATE predictions SET metrics = metrics || '{"predict_time": 3.5, "load_time": 12.0}'::jsonb""")
-    state = read_queue_state(conn, MODEL)
-    assert (state.draw_s, state.load_s) == (3.5, 12.0)
-    conn.execute("""UPDATE predictions SET metrics = metrics || '{"cached": true}'::jsonb""")
-    assert read_queue_state(conn, MODEL).draw_s == ASSUMED_DRAW_S  # an answer from the cache says nothing
+def test_what_is_drawn_counts_with_its_steps_and_those_that_are_left(conn: Connection, wire: Wire) -> None:
+    measure_step(conn, 0.5)
+    say_alive(conn, replace(WORKER, state="drawing", device=DEVICE))
+    submit_many(conn, replace(PARAMETERS, num_inference_steps=50, num_outputs=4), PARAMETERS, PARAMETERS)
+    assert claim_one(conn, wire) is not None
+    conn.execute("UPDATE predictions SET worker_id = %s WHERE status = 'processing'", (WORKER.id,))
+    state = state_of(conn)
+    assert state.seconds_until_start(0) == pytest.approx(50 * 4 * 0.5)
+    assert state.seconds_until_start(1) == pytest.approx(50 * 4 * 0.5 + 5)
+    conn.execute("UPDATE predictions SET logs = ' 80%%|########  | 40/50' WHERE status = 'processing'")
+    assert state_of(conn).seconds_until_start(0) == pytest.approx(10 * 4 * 0.5)
 
 
-def test_workers_share_the_queue() -> None:
-    one = replace(EMPTY, ready_workers=1, drawing=1)
-    two = replace(EMPTY, ready_workers=2, drawing=1)
-    assert one.seconds_until_start(4) == 9.0
-    assert two.seconds_until_start(4) == 4.5
-    assert replace(EMPTY, loading_for_s=9.5).seconds_until_start(0) == 1.0  # it is about to be ready
+def test_the_pace_of_the_first_places_holds_for_those_further_back(conn: Connection) -> None:
+    measure_step(conn, 0.1)
+    say_alive(conn, replace(WORKER, state="idle", device=DEVICE))
+    submit_many(conn, *[PARAMETERS] * (FORESEEN + 50))
+    state = state_of(conn)
+    assert state.seconds_until_start(FORESEEN - 1) == pytest.approx(FORESEEN - 1)
+    assert state.seconds_until_start(FORESEEN + 49) == pytest.approx(FORESEEN + 49, rel=0.02)
+
+
+def test_a_queue_that_is_empty_has_no_estimate() -> None:
+    state = QueueState({}, [], 0, 1, 0, 0, datetime.now(UTC))
+    assert state.seconds_until_start(0) is None

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 from ulid import ULID
 
 from api.settings import ApiSettings
@@ -17,7 +18,8 @@ from storage.claim import Claim, hand_back
 from storage.database import Connection, Row
 from storage.finish import StoredImage, Succeeded, finish
 from storage.read import read_images, read_prediction
-from storage.wire import Wire
+from storage.wire import Wire, open_wire
+from tests.api_app import serving
 from tests.integration.deliveries_of import write
 from tests.making import claim_one, count, submit_one
 from worker.courier.retention import retain_once
@@ -219,3 +221,27 @@ def test_two_couriers_at_once_expire_each_prediction_once(
         assert retention.expire_predictions(conn, older_than=WEEK) == 0, "the other one holds it"
     assert retention.expire_predictions(conn, older_than=WEEK) == 1
     assert retention.expire_predictions(conn, older_than=WEEK) == 0
+
+
+def test_with_retention_switched_off_nothing_expires_and_its_links_do_not_either(
+    conn: Connection, bucket: Bucket, settings: ApiSettings, ended: Row
+) -> None:
+    conn.execute("UPDATE predictions SET completed_at = now() - interval '50 years'")
+    kept = settings.model_copy(update={"retention_s": 0.0})
+    unknown = f"{settings.s3_prefix}/predictions/{str(ULID()).lower()}/1-{uuid4()}/0.png"  # of a restored database
+    bucket.put(unknown, BODY, "image/png")
+    retain_once(conn, bucket, kept, sweep=True)
+    row = read(conn, ended["id"])
+    shown = open_wire(kept, conn).prediction(row, read_images(conn, [row["id"]])[row["id"]])
+    assert (shown["data_removed"], shown["logs"]) == (False, "a note")
+    assert unknown in keys_in(bucket, settings)
+    assert len(keys_in(bucket, settings)) == 2
+    with serving(kept) as app:
+        assert app.test_client().get(shown["output"][0].removeprefix(settings.public_url)).data == BODY
+
+
+def test_a_retention_that_no_date_could_hold_is_refused_and_so_is_a_negative_one(settings: ApiSettings) -> None:
+    values = settings.model_dump()
+    for seconds in (-1, 1e11, float("inf"), float("nan")):
+        with pytest.raises(ValidationError, match="retention_s"):
+            ApiSettings(**values | {"retention_s": seconds})

@@ -282,7 +282,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     rescue_once(conn, wire, expire=True)
     assert count(conn, "workers") == 1  # still to be seen
     assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%no folder …/all%'") == 2
-    assert read_queue_state(conn, MODEL).is_stuck
+    assert read_queue_state(conn, MODEL, version="1", max_images=8).is_stuck
 
     with working(worker_settings, blank()):
         until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
@@ -314,3 +314,20 @@ def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: C
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
         until(over(conn, 1))
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_previews_that_the_model_can_not_show_are_told_in_the_logs_once(
+    worker_settings: WorkerSettings, conn: Connection, monkeypatch: pytest.MonkeyPatch, shows: bool
+) -> None:
+    if not shows:  # as an engine of most pipelines
+        monkeypatch.setattr("worker.engine.blank.BlankEngine.preview", lambda self, drawing: None)
+    submit_one(conn, webhook=None, parameters=replace(PARAMETERS, previews=True).to_json())
+    submit_one(conn, webhook=None, parameters=PARAMETERS.to_json())
+    with working(worker_settings, blank(step_s=0.01)):
+        until(over(conn, 2))
+    rows = conn.execute("SELECT logs, parameters FROM predictions").fetchall()
+    for row in rows:
+        asked = row["parameters"]["previews"]
+        assert row["logs"].count("previews has no effect") == (1 if asked and not shows else 0)
+        assert row["logs"].count("|") == 8

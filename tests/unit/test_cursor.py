@@ -66,3 +66,26 @@ def test_a_moment_is_read_or_refused(text: str) -> None:
     except InvalidInput:
         return
     assert moment.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2026-01-01T10:00:00 02:00", "2026-01-01T08:00:00+00:00"),
+        ("2026-01-01T10:00:00.25 0200", "2026-01-01T08:00:00.250000+00:00"),
+        ("2026-01-01T10:00 02", "2026-01-01T08:00:00+00:00"),
+        ("2026-01-01 10:00:00 02:00", "2026-01-01T08:00:00+00:00"),
+        ("2026-01-01T10:00:00+02:00", "2026-01-01T08:00:00+00:00"),
+        ("2026-01-01T10:00:00-02:00", "2026-01-01T12:00:00+00:00"),
+    ],
+)
+def test_a_plus_that_became_a_space_is_read_as_a_plus(text: str, meant: str) -> None:
+    assert parse_moment("created_after", text).isoformat() == meant
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-01 02:00", "2026-01-01T10:00:00", "2026-01-01T10:00:00  02:00", "02:00 02:00"]
+)
+def test_a_space_that_was_no_plus_makes_no_time_of_what_is_none(text: str) -> None:
+    with pytest.raises(InvalidInput, match="created_after"):
+        parse_moment("created_after", text)

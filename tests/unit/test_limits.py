@@ -12,6 +12,7 @@ from api.errors import InvalidInput
 from api.limits import notes_on, parameters_for, parse_input
 from api.schemas import ASPECT_RATIOS
 from storage.catalog import Defaults, Limits, Model
+from storage.parameters import MAX_SEED
 
 MODEL = Model(
     name="test/model",
@@ -40,8 +41,16 @@ def refusal(**inputs: Any) -> str:
         ({"guidance_scale": 20.5}, "input.guidance_scale: 20.5 is over the limit of test/model, which is 20.0"),
         ({"num_outputs": 3}, "input.num_outputs: 3 is over the limit of test/model, which is 2"),
         ({"num_outputs": True}, "input.num_outputs: Input should be a valid integer (got true)"),
-        ({"seed": -1}, "input.seed: Input should be greater than or equal to 0 (got -1)"),
-        ({"seed": 2**32}, "input.seed: Input should be less than or equal to 4294967295 (got 4294967296)"),
+        ({"seed": -2}, "input.seed: Input should be greater than or equal to 0 (got -2)"),
+        ({"seed": 2**64}, "input.seed: Input should be less than or equal to 18446744073709551615"),
+        ({"seed": "7"}, "input.seed: Input should be a valid integer (got '7'); write it without quotes"),
+        ({"width": "128"}, "input.width: Input should be a valid integer (got '128'); write it without quotes"),
+        ({"guidance_scale": "1.5"}, "input.guidance_scale: Input should be a valid number (got '1.5'); write it"),
+        ({"seed": False}, "input.seed: Input should be a valid integer (got false)"),
+        ({"size": "2K"}, "input.size: Value error, must be WIDTHxHEIGHT, such as 1024x1024, or auto (got '2K')"),
+        ({"size": "128x100"}, "input.height: 100 is not a multiple of 16"),
+        ({"prompt": ""}, "input.prompt: Value error, must not be empty (got '')"),
+        ({"prompt": " \t\n\u3000"}, "input.prompt: Value error, must not be empty"),
         ({"prompt": "x" * 21}, "input.prompt: has 21 characters; test/model takes at most 20"),
         ({"negative_prompt": "x" * 21}, "input.negative_prompt: has 21 characters"),
         ({"prompt": "a\0b"}, "input.prompt: Value error, must not contain the character NUL"),
@@ -119,3 +128,55 @@ def test_unknown_inputs_are_named_in_the_logs_and_never_harm_them(unknown: dict[
     notes.encode()
     assert all(line.isprintable() for line in notes.splitlines())
     assert ("Ignored inputs" in notes) == bool(unknown)
+
+
+@pytest.mark.parametrize("nothing", [-1, -1.0, "", None])
+def test_an_open_seed_is_random(nothing: object) -> None:
+    asked = parse_input({"prompt": "a cat", "seed": nothing})
+    drawn = {parameters_for(MODEL, asked).seed for _ in range(20)}
+    assert len(drawn) > 1
+    assert all(0 <= seed <= MAX_SEED for seed in drawn)
+
+
+@pytest.mark.parametrize(
+    ("given_", "used"), [(2**32 - 1, 2**32 - 1), (2**32, 0), (2**63 + 7, 7), (2**64 - 1, 2**32 - 1)]
+)
+def test_of_a_larger_seed_the_lowest_32_bits_count_and_the_logs_say_so(given_: int, used: int) -> None:
+    asked = parse_input({"prompt": "a cat", "seed": given_})
+    parameters = parameters_for(MODEL, asked)
+    assert parameters.seed == used
+    assert (f"the lowest 32 bits of {given_}" in notes_on(asked, parameters)) == (given_ != used)
+
+
+def test_the_seeds_of_several_images_go_on_at_0_after_the_last_one() -> None:
+    parameters = parameters_for(MODEL, parse_input({"prompt": "a cat", "seed": 2**64 - 1, "num_outputs": 2}))
+    assert [parameters.seed_of(index) for index in range(2)] == [2**32 - 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "size", "overruled"),
+    [
+        ({"size": "64x128"}, (64, 128), ""),
+        ({"size": "64*128"}, (64, 128), ""),
+        ({"size": "64X128"}, (64, 128), ""),
+        ({"size": "64×128"}, (64, 128), ""),
+        ({"size": "auto"}, (128, 64), ""),
+        ({"size": ""}, (128, 64), ""),
+        ({"size": None}, (128, 64), ""),
+        ({"size": "64x128", "width": 80}, (80, 128), ""),
+        ({"size": "64x128", "width": 80, "height": 96}, (80, 96), "size"),
+        ({"size": "64x128", "aspect_ratio": "1:1"}, (64, 128), "aspect_ratio"),
+        ({"size": "auto", "aspect_ratio": "1:1"}, (96, 96), ""),
+        ({"aspect_ratio": "1:1", "width": 80}, (80, 64), "aspect_ratio"),
+        ({"aspect_ratio": "1:1", "size": "64x64", "width": 80, "height": 96}, (80, 96), "size, aspect_ratio"),
+        ({"aspect_ratio": ""}, (128, 64), ""),
+    ],
+)
+def test_width_and_height_come_before_size_and_size_before_the_ratio(
+    inputs: dict[str, Any], size: tuple[int, int], overruled: str
+) -> None:
+    asked = parse_input({"prompt": "a cat"} | inputs)
+    parameters = parameters_for(MODEL, asked)
+    assert (parameters.width, parameters.height) == size
+    notes = notes_on(asked, parameters)
+    assert (f"another input gives the size: {overruled}\n" in notes) if overruled else ("gives the size" not in notes)

@@ -5,7 +5,6 @@ Any number of couriers may do it at once: each skips what another one has locked
 
 import threading
 import time
-from datetime import timedelta
 
 import psycopg
 import structlog
@@ -44,11 +43,17 @@ def keep_retaining(settings: Settings, stop: threading.Event) -> None:
 def retain_once(
     conn: Connection, bucket: Bucket, settings: Settings, *, sweep: bool, stop: threading.Event | None = None
 ) -> None:
-    """One round. Raises psycopg.Error, BucketUnavailable; what is left over is there for the next round."""
+    """One round. Raises psycopg.Error, BucketUnavailable; what is left over is there for the next round.
+
+    With RETENTION_S=0 no prediction expires; what a crash left behind in the bucket is removed all the same.
+    """
     stop = stop or threading.Event()
-    older_than = timedelta(seconds=settings.retention_s)
+    older_than = settings.retention
     expired = buried = removed = orphans = 0
-    while not stop.is_set() and (count := retention.expire_predictions(conn, older_than=older_than)):
+    while older_than is not None and not stop.is_set():
+        count = retention.expire_predictions(conn, older_than=older_than)
+        if not count:
+            break
         expired += count
         stop.wait(PAUSE_S)
     if expired or sweep:

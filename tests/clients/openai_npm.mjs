@@ -1,0 +1,33 @@
+// What the unmodified client makes of the answers; prints what it got as JSON.
+import OpenAI from "openai";
+
+const client = new OpenAI({ apiKey: "any", baseURL: process.env.BASE_URL, maxRetries: 0 });
+
+async function refusal(promise) {
+  try {
+    await promise;
+    return null;
+  } catch (error) {
+    return { status: error.status, message: error.message, type: error.type, code: error.code, param: error.param };
+  }
+}
+
+const said = {};
+const answer = await client.images.generate({ model: "gpt-image-1", prompt: "a red circle", n: 2 });
+const fetched = await Promise.all(answer.data.map(async ({ url }) => (await fetch(url)).arrayBuffer()));
+said.same = answer.data.map(({ b64_json }, index) => b64_json === Buffer.from(fetched[index]).toString("base64"));
+said.usage = answer.usage;
+
+said.stream = [];
+for await (const event of await client.images.generate({ prompt: "a red circle", stream: true })) {
+  said.stream.push({ type: event.type, bytes: Buffer.from(event.b64_json, "base64").length });
+}
+
+const messages = [{ role: "user", content: "a red circle" }];
+said.chat = await refusal(client.chat.completions.create({ model: "gpt-4o", messages }));
+said.responses = await refusal(client.responses.create({ model: "gpt-4o", input: "a red circle" }));
+said.embeddings = await refusal(client.embeddings.create({ model: "x", input: "a red circle" }));
+said.files = await refusal(client.files.list());
+said.unknown = await refusal(client.get("/nothing"));
+said.empty = await refusal(client.images.generate({ prompt: "" }));
+console.log(JSON.stringify(said));

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from storage import crash_points
 from storage.errors import DarkroomError, OperatorError
+from storage.proxies import s3_proxies
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -193,5 +194,6 @@ def _client(settings: Settings, endpoint_url: str | None) -> S3Client:
             connect_timeout=CONNECT_TIMEOUT_S,
             read_timeout=READ_TIMEOUT_S,
             max_pool_connections=32,
+            proxies=s3_proxies(endpoint_url),
         ),
     )

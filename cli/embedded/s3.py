@@ -28,6 +28,7 @@ START_TIMEOUT_S = 30.0
 # then, so we don't wait with it.
 STOP_PATIENCE_S = 1.0
 VOLUME_SIZE_MB = 256  # files that grow on demand; the number of them follows from the free space
+WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 MIN_FREE_SPACE = "200MiB"  # below it writes are refused, before the disk is full for Postgres too
 
 
@@ -118,7 +119,7 @@ class EmbeddedS3:
             if list_buckets(self.endpoint_url, self._access_key_id, self._secret_access_key) != 200:
                 return False
             status = f"http://127.0.0.1:{self._ports['master']}/dir/status"
-            with urllib.request.urlopen(status, timeout=2) as answer:
+            with WITHOUT_PROXY.open(status, timeout=2) as answer:
                 return bool(json.load(answer)["Topology"].get("DataCenters"))
         return False
 

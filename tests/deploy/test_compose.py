@@ -28,6 +28,7 @@ SETTINGS = {
 # Read by compose alone.
 FOR_COMPOSE = {
     "POSTGRES_PASSWORD", "MODELS_TOML", "WORKER_MODEL", "DARKROOM_LISTEN", "DARKROOM_VERSION", "COMPOSE_FILE",
+    "NO_PROXY",
 }  # fmt: skip
 FOR_THE_HUB = {"HF_TOKEN"}  # read by huggingface_hub, which the worker downloads with
 
@@ -112,6 +113,13 @@ def test_no_container_is_left_to_a_health_check_that_is_not_its_own() -> None:
     for name in asked_over_http:
         assert services[name].get("healthcheck") == (None if name == "api" else {"disable": True})
     assert "healthcheck" not in services["worker"]  # its image's own
+
+
+@pytest.mark.parametrize("service", [*OURS, "s3"])
+def test_what_speaks_http_to_the_other_services_never_does_it_through_a_proxy(service: str) -> None:
+    environment = load("compose.yaml")["services"][service]["environment"]
+    for name in ("NO_PROXY", "no_proxy"):  # Python prefers the one, busybox and Go read either
+        assert {"s3", "127.0.0.1", "localhost"} <= set(environment[name].partition("$")[0].split(","))
 
 
 def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:

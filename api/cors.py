@@ -10,7 +10,7 @@ METHODS = "GET, POST, OPTIONS"
 HEADERS = (
     "Authorization, Content-Type, Prefer, Cancel-After, Idempotency-Key, Last-Event-ID, X-Request-ID, X-Darkroom-Strict"
 )
-EXPOSED = "Retry-After, X-Request-ID, Preference-Applied"
+EXPOSED = "Retry-After, X-Request-ID, Preference-Applied, ETag, Content-Range, Accept-Ranges"
 MAX_AGE_S = 3600
 
 

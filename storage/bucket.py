@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from storage.proxies import s3_proxies
 from storage.settings import Settings
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 log = structlog.get_logger(__name__)
@@ -70,21 +72,26 @@ class Bucket:
             raise BucketUnavailable(f"{key} could not be stored: {error}") from error
         crash_points.reach("after-upload")
 
-    def open(self, key: str) -> StoredObject:
-        """Read an object in chunks. Raises ObjectMissing, BucketUnavailable."""
-        try:
-            answer = self._client.get_object(Bucket=self.name, Key=key)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
-                raise ObjectMissing(key) from error
-            raise BucketUnavailable(f"{key} could not be read: {error}") from error
-        except BotoCoreError as error:
-            raise BucketUnavailable(f"{key} could not be read: {error}") from error
+    def open(self, key: str, part: tuple[int, int] | None = None) -> StoredObject:
+        """Read an object in chunks, or only its bytes `part` (first and last). Raises ObjectMissing, BucketUnavailable.
+
+        `size_bytes` of the answer is what will come: an S3 server that knows no ranges sends everything.
+        """
+        with _reading(key):
+            if part is None:
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+            else:
+                answer = self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={part[0]}-{part[1]}")
         return StoredObject(
             content_type=answer["ContentType"],
             size_bytes=answer["ContentLength"],
-            chunks=answer["Body"].iter_chunks(CHUNK_BYTES),
+            chunks=_chunks(answer["Body"]),
         )
+
+    def require(self, key: str) -> None:
+        """Raise ObjectMissing if there is no such object, BucketUnavailable if nobody can tell."""
+        with _reading(key):
+            self._client.head_object(Bucket=self.name, Key=key)
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Delete objects; returns the keys that S3 has confirmed, also where there was no such object.
@@ -129,6 +136,25 @@ class Bucket:
             _store_probe(self._client, self._settings)
         except (ClientError, BotoCoreError) as error:
             raise BucketUnavailable(_what_to_check(error, self._settings)) from error
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    """Name the errors of a call that reads an object."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in {"NoSuchKey", "404"}:
+            raise ObjectMissing(key) from error
+        raise BucketUnavailable(f"{key} could not be read: {error}") from error
+    except BotoCoreError as error:
+        raise BucketUnavailable(f"{key} could not be read: {error}") from error
+
+
+def _chunks(body: StreamingBody) -> Iterator[bytes]:
+    """The bytes, and the connection given back also when nobody reads to the end."""
+    with closing(body):
+        yield from body.iter_chunks(CHUNK_BYTES)
 
 
 def ensure_bucket(settings: Settings) -> None:

@@ -76,16 +76,18 @@ class StoredFile:
 
     key: str
     content_type: str
+    size_bytes: int
+    sha256: str
 
 
 def read_file(conn: Connection, prediction_id: str, index: int, *, thumbnail: bool = False) -> StoredFile | None:
     """The object behind one image or its thumbnail, or None."""
     row = conn.execute(
         """
-        SELECT objects.key, objects.content_type FROM images
+        SELECT objects.key, objects.content_type, objects.size_bytes, objects.sha256 FROM images
         JOIN objects ON objects.key = CASE WHEN %s THEN images.thumbnail_key ELSE images.object_key END
         WHERE images.prediction_id = %s AND images.index = %s
         """,
         (thumbnail, prediction_id, index),
     ).fetchone()
-    return StoredFile(row["key"], row["content_type"]) if row else None
+    return StoredFile(**row) if row else None

@@ -160,6 +160,15 @@ def test_a_data_folder_that_cannot_be_written_is_one_clear_line(folder: Path) ->
         assert "--data" in line
 
 
+def test_a_data_folder_with_a_comma_is_one_clear_line_and_leaves_nothing(folder: Path) -> None:
+    (folder / "a, b").mkdir()
+    (folder / "data").symlink_to(folder / "a, b")
+    with RunningUp(folder) as running:
+        assert running.wait_for_exit() == 2
+        assert "has a comma in it: give --data another folder" in running.lines[-1]
+        assert list((folder / "a, b").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [

@@ -188,7 +188,7 @@ def test_curl_resumes_a_download_that_was_cut_off(app: Flask, image_url: str, tm
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=WSGIRequestHandler)
     with running(server):
         command = ["curl", "--fail", "--silent", "--show-error", "--noproxy", "*", "--continue-at", "-",
-                   "--output", picture, f"http://127.0.0.1:{server.server_port}{image_url}"]  # fmt: skip
+                   "--output", str(picture), f"http://127.0.0.1:{server.server_port}{image_url}"]  # fmt: skip
         subprocess.run(command, timeout=60, check=True)
     server.server_close()
     assert picture.read_bytes() == BYTES

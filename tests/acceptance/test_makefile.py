@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,25 @@ def test_make_up_draws_with_its_data_and_catalog_in_folders_of_awkward_names(fol
         assert running.wait_for_status(running.submit(), "succeeded") == "succeeded"
         os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: make and what it runs
         running.process.wait(15)
+
+
+def test_a_clone_in_a_folder_with_a_space_is_installed_and_runs(tmp_path: Path) -> None:
+    clone = tmp_path / "my clone"
+    shutil.copytree(
+        REPOSITORY, clone, ignore=shutil.ignore_patterns(".*", "tests", "bench", "__pycache__", "*.egg-info")
+    )
+    # The dependencies are there already: pip finds those of this environment, and installs Darkroom alone.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=clone, check=True)
+    (packages,) = (clone / ".venv").glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    subprocess.run(
+        ["make", "--silent", ".venv/.installed", "PIP_ARGS=--no-build-isolation --no-index"], cwd=clone, check=True
+    )
+    done = subprocess.run(
+        [clone / ".venv/bin/darkroom", "queues"], cwd=clone, capture_output=True, text=True, check=True,
+        env={name: value for name, value in os.environ.items() if name != "MODELS"},
+    )  # fmt: skip
+    assert done.stdout.split() == ["darkroom/pocket", "draw-darkroom.pocket"]
 
 
 def _bin(folder: Path) -> Path:

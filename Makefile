@@ -37,10 +37,17 @@ up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= 
 		$(call option,--models,MODELS) $(call option,--workers,WORKERS) $(call option,--idle-exit,IDLE_EXIT)
 
 .PHONY: lint
-lint: setup ## ruff (lint and format) and mypy --strict
+lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/vulture
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api cli migrations storage worker deploy
 	@$(BIN)/mypy .
+
+.PHONY: audit
+audit: setup ## Known vulnerabilities of the versions in constraints.txt (asks PyPI, so it is not part of `make test`)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[audit]'
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 .PHONY: format
 format: setup ## Let ruff mend what it can

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from storage.claim import Claim
@@ -19,7 +18,6 @@ class Commission:
     parameters: Parameters
     drawing: Drawing | None = None  # from its beginning on; None again where it has to begin anew
     batch_size: int = 0  # the most drawings that were in a step with it, itself included
-    taken_in_at: float = field(default_factory=time.monotonic)
     held_up_s: dict[str, float] = field(default_factory=dict)  # by which drawing, for how long
 
     @property

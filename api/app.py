@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 import structlog
 from flask import Flask, Response, g, request
@@ -61,6 +62,7 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         pool.close()
         raise OperatorError(f"Postgres can't be used: {error}") from error
     hub = Hub(settings.direct_url, name="api")
+    bucket = Bucket(settings)
 
     app = Flask("darkroom", static_folder=None)
     assert isinstance(app.json, DefaultJSONProvider)
@@ -70,9 +72,10 @@ def create_app(settings: ApiSettings | None = None) -> Flask:
         settings=settings,
         catalog=catalog,
         pool=pool,
-        bucket=Bucket(settings),
+        bucket=bucket,
         hub=hub,
         wire=wire,
+        answers=replace(wire, presign=bucket.presign) if bucket.presigns else wire,
         webhook_allow=_parse_allow_list(settings.webhook_allow),
         positions=QueuePositions(pool, hub),
         waiting=Places(settings.api_max_waiting),

@@ -154,7 +154,7 @@ def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
 
 
 def _answer(here: Services, asked: ImageRequest, snapshot: Snapshot) -> dict[str, Any]:
-    urls = here.wire.prediction(snapshot.row, snapshot.images)["output"]
+    urls = here.answers.prediction(snapshot.row, snapshot.images)["output"]
     return _about(asked, snapshot) | {
         "created": int(snapshot.row["completed_at"].timestamp()),
         "data": [

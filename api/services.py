@@ -30,7 +30,8 @@ class Services:
     pool: ConnectionPool[Connection]
     bucket: Bucket
     hub: Hub
-    wire: Wire
+    wire: Wire  # for what is stored or sent to others, such as webhooks
+    answers: Wire  # for what this API answers: with IMAGE_URLS=presigned, the URLs of images lead to the bucket
     webhook_allow: AllowList
     positions: QueuePositions
     waiting: Places  # one for each request that may wait at the same time
@@ -38,7 +39,7 @@ class Services:
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""
-        return self.wire.body(row, read_images(conn, [row["id"]])[row["id"]])
+        return self.answers.body(row, read_images(conn, [row["id"]])[row["id"]])
 
 
 def services() -> Services:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -29,6 +29,7 @@ DELETE_AT_ONCE = 1000  # what S3 takes in one request
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 ATTEMPTS = 3
+PRESIGNED_FOR_AT_MOST_S = 7 * 24 * 3600
 
 
 class ObjectMissing(DarkroomError):
@@ -63,6 +64,10 @@ class Bucket:
         self.name = settings.s3_bucket
         self._settings = settings
         self._client = _client(settings, settings.s3_endpoint_url)
+        self._presigning: S3Client | None = None
+        if settings.image_urls == "presigned":
+            # Host and port are part of what is signed, so it has to be the endpoint that clients reach.
+            self._presigning = _client(settings, settings.s3_public_endpoint_url or settings.s3_endpoint_url)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         """Store bytes under a key. Raises BucketUnavailable."""
@@ -92,6 +97,29 @@ class Bucket:
         """Raise ObjectMissing if there is no such object, BucketUnavailable if nobody can tell."""
         with _reading(key):
             self._client.head_object(Bucket=self.name, Key=key)
+
+    @property
+    def presigns(self) -> bool:
+        """Whether IMAGE_URLS=presigned is set."""
+        return self._presigning is not None
+
+    def presign(self, key: str, file_name: str, expires_at: datetime) -> str:
+        """A URL of the public endpoint that serves the object until then, but for at most 7 days: S3 allows no more.
+
+        Nothing is asked of S3, unless its keys are temporary and have to be renewed; then the URL ends with them.
+        """
+        assert self._presigning is not None, "IMAGE_URLS is not presigned"
+        left_s = int((expires_at - datetime.now(UTC)).total_seconds())
+        return self._presigning.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.name,
+                "Key": key,
+                "ResponseContentDisposition": f'inline; filename="{file_name}"',
+                "ResponseCacheControl": "private, max-age=86400, immutable",
+            },
+            ExpiresIn=min(max(1, left_s), PRESIGNED_FOR_AT_MOST_S),
+        )
 
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Delete objects; returns the keys that S3 has confirmed, also where there was no such object.

@@ -109,9 +109,9 @@ class RunningUp:
         self.process.wait()
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        """Ctrl-C; returns the exit code. It takes up to 10 s, and longer on a machine that does other work too."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def wait_for_exit(self) -> int:
         code = self.process.wait(60)

@@ -70,7 +70,7 @@ def test_make_up_draws_with_its_data_and_catalog_in_folders_of_awkward_names(fol
         assert running.lines[0] == f"Starting Darkroom, with its data in {awkward}"
         assert running.wait_for_status(running.submit(), "succeeded") == "succeeded"
         os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does: make and what it runs
-        running.process.wait(15)
+        running.process.wait(60)
 
 
 def test_a_clone_in_a_folder_with_a_space_is_installed_and_runs(tmp_path: Path) -> None:

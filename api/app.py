@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 import structlog
 from flask import Flask, Response, g, request
@@ -72,6 +73,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         pool.close()
         raise OperatorError(f"Postgres can't be used: {error}") from error
     hub = Hub(settings.direct_url, name="api")
+    bucket = Bucket(settings)
 
     app = Flask("darkroom", static_folder=None)
     app.url_map.merge_slashes = False  # else `//v1//predictions` is redirected to whatever Host the client has named
@@ -82,9 +84,10 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         settings=settings,
         catalog=catalog,
         pool=pool,
-        bucket=Bucket(settings),
+        bucket=bucket,
         hub=hub,
         wire=wire,
+        answers=replace(wire, presign=bucket.presign) if bucket.presigns else wire,
         webhook_targets=_allowed_targets(settings),
         positions=QueuePositions(pool, hub, catalog),
         run_counts=RunCounts(pool),

@@ -17,8 +17,8 @@ HEADERS = (
 ASKED_HEADERS = re.compile(r"[A-Za-z0-9_.-]+(\s*,\s*[A-Za-z0-9_.-]+)*", re.ASCII)
 MAX_ASKED_CHARS = 2000
 EXPOSED = (
-    "Allow, Content-Disposition, ETag, Link, Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-ID,"
-    " x-should-retry"
+    "Accept-Ranges, Allow, Content-Disposition, Content-Range, ETag, Link, Location, Preference-Applied, Retry-After,"
+    " WWW-Authenticate, X-Request-ID, x-should-retry"
 )
 MAX_AGE_S = 3600
 

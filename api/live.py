@@ -111,7 +111,7 @@ class _Story:
             yield LiveEvent("progress", self._id(), {"status": "processing", "step": step, "steps": steps})
 
     def _tell_end(self, snapshot: Snapshot) -> Iterator[LiveEvent]:
-        body = self._here.wire.prediction(snapshot.row, snapshot.images)
+        body = self._here.answers.prediction(snapshot.row, snapshot.images)
         if snapshot.status is PredictionStatus.SUCCEEDED and not snapshot.row["data_removed"]:
             yield LiveEvent("output", self._id(), {"output": body["output"], "thumbnails": body["thumbnails"]})
         yield LiveEvent("done", DONE_ID, body)

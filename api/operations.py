@@ -23,6 +23,8 @@ PARAMETERS: dict[str, dict[str, object]] = {
     },
     "Idempotency-Key": {"pattern": "^[!-~]{1,255}$", "example": "order-17"},
     "X-Darkroom-Strict": {"enum": ["1"]},
+    "Range": {"pattern": "^bytes=[0-9]{1,9}-[0-9]{0,9}$", "example": "bytes=0-1023"},
+    "If-None-Match": {"pattern": '^"[0-9a-f]{64}"$'},
     "cursor": {"description": "From `next` or `previous`, as it is."},
     "source": {"enum": ["api", "web"], "description": "How they were made. All are made with the API so far."},
     "created_after": {"format": "date-time"},
@@ -89,8 +91,11 @@ OPERATIONS = (
               section="Live", media="text/event-stream", query=SIGNED, errors=(403, 404), is_open=True),
     Operation("get", "/v1/files/{prediction_id}/ws", "The same over a WebSocket", {101: None},
               section="Live", query=SIGNED, errors=(403, 404, 426), is_open=True),
-    Operation("get", "/v1/files/{prediction_id}/{name}", "An image, by signed URL (`output`)", {200: None},
-              section="Files", media="image/*", query=SIGNED, errors=(403, 404, 410, 503), is_open=True),
+    Operation("get", "/v1/files/{prediction_id}/{name}", "An image, by signed URL (`output`)",
+              {200: None, 206: None, 304: None}, section="Files", media="image/*", query=SIGNED,
+              headers=("Range", "If-None-Match"), errors=(403, 404, 410, 412, 416, 503), is_open=True,
+              details="`ETag` is the SHA-256 of the file. One range of bytes is served as 206; for several, the whole "
+              "file is served."),
     Operation(
         "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
         body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 410, 413, 429, 504),

@@ -99,7 +99,7 @@ def list_() -> Response:
         more = len(rows) > PAGE
         rows = rows[:PAGE] if older else rows[-PAGE:]
         rows, images = with_images(conn, rows)
-    wire = services().wire
+    wire = services().answers
     has_older = more if older else bool(rows)
     has_newer = (cursor is not None) if older else more
     return _answer(
@@ -206,7 +206,7 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
         if isinstance(seen, Snapshot):
             current = seen.row
             if seen.is_over:
-                return here.wire.body(seen.row, seen.images)
+                return here.answers.body(seen.row, seen.images)
         elif has_hung_up(connection):
             break
     return here.wire.body(dict(current) | {"status": PredictionStatus.STARTING.value}, [])

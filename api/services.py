@@ -32,7 +32,8 @@ class Services:
     pool: ConnectionPool[Connection]
     bucket: Bucket
     hub: Hub
-    wire: Wire
+    wire: Wire  # for what is stored or sent to others, such as webhooks
+    answers: Wire  # for what this API answers: with IMAGE_URLS=presigned, the URLs of images lead to the bucket
     webhook_targets: AllowedTargets
     positions: QueuePositions
     access_watch: AccessWatch
@@ -43,7 +44,7 @@ class Services:
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""
         [row], images = with_images(conn, [row])
-        return self.wire.body(row, images[row["id"]])
+        return self.answers.body(row, images[row["id"]])
 
 
 def services() -> Services:

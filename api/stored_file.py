@@ -18,13 +18,13 @@ log = structlog.get_logger(__name__)
 LOST_AFTER = timedelta(seconds=60)
 
 
-def open_file(here: Services, file: StoredFile) -> StoredObject:
-    """The object, its mark as missing taken away if it had one.
+def open_file(here: Services, file: StoredFile, part: tuple[int, int] | None = None) -> StoredObject:
+    """The object, or only its bytes `part` (first and last), its mark as missing taken away if it had one.
 
     Raises Problem (410) and marks the object where its bytes are lost; BucketUnavailable where S3 may give them later.
     """
     try:
-        stored = here.bucket.open(file.key)
+        stored = here.bucket.open(file.key, part)
     except ObjectMissing:
         _mark(here, file)
         raise _lost() from None

@@ -133,7 +133,7 @@ def _replicate_events(here: Services, prediction_id: str, access: Access | None,
             yield event("logs", text, str(heard))
         if not seen.is_over:
             continue
-        output = here.wire.prediction(seen.row, seen.images)["output"] or []
+        output = here.answers.prediction(seen.row, seen.images)["output"] or []
         for index in range(heard.outputs, len(output)):
             heard = _Heard(heard.logs, index + 1)
             yield event("output", output[index], str(heard))

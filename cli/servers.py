@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 
 from cli.data_folder import DataFolder
-from cli.embedded import EmbeddedPostgres, EmbeddedS3
+from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.app_role import ROLE, ensure_app_role
 from cli.interrupts import StopRequest
 from cli.leftovers import ProcessRecord
@@ -40,6 +40,11 @@ class Servers:
         if needs_postgres:
             self.postgres = EmbeddedPostgres(folder.postgres)
         if needs_s3:
+            if "," in str(folder.s3):
+                raise EmbeddedServerError(
+                    f"The embedded S3 server can't keep its data in {folder.path}, because the path has a comma in it:"
+                    " give --data another folder."
+                )
             self._keys = folder.s3_keys()
             self.s3 = EmbeddedS3(
                 folder.s3,

@@ -43,5 +43,7 @@ def command(port: int, host: str, data: Path, models: Path | None, workers: int,
     """
     from cli.whole_service import Options, WholeService
 
+    # make passes a ~ on as it is.
+    data, models = data.expanduser(), models.expanduser() if models else None
     options = Options(port=port, host=host, data=data, models=models, workers=workers, idle_exit_s=idle_exit_s)
     sys.exit(WholeService(options).run())

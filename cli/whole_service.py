@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import cli
 from cli.address import (
@@ -243,4 +245,7 @@ def _import_ahead() -> None:
 def _example(url: str, catalog: Catalog) -> str:
     model = next(iter(catalog.models))
     body = f'{{"model":"{model}","input":{{"prompt":"a red circle on a blue background"}}}}'
-    return f"Try: curl {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{body}'"
+    command = "curl"
+    if "http" in getproxies() and not proxy_bypass(urlsplit(url).netloc):  # curl would ask it even for loopback
+        command += f" --noproxy {urlsplit(url).hostname}"
+    return f"Try: {command} {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{body}'"

@@ -41,8 +41,9 @@ ENV PATH=/opt/darkroom/venv/bin:$PATH \
 WORKDIR /opt/darkroom/app
 USER 10001:10001
 EXPOSE 8000
-# For the API; whoever runs the courier turns it off, as compose.yaml does.
+# For the API; whoever runs the courier turns it off, as compose.yaml does. urllib would ask through HTTP_PROXY.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1:8000', timeout=4); \
+c.request('GET', '/healthz'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tini", "--", "darkroom"]
 CMD ["api", "--host", "0.0.0.0"]

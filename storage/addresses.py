@@ -109,9 +109,6 @@ class AllowList:
         return host in self.hosts or any(address in network for network in self.networks)
 
 
-NOTHING_ALLOWED = AllowList()
-
-
 @dataclass(frozen=True)
 class Target:
     """A URL whose every address has been judged. Connect to `addresses`, speak to `url.host`."""

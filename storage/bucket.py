@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,9 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from storage import crash_points
 from storage.errors import DarkroomError, OperatorError
+from storage.proxies import s3_proxies
 from storage.settings import Settings
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 log = structlog.get_logger(__name__)
@@ -27,6 +30,7 @@ DELETE_AT_ONCE = 1000  # what S3 takes in one request
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 ATTEMPTS = 3
+PRESIGNED_FOR_AT_MOST_S = 7 * 24 * 3600
 
 # While a client waits for the answer to its POST, S3 is asked once and not for long.
 QUICK_CONNECT_TIMEOUT_S = 1
@@ -76,7 +80,7 @@ class Bucket:
     def __init__(self, settings: Settings) -> None:
         self.name = settings.s3_bucket
         self._settings = settings
-        session = boto3.session.Session()  # one for both: reading the service's description takes most of a second
+        session = boto3.session.Session()  # one for all: reading the service's description takes most of a second
         self._client = _client(settings, settings.s3_endpoint_url, session)
         self._quick_client = _client(
             settings,
@@ -87,6 +91,11 @@ class Bucket:
             read_timeout_s=QUICK_READ_TIMEOUT_S,
         )
         self._ask_quickly_again_at = 0.0  # of time.monotonic()
+        self._presigning: S3Client | None = None
+        if settings.image_urls == "presigned":
+            # Host and port are part of what is signed, so it has to be the endpoint that clients reach.
+            endpoint_url = settings.s3_public_endpoint_url or settings.s3_endpoint_url
+            self._presigning = _client(settings, endpoint_url, session)
 
     def put(self, key: str, body: bytes, content_type: str) -> None:
         """Store bytes under a key. Raises BucketUnavailable."""
@@ -96,16 +105,46 @@ class Bucket:
             raise BucketUnavailable(f"{key} could not be stored: {error}") from error
         crash_points.reach("after-upload")
 
-    def open(self, key: str) -> StoredObject:
-        """Read an object in chunks. Raises ObjectMissing, ObjectUnreadable, BucketUnavailable."""
+    def open(self, key: str, part: tuple[int, int] | None = None) -> StoredObject:
+        """Read an object in chunks, or only its bytes `part` (first and last).
+
+        `size_bytes` of the answer is what will come: an S3 server that knows no ranges sends everything.
+        Raises ObjectMissing, ObjectUnreadable, BucketUnavailable.
+        """
         try:
-            answer = self._client.get_object(Bucket=self.name, Key=key)
+            if part is None:
+                answer = self._client.get_object(Bucket=self.name, Key=key)
+            else:
+                answer = self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={part[0]}-{part[1]}")
         except (ClientError, BotoCoreError) as error:
             raise self._why_not_read(self._client, key, error) from error
         return StoredObject(
             content_type=answer["ContentType"],
             size_bytes=answer["ContentLength"],
-            chunks=answer["Body"].iter_chunks(CHUNK_BYTES),
+            chunks=_chunks(answer["Body"]),
+        )
+
+    @property
+    def presigns(self) -> bool:
+        """Whether IMAGE_URLS=presigned is set."""
+        return self._presigning is not None
+
+    def presign(self, key: str, file_name: str, expires_at: datetime) -> str:
+        """A URL of the public endpoint that serves the object until then, but for at most 7 days: S3 allows no more.
+
+        Nothing is asked of S3, unless its keys are temporary and have to be renewed; then the URL ends with them.
+        """
+        assert self._presigning is not None, "IMAGE_URLS is not presigned"
+        left_s = int((expires_at - datetime.now(UTC)).total_seconds())
+        return self._presigning.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.name,
+                "Key": key,
+                "ResponseContentDisposition": f'inline; filename="{file_name}"',
+                "ResponseCacheControl": "private, max-age=86400, immutable",
+            },
+            ExpiresIn=min(max(1, left_s), PRESIGNED_FOR_AT_MOST_S),
         )
 
     def lost_among(self, keys: Sequence[str]) -> list[str]:
@@ -213,6 +252,12 @@ class Bucket:
             return False
 
 
+def _chunks(body: StreamingBody) -> Iterator[bytes]:
+    """The bytes, and the connection given back also when nobody reads to the end."""
+    with closing(body):
+        yield from body.iter_chunks(CHUNK_BYTES)
+
+
 def ensure_bucket(settings: Settings) -> None:
     """Create the bucket where it does not exist, and prove that it can be written.
 
@@ -296,5 +341,6 @@ def _client(
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
             max_pool_connections=32,
+            proxies=s3_proxies(endpoint_url),
         ),
     )

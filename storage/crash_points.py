@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import Literal, get_args
+from typing import Literal
 
 CrashPoint = Literal[
     "after-claim",  # the claim is committed, and nobody but the row knows
@@ -19,7 +19,6 @@ CrashPoint = Literal[
     "before-post",  # a courier holds a delivery, and has sent nothing
     "during-post",  # the request is sent, and the answer not read
 ]
-CRASH_POINTS: tuple[CrashPoint, ...] = get_args(CrashPoint)
 
 _place, _, _times = os.environ.get("DARKROOM_CRASH_AT", "").partition(":")
 _left = int(_times or 1)

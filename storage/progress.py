@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from uuid import UUID
 
 from storage import deliveries, events
@@ -37,27 +35,6 @@ def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID,
             )
         events.notify(conn, prediction)
         return True
-
-
-# A NOTIFY holds 8,000 bytes; base64 makes 4 bytes out of 3.
-MAX_PREVIEW_BYTES = 5_000
-
-
-def notify_step(conn: Connection, prediction_id: str, step: int, steps: int) -> None:
-    """Tell whoever follows a prediction that a step was taken; nothing is stored."""
-    payload = {"id": prediction_id, "status": "processing", "step": step, "steps": steps}
-    conn.execute("SELECT pg_notify(%s, %s)", (events.CHANNEL, json.dumps(payload)))
-
-
-def notify_preview(conn: Connection, prediction_id: str, webp: bytes) -> None:
-    """Show whoever follows a prediction a small picture of it; nothing is stored.
-
-    Raises ValueError for more than MAX_PREVIEW_BYTES.
-    """
-    if len(webp) > MAX_PREVIEW_BYTES:
-        raise ValueError(f"a preview of {len(webp)} bytes does not fit a NOTIFY; at most {MAX_PREVIEW_BYTES} do")
-    payload = {"id": prediction_id, "status": "processing", "preview": base64.b64encode(webp).decode()}
-    conn.execute("SELECT pg_notify(%s, %s)", (events.CHANNEL, json.dumps(payload)))
 
 
 def read_progress(logs: str) -> tuple[int, int] | None:

@@ -56,13 +56,6 @@ def channel_of(queue_name: str) -> str:
     return f"procrastinate_queue_v1#{queue_name}"
 
 
-def make_app(settings: Settings) -> procrastinate.App:
-    """The App for Procrastinate's own tools (`procrastinate shell`, `healthchecks`) and for sync code."""
-    app = procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=settings.database_url))
-    app.add_tasks_from(make_blueprint(), namespace="darkroom")
-    return app
-
-
 def make_async_app(settings: Settings) -> procrastinate.App:
     """The App that the courier's stock worker runs on; direct, because it listens."""
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=settings.direct_url))

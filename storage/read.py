@@ -99,6 +99,8 @@ class StoredFile:
 
     key: str
     content_type: str
+    size_bytes: int
+    sha256: str
     missing_for: timedelta | None = None  # since the bucket was found to have lost its bytes
 
 
@@ -106,7 +108,9 @@ def read_file(conn: Connection, prediction_id: str, index: int, *, thumbnail: bo
     """The object behind one image or its thumbnail, or None."""
     row = conn.execute(
         """
-        SELECT objects.key, objects.content_type, clock_timestamp() - objects.missing_since AS missing_for FROM images
+        SELECT objects.key, objects.content_type, objects.size_bytes, objects.sha256,
+               clock_timestamp() - objects.missing_since AS missing_for
+        FROM images
         JOIN objects ON objects.key = CASE WHEN %s THEN images.thumbnail_key ELSE images.object_key END
         WHERE images.prediction_id = %s AND images.index = %s
         """,

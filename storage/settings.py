@@ -45,7 +45,11 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8000", description="where clients reach the API; it may have a path"
     )
     models: Path = Field(default=Path("models.toml"), description="the catalog")
-    image_urls: str = Field(default="api", pattern="^(api|presigned)$")
+    image_urls: str = Field(
+        default="api",
+        pattern="^(api|presigned)$",
+        description="where the URLs in answers lead: to this API, or presigned to the bucket",
+    )
     log_format: str = Field(default="console", pattern="^(console|json)$")
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 

@@ -87,7 +87,7 @@ class Prediction(Table):
     crashes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     claim_id: Mapped[UUID | None]
     worker_id: Mapped[UUID | None]
-    lease_expires_at: Mapped[datetime | None]  # '-infinity': its process is known to be dead
+    lease_expires_at: Mapped[datetime | None]  # 'epoch': its process is known to be dead
 
     __table_args__ = (
         CheckConstraint("status IN ('starting', 'processing', 'succeeded', 'failed', 'canceled')", name="status"),

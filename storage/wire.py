@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +27,8 @@ class Wire:
 
     links: Links
     retention: timedelta | None  # None: for ever
+    # With IMAGE_URLS=presigned, and only in answers: these URLs are made when they are read, and never stored.
+    presign: Callable[[str, str, datetime], str] | None = None  # an object's key, the file's name, when it expires
 
     def prediction(self, row: Row, images: Sequence[Row]) -> dict[str, Any]:
         """Replicate's prediction object. `images`: rows of images joined with their objects, by index."""
@@ -63,16 +65,18 @@ class Wire:
     def _thumbnails(self, row: Row, images: Sequence[Row]) -> list[str | None]:
         expires_at = self._expires_at(row)
         return [
-            image["thumbnail_key"] and self.links.of_image(row["id"], image["index"], THUMBNAIL_EXTENSION, expires_at)
+            image["thumbnail_key"] and self._url(row, image, "thumbnail_key", THUMBNAIL_EXTENSION, expires_at)
             for image in images
         ]
 
     def _output(self, row: Row, images: Sequence[Row]) -> list[str]:
         expires_at = self._expires_at(row)
-        return [
-            self.links.of_image(row["id"], image["index"], EXTENSIONS[image["content_type"]], expires_at)
-            for image in images
-        ]
+        return [self._url(row, image, "object_key", EXTENSIONS[image["content_type"]], expires_at) for image in images]
+
+    def _url(self, row: Row, image: Row, key: str, extension: str, expires_at: datetime) -> str:
+        if self.presign is None:
+            return self.links.of_image(row["id"], image["index"], extension, expires_at)
+        return self.presign(image[key], f"{row['id']}-{image['index']}.{extension}", expires_at)
 
 
 def open_wire(settings: Settings, conn: Connection) -> Wire:

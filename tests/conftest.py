@@ -27,6 +27,9 @@ from storage.wire import Wire, open_wire
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# The clients in the tests (requests, httpx, urllib, curl) would ask our own servers through a proxy.
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, ["127.0.0.1,localhost,::1", os.environ.get(name)]))
 
 REPOSITORY = Path(__file__).parent.parent
 TEMPLATE = "darkroom_template"

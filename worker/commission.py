@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from storage.claim import Claim
@@ -18,8 +17,8 @@ class Commission:
     held: HeldClaim
     parameters: Parameters
     drawing: Drawing | None = None  # from its beginning on; None again where it has to begin anew
+    sampler: str = ""  # of the drawing, kept when that is gone
     batch_size: int = 0  # the most drawings that were in a step with it, itself included
-    taken_in_at: float = field(default_factory=time.monotonic)
     held_up_s: dict[str, float] = field(default_factory=dict)  # by which drawing, for how long
 
     @property

@@ -54,13 +54,17 @@ def encode_thumbnail(image: Image) -> tuple[bytes, str]:
     return buffer.getvalue(), CONTENT_TYPES["webp"]
 
 
-def describe(parameters: Parameters, index: int, *, model: str, version: str) -> str:
-    """How image `index` was made, in the lines that A1111 writes and that galleries and ComfyUI read."""
+def describe(parameters: Parameters, index: int, *, model: str, version: str, sampler: str = "") -> str:
+    """How image `index` was made, in the lines that A1111 writes and that galleries and ComfyUI read.
+
+    `sampler` is the name of the scheduler; empty if there is none.
+    """
     lines = [parameters.prompt]
     if parameters.negative_prompt:
         lines.append(f"Negative prompt: {parameters.negative_prompt}")
     lines.append(
-        f"Steps: {parameters.num_inference_steps}, Sampler: Euler, CFG scale: {parameters.guidance_scale:g}, "
+        f"Steps: {parameters.num_inference_steps}, {f'Sampler: {sampler}, ' if sampler else ''}"
+        f"CFG scale: {parameters.guidance_scale:g}, "
         f"Seed: {parameters.seed_of(index)}, Size: {parameters.width}x{parameters.height}, "
         f"Model: {model}, Version: {version}"
     )

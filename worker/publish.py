@@ -44,7 +44,9 @@ class Publisher:
     s3_prefix: str
     embed_parameters: bool = True
 
-    def upload(self, held: HeldClaim, images: Sequence[Image], parameters: Parameters) -> list[StoredImage]:
+    def upload(
+        self, held: HeldClaim, images: Sequence[Image], parameters: Parameters, *, sampler: str = ""
+    ) -> list[StoredImage]:
         """Store the images under keys of this claim's own, so that nobody's published image is overwritten.
 
         Raises ClaimLost, MustLeave.
@@ -52,7 +54,7 @@ class Publisher:
         stored = []
         row = held.claim.prediction
         for index, image in enumerate(images):
-            text = describe(parameters, index, model=row["model"], version=row["version"])
+            text = describe(parameters, index, model=row["model"], version=row["version"], sampler=sampler)
             body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
             key = key_of(self.s3_prefix, held.claim, index, EXTENSIONS[content_type])
             _insist(held, partial(self.bucket.put, key, body, content_type))

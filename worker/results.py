@@ -69,11 +69,22 @@ class Results:
 
     def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None:
         step, steps = commission.steps_done, commission.steps
-        logs: str = self._logs.get(commission.held) or commission.claim.prediction["logs"]
+        if commission.drawing is not None:
+            commission.sampler = commission.drawing.sampler
+        logs = self._logs.get(commission.held) or self._logs_so_far(commission)
         if commission.parameters.previews and preview is None and NO_PREVIEWS not in logs:
             logs += NO_PREVIEWS
         self._logs[commission.held] = logs = f"{logs}{progress_line(step, steps)}\n"
         self._reports.report(commission.claim, logs, step=step, steps=steps, preview=preview)
+
+    @staticmethod
+    def _logs_so_far(commission: Commission) -> str:
+        """What was logged before the first step: by the API, by earlier attempts, and the engine's notes."""
+        logs: str = commission.claim.prediction["logs"]
+        for note in commission.drawing.notes if commission.drawing is not None else ():
+            if f"{note}\n" not in logs:  # an earlier attempt may have said it
+                logs += f"{note}\n"
+        return logs
 
     def drawn(self, commission: Commission, develop: Callable[[], list[Image]]) -> None:
         self._do(commission.held, partial(self._publish, commission, develop))
@@ -131,7 +142,7 @@ class Results:
         outcome: Outcome
         try:
             images, note = self._develop(develop)
-            stored = self._publisher.upload(held, images, commission.parameters)
+            stored = self._publisher.upload(held, images, commission.parameters, sampler=commission.sampler)
             metrics = {"batch_size": commission.batch_size}
             outcome = Succeeded(stored, logs=f"{logs}{note}", metrics=metrics, reusable=not note)
         except DrawingFailed as error:

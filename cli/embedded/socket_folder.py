@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cli.embedded.errors import EmbeddedServerError
 
+# A comma separates folders in Postgres's settings and hosts in a connection string; a backslash escapes in the former.
+SEPARATORS = ",\\\n"
 LONGEST_SOCKET_PATH = 103  # macOS allows 103 bytes, Linux 107
 
 
@@ -20,12 +22,13 @@ def cluster_name(folder: Path) -> str:
 
 
 def socket_folder(folder: Path) -> Path:
-    """Inside the data folder, or, where that path is too long for a socket, among the temporary files.
+    """Inside the data folder; among the temporary files if that path is too long, or has a separator in it.
 
     The name follows from the folder, so that the start after a crash finds and clears the old one.
     """
     inside = folder / "socket"
-    if len(os.fsencode(inside / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH:
+    fits = len(os.fsencode(inside / ".s.PGSQL.5432")) <= LONGEST_SOCKET_PATH
+    if fits and not any(character in str(inside) for character in SEPARATORS):
         return inside
     temporary = Path(tempfile.gettempdir())
     if len(os.fsencode(temporary)) > 50:

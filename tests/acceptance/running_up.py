@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,15 @@ blank = { step_s = 0.4 }
 class RunningUp:
     """The command, its lines so far, and requests to it. Its data and its catalog are in `folder`."""
 
-    def __init__(self, folder: Path, *options: str, port: int = 0, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        port: int = 0,
+        env: dict[str, str] | None = None,
+        make: Sequence[str] | None = None,
+    ) -> None:
+        """`make`: a command that comes to the same, in the place of `darkroom up` with its options."""
         self.folder = folder
         self.data = folder / "data"
         self.lines: list[str] = []
@@ -50,7 +58,7 @@ class RunningUp:
             catalog.write_text(CATALOG)
         clean = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
         self.process = subprocess.Popen(
-            [
+            make or [
                 sys.executable, "-m", "cli.main", "up", "--port", str(port), "--data", str(self.data),
                 "--models", str(catalog), *options,
             ],
@@ -101,9 +109,9 @@ class RunningUp:
         self.process.wait()
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        """Ctrl-C; returns the exit code. It takes up to 10 s, and longer on a machine that does other work too."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def wait_for_exit(self) -> int:
         code = self.process.wait(60)

@@ -133,7 +133,7 @@ def test_the_api_runs_alone_shows_its_role_and_stops_with_exit_code_0(
         eventually(lambda: answers_ready(f"http://127.0.0.1:{port}"))
         assert "api" in psutil.Process(api.pid).cmdline()
         api.send_signal(signal.SIGTERM)
-        assert api.wait(10) == 0
+        assert api.wait(60) == 0
     finally:
         api.kill()
         api.wait()

@@ -70,7 +70,6 @@ class Deployment:
         self.apis: list[RoleProcess] = []
         self.urls: list[str] = []
         self._servers_back_at: dict[str, float] = {"postgres": 0.0, "s3": 0.0}
-        self._away: set[str] = set()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Deployment]:

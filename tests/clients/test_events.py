@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import time
@@ -14,13 +15,14 @@ from uuid import uuid4
 
 import pytest
 import requests
+from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
 from storage.database import connect
 from storage.presence import Presence, say_alive
-from storage.progress import notify_preview
 from tests.clients.listening import Listener
+from tests.drawing_news import as_webp, drawing_news
 from tests.serving import Service
 
 SLOW = {"model": "darkroom/slow", "input": {"prompt": "a red circle"}}
@@ -126,13 +128,12 @@ def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(servic
 
 def test_previews_arrive(service: Service) -> None:
     prediction = post(service, NOBODYS | {"previews": True})
-    with (
-        Listener(events_url(service, prediction)) as listener,
-        connect(service.settings.database_url, application_name="test") as conn,
-    ):
+    picture = Image.new("RGB", (16, 16), "red")
+    with Listener(events_url(service, prediction)) as listener, drawing_news(service.settings) as news:
         listener.next()
-        notify_preview(conn, prediction["id"], b"a picture")
-        assert listener.until("preview")[-1][2] == {"image": "data:image/webp;base64,YSBwaWN0dXJl"}
+        news.tell(prediction["id"], 1, 8, picture)
+        image = listener.until("preview")[-1][2]["image"]
+        assert image == f"data:image/webp;base64,{base64.b64encode(as_webp(picture)).decode()}"
         cancel(service, prediction)
 
 

@@ -17,7 +17,7 @@ from openai import OpenAI
 from PIL import Image
 
 from storage.database import connect
-from storage.progress import notify_preview, notify_step
+from tests.drawing_news import drawing_news
 from tests.serving import Service
 
 
@@ -108,18 +108,18 @@ def test_the_first_model_of_the_catalog_is_the_default(client: OpenAI) -> None:
 
 
 def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
-    webp = io.BytesIO()
-    Image.new("RGB", (16, 16), "red").save(webp, "WEBP")
     over = threading.Event()
 
     def preview() -> None:
         """The blank engine shows no previews; this stands for an engine that does."""
-        with connect(service.settings.database_url, application_name="test") as conn:
+        with (
+            connect(service.settings.database_url, application_name="test") as conn,
+            drawing_news(service.settings) as news,
+        ):
             while not over.wait(0.1):
                 row = conn.execute("SELECT id FROM predictions WHERE status = 'processing'").fetchone()
                 if row is not None:
-                    notify_step(conn, row["id"], 7, 8)
-                    notify_preview(conn, row["id"], webp.getvalue())
+                    news.tell(row["id"], 7, 8, Image.new("RGB", (16, 16), "red"))
 
     previews = threading.Thread(target=preview)
     previews.start()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from pydantic import field_validator
 
 from api.settings import ApiSettings
 from storage.settings import Settings
@@ -20,14 +24,12 @@ SCHEMA = json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose
 OVERRIDES = ["compose.minio.yaml", "compose.aws.yaml"]
 FILES = ["compose.yaml", *OVERRIDES]
 OURS = ["api", "courier", "worker", "prepare"]
-SETTINGS = {
-    name.upper(): field
-    for settings in (Settings, ApiSettings, WorkerSettings)
-    for name, field in settings.model_fields.items()
-}
+SETTINGS_CLASSES = (Settings, ApiSettings, WorkerSettings)
+SETTINGS = {name.upper(): field for settings in SETTINGS_CLASSES for name, field in settings.model_fields.items()}
 # Read by compose alone.
 FOR_COMPOSE = {
     "POSTGRES_PASSWORD", "MODELS_TOML", "WORKER_MODEL", "DARKROOM_LISTEN", "DARKROOM_VERSION", "COMPOSE_FILE",
+    "NO_PROXY",
 }  # fmt: skip
 FOR_THE_HUB = {"HF_TOKEN"}  # read by huggingface_hub, which the worker downloads with
 
@@ -114,6 +116,13 @@ def test_no_container_is_left_to_a_health_check_that_is_not_its_own() -> None:
     assert "healthcheck" not in services["worker"]  # its image's own
 
 
+@pytest.mark.parametrize("service", [*OURS, "s3"])
+def test_what_speaks_http_to_the_other_services_never_does_it_through_a_proxy(service: str) -> None:
+    environment = load("compose.yaml")["services"][service]["environment"]
+    for name in ("NO_PROXY", "no_proxy"):  # Python prefers the one, busybox and Go read either
+        assert {"s3", "127.0.0.1", "localhost"} <= set(environment[name].partition("$")[0].split(","))
+
+
 def test_the_worker_is_given_more_time_to_stop_than_it_takes() -> None:
     worker = load("compose.yaml")["services"]["worker"]
     default = re.search(r":-(\d+)}", worker["environment"]["GRACE_SECONDS"])
@@ -135,6 +144,47 @@ def test_every_variable_that_compose_reads_stands_in_the_example() -> None:
 
 def test_every_variable_of_the_example_is_read_by_somebody() -> None:
     assert set(example()) <= set(SETTINGS) | FOR_COMPOSE | FOR_THE_HUB
+    assert {name.upper() for name in fields_without_a_reader(*SETTINGS_CLASSES)} == set()
+
+
+def test_a_setting_without_a_reader_would_be_noticed() -> None:
+    class Forgotten(Settings):
+        forgotten: str = ""
+        validated: str = ""
+
+        @field_validator("validated")
+        @classmethod
+        def _validate(cls, value: str) -> str:
+            return value
+
+    assert fields_without_a_reader(Forgotten) == {"forgotten", "validated"}
+
+
+def fields_without_a_reader(*classes: type[Settings]) -> set[str]:
+    """Fields that no code outside the settings classes reads, as `settings.NAME`, itself or through a property."""
+    read = set(READ_OF_SETTINGS)
+    for settings in classes:
+        for name, member in inspect.getmembers_static(settings):
+            code = getattr(getattr(member, "fget", getattr(member, "func", None)), "__code__", None)
+            if name in READ_OF_SETTINGS and code is not None:
+                read |= set(code.co_names)
+    return {name for settings in classes for name in settings.model_fields} - read
+
+
+def _read_of_settings() -> Iterator[str]:
+    for room in ("api", "cli", "storage", "worker"):
+        for path in (REPOSITORY / room).rglob("*.py"):
+            if path.name == "settings.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    value = node.value.func if isinstance(node.value, ast.Call) else node.value
+                    owner = getattr(value, "attr", getattr(value, "id", ""))
+                    if owner.lstrip("_").lower().endswith("settings"):  # `self._settings.…`, `ApiSettings().…`
+                        yield node.attr
+
+
+READ_OF_SETTINGS = frozenset(_read_of_settings())
 
 
 def test_every_setting_stands_in_the_example_but_for_the_path_that_is_fixed_in_the_containers() -> None:

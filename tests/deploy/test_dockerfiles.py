@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.deploy.dockerfile import DEPLOY, REPOSITORY, copied, health_check, read
+from tests.proxies import proxy_settings
+from tests.receivers import running
 
+BROKEN_PROXY = proxy_settings("http://127.0.0.1:1")
 NAMES = ["api.Dockerfile", "worker.Dockerfile"]
 
 
@@ -46,8 +55,29 @@ def test_the_worker_image_asks_its_worker_how_it_is() -> None:
     assert health_check("worker.Dockerfile") == ["darkroom", "workers", "--check"]
 
 
-def test_the_api_image_asks_its_api_how_it_is() -> None:
-    assert "http://127.0.0.1:8000/healthz" in health_check("api.Dockerfile")[-1]
+@pytest.mark.parametrize(("status", "exit_code"), [(200, 0), (503, 1)])
+def test_the_api_image_asks_its_api_how_it_is_and_never_a_proxy(status: int, exit_code: int) -> None:
+    with answering(status) as (port, paths):
+        python, *words = [
+            word.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for word in health_check("api.Dockerfile")
+        ]
+        assert python == "python"
+        done = subprocess.run([sys.executable, *words], env=os.environ | BROKEN_PROXY, timeout=60, check=False)
+        assert (done.returncode, paths) == (exit_code, ["/healthz"])
+
+
+def test_the_shell_check_of_the_s3_server_asks_no_proxy() -> None:
+    if (wget := shutil.which("wget")) is None:
+        pytest.skip("needs wget")
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    _, command = services["s3"]["healthcheck"]["test"]
+    with answering(200) as (port, paths):
+        command = command.replace("127.0.0.1:8333", f"127.0.0.1:{port}")
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            env={"PATH": str(Path(wget).parent)} | BROKEN_PROXY, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, paths) == (0, ["/healthz"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,3 +112,22 @@ def requirements(*extras: str) -> list[str]:
     command = [sys.executable, str(DEPLOY / "requirements.py"), *extras]
     done = subprocess.run(command, input=pyproject, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
+
+
+@contextmanager
+def answering(status: int) -> Iterator[tuple[int, list[str]]]:
+    """A server on a port of its own that answers every GET with `status`; and the paths that it was asked for."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server, running(server):
+        yield server.server_port, paths

@@ -26,6 +26,7 @@ import requests
 from cli.embedded.ports import free_ports
 from tests.deploy.dockerfile import BuiltImage, health_check
 from tests.deploy.outside_servers import outside_servers
+from tests.integration.courier_running import eventually
 
 WHOLE = "DARKROOM_TEST_IMAGES" in os.environ
 PATIENCE_S = 150.0  # of a machine that has much else to do
@@ -155,6 +156,7 @@ def test_from_the_install_steps_to_a_picture_to_a_clean_end(folder: Path) -> Non
         _, *health = health_check("worker.Dockerfile")
         check = start("check", worker_image.command(*health), worker_image.environment | own)
         assert check.wait(PATIENCE_S) == 0, (folder / "check.log").read_text()
+        eventually(lambda: b"courier started" in (folder / "courier.log").read_bytes())  # it heeds signals now
         exit_codes = [terminate(process) for process in (worker, courier, api)]
         assert exit_codes == [0, 0, 0], "\n".join(log.read_text() for log in folder.glob("*.log"))
         check = start("check-after", worker_image.command(*health), worker_image.environment | own)

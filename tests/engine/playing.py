@@ -27,6 +27,8 @@ class Play:
 
     parameters: Parameters
     steps_done: int = 0
+    sampler: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -84,8 +84,9 @@ def test_the_next_owner_ends_a_server_that_a_killed_one_left(postgres: EmbeddedP
             assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_the_url_serves_sqlalchemy_and_a_long_folder(folder: Path) -> None:
-    server = EmbeddedPostgres(folder / ("long" * 25) / "post gres's")
+@pytest.mark.parametrize("name", ["long" * 25, "a, b", "back\\slash", '$"', "it's 100 %"])
+def test_the_url_serves_sqlalchemy_whatever_the_folder_is_called(folder: Path, name: str) -> None:
+    server = EmbeddedPostgres(folder / name / "post gres's")
     server.start()
     try:
         engine = sa.create_engine(server.url.replace("postgresql://", "postgresql+psycopg://"), poolclass=sa.NullPool)

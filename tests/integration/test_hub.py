@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import random
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from storage.database import Connection
 from storage.events import CHANNEL
 from storage.hub import FEED_LENGTH, Feed, Hub, Preview, Signal, Step
 from storage.presence import Presence, say_alive
-from storage.progress import MAX_PREVIEW_BYTES, notify_preview, notify_step, progress_line, read_progress
+from storage.progress import progress_line, read_progress
 from storage.settings import Settings
+from tests.drawing_news import DrawingNews, as_webp, drawing_news
 
 
 @pytest.fixture
@@ -24,21 +29,35 @@ def hub(settings: Settings) -> Iterator[Hub]:
     made.stop()
 
 
-def test_news_come_in_order_and_only_to_those_who_follow(hub: Hub, conn: Connection) -> None:
+@pytest.fixture
+def news(settings: Settings) -> Iterator[DrawingNews]:
+    with drawing_news(settings) as told:
+        yield told
+
+
+def test_news_come_in_order_and_only_to_those_who_follow(hub: Hub, news: DrawingNews, conn: Connection) -> None:
     with hub.follow("a") as feed, hub.follow("b") as other:
         assert (feed.next(0), other.next(0)) == (Signal.MOVED, Signal.MOVED)  # read the row after subscribing
-        notify_step(conn, "a", 1, 8)
-        notify_preview(conn, "a", b"x" * MAX_PREVIEW_BYTES)
-        conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps({"id": "a", "status": "succeeded"})))
+        picture = Image.new("RGB", (64, 64), "red")
+        news.tell("a", 1, 8, picture)
         assert feed.next(30) == Step(1, 8)
-        assert isinstance(feed.next(30), Preview)
+        assert feed.next(30) == Preview(base64.b64encode(as_webp(picture)).decode())
+        conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps({"id": "a", "status": "succeeded"})))
         assert feed.next(30) is Signal.MOVED
         assert other.next(0.05) is None
 
 
-def test_a_preview_that_no_notify_can_carry_is_refused(conn: Connection) -> None:
-    with pytest.raises(ValueError, match="at most 5000"):
-        notify_preview(conn, "a", b"x" * (MAX_PREVIEW_BYTES + 1))
+def test_a_picture_that_compresses_badly_is_shown_as_small_as_a_notify_can_carry(hub: Hub, news: DrawingNews) -> None:
+    noise = Image.frombytes("RGB", (512, 512), random.Random(7).randbytes(3 * 512 * 512))
+    with hub.follow("a") as feed:
+        feed.next(0)
+        news.tell("a", 1, 8, noise)
+        assert feed.next(30) == Step(1, 8)
+        shown = feed.next(30)
+        assert isinstance(shown, Preview)
+        webp = base64.b64decode(shown.webp_base64)
+        assert 1_000 < len(webp) <= 5_000
+        assert Image.open(io.BytesIO(webp)).format == "WEBP"
 
 
 def test_a_slow_reader_is_told_to_read_the_row_instead() -> None:
@@ -55,7 +74,7 @@ def test_moves_in_a_row_are_one() -> None:
     assert [feed.next(0), feed.next(0)] == [Signal.MOVED, None]
 
 
-def test_after_a_reconnect_everybody_reads_again(hub: Hub, conn: Connection) -> None:
+def test_after_a_reconnect_everybody_reads_again(hub: Hub, news: DrawingNews, conn: Connection) -> None:
     with hub.follow("a") as feed:
         feed.next(0)
         moves = hub.moves
@@ -65,7 +84,7 @@ def test_after_a_reconnect_everybody_reads_again(hub: Hub, conn: Connection) -> 
         )
         assert feed.next(30) is Signal.MOVED
         assert hub.moves > moves
-        notify_step(conn, "a", 1, 8)
+        news.tell("a", 1, 8)
         assert feed.next(30) == Step(1, 8)
 
 
@@ -78,23 +97,23 @@ def test_closing_ends_all_feeds_and_those_to_come(hub: Hub) -> None:
         assert late.next(0) is Signal.CLOSED
 
 
-def test_what_nobody_understands_is_passed_over(hub: Hub, conn: Connection) -> None:
+def test_what_nobody_understands_is_passed_over(hub: Hub, news: DrawingNews, conn: Connection) -> None:
     with hub.follow("a") as feed:
         feed.next(0)
         for payload in ("no json", "[]", "{}", '{"id": "a", "step": "x"}'):
             conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
-        notify_step(conn, "a", 2, 8)
+        news.tell("a", 2, 8)
         assert feed.next(30) == Step(2, 8)
 
 
-def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, conn: Connection) -> None:
+def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, news: DrawingNews, conn: Connection) -> None:
     from dataclasses import replace
     from uuid import uuid4
 
     def moved(presence: Presence) -> bool:
         before = hub.moves
         say_alive(conn, presence)
-        notify_step(conn, "a", 1, 8)  # comes after what say_alive may have notified
+        news.tell("a", 1, 8)  # comes after what say_alive may have notified
         while feed.next(30) != Step(1, 8):
             pass
         return hub.moves > before

@@ -31,6 +31,7 @@ from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.making import MODEL, count, submit_one
+from worker.engine.blank import BlankEngine, Sheet
 from worker.intake import CanNotAsk
 from worker.main import WorkerProcess
 from worker.settings import WorkerSettings
@@ -331,3 +332,22 @@ def test_previews_that_the_model_can_not_show_are_told_in_the_logs_once(
         asked = row["parameters"]["previews"]
         assert row["logs"].count("previews has no effect") == (1 if asked and not shows else 0)
         assert row["logs"].count("|") == 8
+
+
+def test_what_an_engine_notes_is_logged_once_and_its_sampler_is_written_into_the_file(
+    worker_settings: WorkerSettings, conn: Connection, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "The prompt has 95 tokens; this model reads the first 77."
+    monkeypatch.setattr(BlankEngine, "begin", lambda _, asked: Sheet(asked, sampler="SomeScheduler", notes=(note,)))
+    # As an earlier attempt would have left it.
+    row = submit_one(conn, parameters=PARAMETERS.to_json(), logs=f"Using seed: 7\n{note}\n")
+    other = submit_one(conn, parameters=PARAMETERS.to_json(), logs="Using seed: 7\n")
+    with working(worker_settings, blank()):
+        until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
+    for each in (row, other):
+        drawn = conn.execute("SELECT logs FROM predictions WHERE id = %s", (each["id"],)).fetchone()
+        assert drawn is not None
+        assert drawn["logs"].startswith(f"Using seed: 7\n{note}\n")
+        assert drawn["logs"].count(note) == 1
+    for key in conn.execute("SELECT object_key FROM images").fetchall():
+        assert b"Sampler: SomeScheduler, " in b"".join(bucket.open(key["object_key"]).chunks)

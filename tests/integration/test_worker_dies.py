@@ -18,7 +18,7 @@ from storage.parameters import Parameters
 from storage.rescue import expire_leases_of_process
 from storage.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
-from tests.integration.worker_running import rescuing, start_worker, wait_until, worker
+from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker
 from tests.making import count, submit_one
 
 OVER = "status IN ('succeeded', 'failed', 'canceled')"
@@ -172,12 +172,14 @@ def test_a_rolling_restart_under_load_repeats_and_loses_nothing(
                 for _ in range(12):  # a worker draws several at once, so the load has to be renewed
                     submit_steps(conn, 40)
                 wait_until(settings, "status = 'processing'")
+                wait_until_it_heeds_signals(conn, workers[place])
                 workers[place].send_signal(signal.SIGTERM)
                 assert workers[place].wait(120) == 0
                 workers[place] = start_worker(settings, tmp_path)
             wait_until(settings, f"NOT EXISTS (SELECT FROM predictions WHERE NOT {OVER})")
     finally:
         for process in workers:
+            wait_until_it_heeds_signals(conn, process)
             process.send_signal(signal.SIGTERM)
         assert [process.wait(120) for process in workers] == [0, 0]
     # What a leaving worker had claimed and not begun was claimed again; nothing crashed, nothing was uploaded twice.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.processes import end_child, start_child
-from storage.database import connect
+from storage.database import Connection, connect
 from storage.rescue import rescue_once
 from storage.settings import Settings
 from storage.wire import open_wire
@@ -61,6 +61,11 @@ def worker(settings: Settings, folder: Path, **more: Any) -> Iterator[subprocess
             process.send_signal(signal.SIGCONT)
         end_child(process, (signal.SIGTERM, 10.0))
         sys.stderr.write((folder / "worker.log").read_text())
+
+
+def wait_until_it_heeds_signals(conn: Connection, process: subprocess.Popen[bytes]) -> None:
+    """Until it has signed in. It takes its signals over before that; until then SIGTERM just kills it."""
+    eventually(lambda: conn.execute("SELECT FROM workers WHERE pid = %s", (process.pid,)).rowcount == 1, timeout_s=180)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ PARAMETERS = Parameters(
     num_outputs=2,
 )
 PICTURE = Image.effect_noise((320, 160), 80).convert("RGB")
-TEXT = describe(PARAMETERS, 1, model="darkroom/blank", version="1")
+TEXT = describe(PARAMETERS, 1, model="darkroom/blank", version="1", sampler="FlowMatchEulerDiscreteScheduler")
 
 
 def opened(body: bytes) -> Any:
@@ -40,8 +40,11 @@ def test_the_description_is_what_a1111_writes() -> None:
     assert TEXT == (
         "a red circle,\non “snow” 雪\n"
         "Negative prompt: blue\n"
-        "Steps: 8, Sampler: Euler, CFG scale: 0, Seed: 0, Size: 320x160, Model: darkroom/blank, Version: 1"
+        "Steps: 8, Sampler: FlowMatchEulerDiscreteScheduler, CFG scale: 0, Seed: 0, Size: 320x160, "
+        "Model: darkroom/blank, Version: 1"
     )
+    without = describe(PARAMETERS, 1, model="darkroom/blank", version="1")
+    assert "Steps: 8, CFG scale: 0, Seed: 0" in without
 
 
 def test_a_png_carries_it_as_its_parameters_chunk() -> None:

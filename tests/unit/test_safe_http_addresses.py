@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from storage.addresses import (
-    NOTHING_ALLOWED,
     AllowList,
     ForbiddenAddress,
     InvalidURL,
@@ -20,6 +19,8 @@ from storage.addresses import (
 )
 from storage.webhook_url import parse_url
 from worker.courier import safe_http
+
+NOTHING_ALLOWED = AllowList()
 
 # {port} is the port of a socket that listens on loopback, on every address family the machine has.
 NOT_PUBLIC_LINES = """

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-
 from worker.courier.host_slots import MAX_STAY_AWAY_S, PATIENCE_S, HostSlots, NoPlace
 
 

@@ -22,6 +22,8 @@ class Sheet:
 
     parameters: Parameters
     steps_done: int = 0
+    sampler: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -18,12 +18,10 @@ class EmbeddingCache:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[str, torch.Tensor] = OrderedDict()
         self.size_bytes = 0
-        self.hits = 0
 
     def get(self, text: str) -> torch.Tensor:
         """The embedding of a text; nobody may write to it."""
         if text in self._kept:
-            self.hits += 1
             self._kept.move_to_end(text)
             return self._kept[text]
         embedding = self._encode(text)

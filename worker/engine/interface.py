@@ -53,6 +53,14 @@ class Drawing(Protocol):
     def steps_done(self) -> int:
         """Steps that `Engine.step` has taken so far."""
 
+    @property
+    def sampler(self) -> str:
+        """The name of the scheduler, for the metadata of the files; empty if there is none."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What its client should know, such as a prompt that was cut; lines for the logs."""
+
 
 @dataclass(frozen=True)
 class Memory:

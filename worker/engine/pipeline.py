@@ -15,6 +15,7 @@ from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.interface import Drawing, DrawingFailed, Memory
 from worker.engine.loading import device_name
+from worker.engine.long_prompts import notes_on, quiet_diffusers
 from worker.engine.pixels import images_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class PipelineDrawing:
     """A request; its images are there when its steps are: (height, width, channels), in 0..1."""
 
     parameters: Parameters
+    sampler: str = ""
+    notes: tuple[str, ...] = ()
     steps_done: int = 0
     images: list[np.ndarray[Any, Any]] | None = None
     unsafe: list[bool] = field(default_factory=list)  # what the pipeline's safety checker has blackened
@@ -58,7 +61,13 @@ class PipelineEngine:
         return parameters.width, parameters.height, parameters.num_inference_steps, parameters.guidance_scale
 
     def begin(self, parameters: Parameters) -> PipelineDrawing:
-        return PipelineDrawing(parameters)
+        texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
+        scheduler = getattr(self._pipeline, "scheduler", None)
+        return PipelineDrawing(
+            parameters,
+            sampler="" if scheduler is None else type(scheduler).__name__,
+            notes=notes_on(self._pipeline, self._takes, texts),
+        )
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         batch = [drawing for drawing in drawings if isinstance(drawing, PipelineDrawing)]
@@ -76,7 +85,8 @@ class PipelineEngine:
     ) -> Any:
         self._memory.watch()
         try:
-            return self._pipeline(**self._arguments(batch), callback_on_step_end=on_step)
+            with quiet_diffusers():
+                return self._pipeline(**self._arguments(batch), callback_on_step_end=on_step)
         except ValueError as error:
             if stopped:
                 raise

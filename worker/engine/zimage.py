@@ -21,6 +21,7 @@ from worker.engine.device_memory import DeviceMemory
 from worker.engine.embeddings import EmbeddingCache
 from worker.engine.interface import Drawing, Memory
 from worker.engine.loading import device_name
+from worker.engine.long_prompts import count_tokens, note_of
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
 
@@ -44,6 +45,8 @@ class ZImageDrawing:
     negative_caption: torch.Tensor | None  # only with classifier-free guidance
     sigmas: torch.Tensor  # (steps + 1,), falling to 0
     times: torch.Tensor  # (steps,), what the transformer is told: 1 - sigma
+    sampler: str = ""
+    notes: tuple[str, ...] = ()
     steps_done: int = field(default=0)
     forecast: torch.Tensor | None = None  # what the first image would be if its velocity stayed as it is
 
@@ -100,6 +103,8 @@ class ZImageEngine:
             negative_caption=self._embeddings.get(parameters.negative_prompt) if guided else None,
             sigmas=sigmas,
             times=times,
+            sampler=type(self._pipeline.scheduler).__name__,
+            notes=self._notes(parameters),
         )
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
@@ -142,16 +147,28 @@ class ZImageEngine:
     def memory(self) -> Memory | None:
         return self._memory.now()
 
+    def _notes(self, parameters: Parameters) -> tuple[str, ...]:
+        texts = {"prompt": parameters.prompt}
+        if parameters.guidance_scale > 0:
+            texts["negative prompt"] = parameters.negative_prompt
+        counted = {what: count_tokens(self._pipeline.tokenizer, self._templated(text)) for what, text in texts.items()}
+        return tuple(
+            note_of(what, tokens, MAX_CAPTION_TOKENS) for what, tokens in counted.items() if tokens > MAX_CAPTION_TOKENS
+        )
+
+    def _templated(self, prompt: str) -> str:
+        templated: str = self._pipeline.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        return templated
+
     def _encode(self, prompt: str) -> torch.Tensor:
         """The states that the transformer is told, (tokens, hidden size).
 
         Encoded at the length that the prompt needs, not at 512 as the pipeline does: no token sees the padding that
         follows it, so the result is the same.
         """
-        templated = self._pipeline.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
-        tokens = len(self._pipeline.tokenizer(templated).input_ids)
+        tokens = count_tokens(self._pipeline.tokenizer, self._templated(prompt))
         captions, _ = self._pipeline.encode_prompt(
             prompt=[prompt],  # a list is changed in place, so it is ours
             do_classifier_free_guidance=False,

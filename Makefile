@@ -70,6 +70,10 @@ chaos: setup ## Kill everything in turn for half an hour; figures into docs/reli
 recovery: setup ## Kill 60 drawing workers and time each part of the recovery; figures into docs/reliability.md (SAMPLES=30)
 	@$(BIN)/python -m tests.chaos.kills $(call option,--samples,SAMPLES)
 
+.PHONY: attack
+attack: setup ## Attack a running service as hostile clients, pages, receivers and model folders do, at length (`make test` has the short form)
+	@HF_HUB_OFFLINE=1 DARKROOM_ATTACK=long $(BIN)/pytest -q tests/attack $(ARGS)
+
 .PHONY: test-outages
 test-outages: setup ## Take Postgres, S3 and both away for a minute in the middle of a drawing, and fill their disks (7 minutes)
 	@DARKROOM_TEST_OUTAGE_S=60 $(BIN)/pytest -q tests/integration/test_outages.py $(ARGS)

@@ -40,7 +40,7 @@ def pipeline_class_of(folder: Path) -> str:
     index = folder / "model_index.json"
     try:
         name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelNotLoaded(f"{folder} is no diffusers folder: {index.name} can't be read ({error})") from error
     return str(name)
 
@@ -85,7 +85,7 @@ def _check_whole(file: Path) -> None:
     try:
         header = json.loads(text)
         ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ModelNotLoaded(f"{file} is damaged, or cut short after {size} bytes: its header can't be read") from None
     whole = 8 + header_bytes + max(ends, default=0)
     if size < whole:

@@ -29,7 +29,7 @@ def answer(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot
 
     The first image is opened at once: raises Problem where its bytes are lost, and BucketUnavailable.
     """
-    urls = here.wire.prediction(snapshot.row, snapshot.images)["output"]
+    urls = here.answers.prediction(snapshot.row, snapshot.images)["output"]
     created = {"created": int(snapshot.row["completed_at"].timestamp())}
     about = created | about_images(asked, snapshot.row) | {"usage": usage(model, snapshot.row, len(snapshot.images))}
     pieces: list[bytes | Row] = [f'{dump(about)[:-1]},"data":['.encode()]

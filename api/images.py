@@ -203,7 +203,7 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
 def _last_events(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> Iterator[str]:
     try:
         _raise_unless_succeeded(here, snapshot)
-        urls = here.wire.prediction(snapshot.row, snapshot.images)["output"]
+        urls = here.answers.prediction(snapshot.row, snapshot.images)["output"]
         for image, url in zip(snapshot.images, urls, strict=True):
             yield from completed_event(here, asked, model, snapshot, image, url)
     except BucketUnavailable as error:

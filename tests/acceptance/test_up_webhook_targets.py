@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import pytest
 
 from tests.acceptance.running_up import RunningUp, eventually, up
 from tests.acceptance.test_up import _darkroom
-from tests.receivers import Receiver
+from tests.receivers import Answer, Receiver
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def own_ports(running: RunningUp) -> set[int]:
 def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never(
     folder: Path, receiver: Receiver
 ) -> None:
-    with up(folder) as running:
+    with up(folder, env={"WEBHOOK_RETRY_SCHEDULE": ",".join(["0", *["1"] * 300])}) as running:
         assert submit(running, receiver.url)[0] == 201
         receiver.wait_for(1)
         ports = own_ports(running)
@@ -50,28 +51,39 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
                 status, detail = submit(running, f"http://{host}:{port}/col/delete?collection=darkroom")
                 assert (status, "its own servers" in detail) == (422, True), (host, port, detail)
 
-        waiting = submit(running, receiver.url, model="test/slow")[1]
+        receiver.answers(Answer(500))
+        waiting = submit(running, receiver.url)[1]
+        receiver.wait_for(2)
         token = _darkroom("tokens", "create", "n8n", "--data", str(running.data))
         bearer = {"Authorization": f"Bearer {token}"}
-        eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422, 6)
+        eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422, 30)
         assert "WEBHOOK_ALLOW=127.0.0.1" in submit(running, receiver.url, **bearer)[1]
-        listed = ["webhooks", "list", "--prediction", waiting, "--data", str(running.data)]
-        eventually(lambda: "not public" in _darkroom(*listed), 40)
-        assert len(receiver.requests) == 1
+
+        def attempts() -> int:
+            """Of the one that waits; 0 until it is refused."""
+            line = _darkroom("webhooks", "list", "--prediction", waiting, "--data", str(running.data))
+            found = re.search(r"(\d+) attempts .*not public", line)
+            return int(found[1]) if found else 0
+
+        eventually(lambda: attempts() > 0, 60)
+        came, before = len(receiver.requests), attempts()
+        eventually(lambda: attempts() > before, 60)
+        assert len(receiver.requests) == came
+        receiver.answers(Answer())
         assert running.interrupt() == 0
 
     named = str(urlsplit(receiver.url).hostname)
     with up(folder, env={"WEBHOOK_ALLOW": named}) as running:  # with tokens, it has to be named
         status, prediction_id = submit(running, receiver.url, **bearer)
         assert status == 201
-        receiver.wait_for(2)
+        eventually(lambda: any(prediction_id.encode() in each.body for each in receiver.requests), 90)
         path = f"/v1/webhook_deliveries?prediction_id={prediction_id}"
 
         def told() -> dict[str, object]:
             (delivery,) = running.request("GET", path, **bearer)[1]["results"]
             return dict(delivery)
 
-        eventually(lambda: told()["status"] == "delivered")
+        eventually(lambda: told()["status"] == "delivered", 60)
         assert told()["last_status"] is None
         for port in own_ports(running):
             assert submit(running, f"http://{named}:{port}/", **bearer)[0] == 422

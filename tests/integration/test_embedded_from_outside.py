@@ -214,7 +214,7 @@ def ask(
         input=json.dumps(asked),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=150,
         check=True,
     )
     return [tuple(each) for each in json.loads(done.stdout)]
@@ -244,7 +244,7 @@ def weed_shell(s3: EmbeddedS3, commands: str, *, home: Path, as_another: bool) -
         **identity,
     )
     try:
-        output, _ = process.communicate(commands, timeout=8)
+        output, _ = process.communicate(commands, timeout=8 if as_another else 90)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()

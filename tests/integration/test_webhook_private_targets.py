@@ -70,7 +70,7 @@ def test_a_token_is_told_of_a_private_target_only_whether_it_was_delivered(
     made = submit(client, headers=headers)["id"]
     urls = {"closed": f"http://127.0.0.1:{closed_port()}/", "refused": "http://10.255.255.1/"}
     with (
-        raw_server(lambda _, closing: closing.wait(5)) as hangs,
+        raw_server(hang) as hangs,
         raw_server(lambda s, _: s.sendall(b"SSH-2.0\r\n")) as ssh,
     ):
         urls |= {"hangs": f"http://127.0.0.1:{hangs}/", "ssh": f"http://127.0.0.1:{ssh}/"}

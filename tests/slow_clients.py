@@ -14,6 +14,7 @@ from tests.raw_http import connect
 
 # So little that an answer of 100 kB gets stuck: the kernel doubles it.
 SMALL_BUFFER_BYTES = 2048
+DRIP_EVERY_S = 1.0
 
 
 @dataclass
@@ -34,7 +35,9 @@ KINDS = (
     Kind("a dripping header", lambda host: b"POST /v1/predictions HTTP/1.1\r\n" + host, drips=b"X: 1\r\n"),
     Kind("a dripping body", lambda host: post(host) + b"Content-Length: 60000\r\n\r\n", drips=b"["),
     Kind("never reads", lambda host: b"GET /openapi.json HTTP/1.1\r\n" + host + b"\r\n", reads=False),
-    Kind("pipelines and never reads", lambda host: 50 * (b"GET /docs HTTP/1.1\r\n" + host + b"\r\n"), reads=False),
+    Kind(
+        "pipelines and never reads", lambda host: 50 * (b"GET /openapi.json HTTP/1.1\r\n" + host + b"\r\n"), reads=False
+    ),
 )
 
 
@@ -51,6 +54,7 @@ class SlowClients:
     kinds: Sequence[Kind] = KINDS
     closed: dict[str, int] = field(default_factory=dict)  # by the server, since the beginning
     _open: dict[socket.socket, Kind] = field(default_factory=dict)
+    _drip_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._host = f"Host: {urlsplit(self.url).netloc}\r\n".encode()
@@ -72,6 +76,9 @@ class SlowClients:
         while (left_s := until - time.monotonic()) > 0:
             for key, _ in self._selector.select(min(left_s, 0.2)):
                 self._read(key.fileobj)
+            if time.monotonic() < self._drip_at:
+                continue
+            self._drip_at = time.monotonic() + DRIP_EVERY_S
             for connection, kind in list(self._open.items()):
                 if kind.drips:
                     with suppress(OSError):

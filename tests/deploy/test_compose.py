@@ -208,6 +208,7 @@ def test_the_example_shows_the_defaults_of_the_code() -> None:
         "GRACE_SECONDS",
         "S3_ENDPOINT_URL",
         "S3_ACCESS_KEY_ID",
+        "PROXY_ADDRESSES",
     }  # by the images and by compose.yaml
     for name, (value, commented) in example().items():
         if not commented or name in FOR_COMPOSE | FOR_THE_HUB | set_otherwise or SETTINGS[name].is_required():

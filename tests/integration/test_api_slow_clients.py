@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from tests.slow_clients import KINDS, SMALL_BUFFER_BYTES, SlowClients
 BODY = {"model": "darkroom/nobody", "input": {"prompt": "a"}}
 EACH = 60
 # Far fewer threads than slow clients: if one client held one, nobody else would be answered.
-LIMITS = {
+LIMITS: dict[str, Any] = {
     "api_threads": 24, "api_max_streams": 8, "api_max_waiting": 8, "api_busy_threads": 4, "api_keepalive_s": 2,
     "api_header_timeout_s": 3, "api_body_timeout_s": 4, "api_send_timeout_s": 4, "api_max_buffered_bytes": 8 * 2**20,
     "api_min_bytes_per_s": 10 * 2**20,

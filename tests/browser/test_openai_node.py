@@ -46,13 +46,13 @@ def test_it_may_send_its_headers_and_a_504_is_not_sent_again(
     context: BrowserContext, services: RunningServices, page_with_openai: Path, tmp_path: Path
 ) -> None:
     with PageServer(page_with_openai) as server:
-        more = {"cors_origins": server.origin(NAMED), "auth": "tokens", "openai_wait_s": 5}
+        origin = server.origin(NAMED)
         with (
-            serving(services, tmp_path, workers=False, **more) as service,
+            serving(services, tmp_path, workers=False, cors_origins=origin, auth="tokens", openai_wait_s=5) as service,
             connect(service.settings.database_url, application_name="test") as conn,
         ):
             page = context.new_page()
-            page.goto(server.origin(NAMED))
+            page.goto(origin)
             said = page.evaluate(SCRIPT, [f"{service.url}/v1", create_token(conn, "page")])
             assert "darkroom/nobody" in said["models"]
             assert said["status"] == 504

@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from storage.bucket import Bucket
 from storage.database import Connection, connect
-from storage.finish import finish
+from storage.finish import StoredImage, finish
 from storage.wire import open_wire
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
@@ -210,7 +210,9 @@ def test_a_signed_url_is_a_permission_for_any_page(
     claimed = claim_one(conn, wire)
     assert claimed is not None
     drawn = succeeded(claimed)
-    Bucket(service.settings).put(drawn.images[0].key, PNG, "image/png")
+    stored = drawn.images[0]
+    assert isinstance(stored, StoredImage)
+    Bucket(service.settings).put(stored.key, PNG, "image/png")
     finish(conn, wire, claimed.prediction_id, drawn, claim_id=claimed.claim_id)
     url = f"{service.url}/v1/predictions/{claimed.prediction_id}"
     image = requests.get(url, timeout=30).json()["output"][0]

@@ -46,14 +46,14 @@ class Owner:
         urls, token = self.prediction["urls"], self.headers
         web = urls["events"].replace("http://", "ws://").replace("/events?", "/ws?")
         openais = {"model": NOBODYS, **inputs()}
-        with_token = {
+        with_token: dict[str, Future[Any]] = {
             "events": self._pool.submit(self._stream, f"{urls['get']}/events", token),
             "ws": self._pool.submit(_close_code, f"{urls['get']}/ws".replace("http://", "ws://"), token),
             "wait": self._pool.submit(self._post, "/v1/predictions", {"model": NOBODYS, "input": inputs()}, wait=True),
             "openai": self._pool.submit(self._post, "/v1/images/generations", openais),
             "openai stream": self._pool.submit(self._post, "/v1/images/generations", openais | {"stream": True}),
         }
-        signed = {
+        signed: dict[str, Future[Any]] = {
             "events": self._pool.submit(self._stream, urls["events"], {}),
             "stream": self._pool.submit(self._stream, urls["stream"], {}),
             "ws": self._pool.submit(_close_code, web, {}),

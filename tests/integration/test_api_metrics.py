@@ -13,6 +13,7 @@ from storage.claim import hand_back
 from storage.database import Connection, connect
 from storage.finish import Canceled, Failed, finish
 from storage.rescue import rescue_once
+from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS
 from storage.wire import Wire
 from tests.api_app import MODEL, post, problem, serving
 from tests.making import claim_one, expire_lease, submit_one, succeeded
@@ -167,7 +168,7 @@ def test_what_a_client_chooses_makes_no_series(client: FlaskClient) -> None:
 
 
 def test_models_that_are_gone_are_told_up_to_a_bound(client: FlaskClient, conn: Connection) -> None:
-    seconds, batches = len(metrics.SECONDS_BOUNDS) + 1, len(metrics.BATCH_BOUNDS) + 1
+    seconds, batches = len(SECONDS_BOUNDS) + 1, len(BATCH_BOUNDS) + 1
     conn.execute(
         "INSERT INTO model_totals (model, pickup_buckets, drawing_buckets, batch_buckets)"
         " SELECT 'gone/model-' || n, array_fill(9, ARRAY[%s]), array_fill(9, ARRAY[%s]), array_fill(9, ARRAY[%s])"

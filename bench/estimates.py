@@ -18,13 +18,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from api.settings import ApiSettings
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
 from storage.catalog import Model, load_catalog
 from storage.database import Connection, connect
 from storage.parameters import Parameters
 from storage.queue_state import read_queue_state
-from storage.settings import Settings
 from storage.submit import Submission, submit
 from tests.conftest import REPOSITORY, TEMPLATE
 from tests.serving import environment_of, stop
@@ -56,7 +56,7 @@ class Told:
     is_cold: bool  # no worker was ready
 
 
-def replay(settings: Settings, folder: Path, *, rounds: int, predictions: int, seed: int) -> str:
+def replay(settings: ApiSettings, folder: Path, *, rounds: int, predictions: int, seed: int) -> str:
     chance = random.Random(seed)
     catalog = folder / "models.toml"
     catalog.write_text(CATALOG)

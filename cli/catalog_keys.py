@@ -37,14 +37,17 @@ def _rows(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in part.model_fields.items():
         if name == "name" and not prefix:
             continue
-        inner = field.annotation
-        is_table = isinstance(inner, type) and issubclass(inner, BaseModel)
-        default = "" if is_table else f"`{_toml(field.default)}`"
+        inner = _table(field.annotation)
+        default = f"`{_toml(field.default)}`" if inner is None else ""
         meaning = (field.description or "").replace("|", "\\|")
-        yield f"| `{prefix}{name}` | {'table' if is_table else _kind(field)} | {default} | {meaning} |"
-        if is_table:
-            assert inner is not None
+        yield f"| `{prefix}{name}` | {_kind(field) if inner is None else 'table'} | {default} | {meaning} |"
+        if inner is not None:
             yield from _rows(inner, f"{prefix}{name}.")
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The class of a key that is a table of its own."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def _kind(field: FieldInfo) -> str:

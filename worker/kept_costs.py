@@ -37,10 +37,10 @@ class KeptCosts:
 
     def keep(self) -> None:
         """Write what was learned since the last time. Where Postgres is away, others learn it themselves."""
-        self._kept_at = time.monotonic()
         changes = self.costs.take_changes()
         if not changes:
             return
+        self._kept_at = time.monotonic()
         try:
             with self._pool.connection() as conn:
                 write_step_costs(

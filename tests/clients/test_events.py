@@ -20,7 +20,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
 from storage.database import connect
-from storage.presence import Presence, say_alive
+from storage.load_times import write_load_time
+from storage.presence import Presence, say_alive, say_goodbye
+from storage.step_costs import StepCost, write_step_costs
 from tests.clients.listening import Listener
 from tests.drawing_news import as_webp, drawing_news
 from tests.serving import Service
@@ -82,26 +84,29 @@ def test_queued_says_the_position_and_no_start_where_nothing_was_measured(servic
         cancel(service, second)
 
 
-def test_queued_says_a_start_that_counts_the_steps_of_those_before(service: Service) -> None:
-    """What the slow model takes is known after its first drawings; its worker draws 8 at a time."""
-    warm_up = [post(service, SLOW | {"input": {"prompt": "warm up", "cache": False}}) for _ in range(2)]
-    for prediction in warm_up:
-        with Listener(events_url(service, prediction)) as listener:
-            listener.until("done")
-    time.sleep(4)  # its costs are kept by then
-    long = {"prompt": "long", "cache": False, "num_outputs": 4, "num_inference_steps": 20}
-    before = [post(service, SLOW | {"input": long}) for _ in range(4)]
-    last = post(service, SLOW | {"input": {"prompt": "last", "cache": False}})
-    with Listener(events_url(service, last)) as listener:
-        name, _, told = listener.next()
-        asked_at = time.monotonic()
-        assert name == "queued"
-        listener.until("progress")
-        took_s = time.monotonic() - asked_at
-    for prediction in (*before, last):
-        cancel(service, prediction)
-    assert told["estimated_wait_seconds"] > 2
-    assert told["estimated_wait_seconds"] == pytest.approx(took_s, rel=0.8)
+def test_queued_says_a_start_that_counts_the_cold_start_and_the_steps_of_those_before(service: Service) -> None:
+    """What was measured is written as a worker writes it."""
+    worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
+    device, model, pixels = "a test's device", worker.model, 1024 * 1024
+    costs = [StepCost(images, images * pixels, images * 0.5, None, samples=10) for images in (1, 2)]
+    with connect(service.settings.database_url, application_name="test") as conn:
+        try:
+            say_alive(conn, worker)
+            write_load_time(conn, worker.id, device=device, version="1", since_start_s=40.0, joins_midway=True)
+            say_goodbye(conn, worker.id)
+            write_step_costs(conn, costs, device=device, model=model, version="1")
+            long = {"prompt": "a red circle", "num_inference_steps": 50}
+            first, second = post(service, NOBODYS | {"input": long}), post(service, NOBODYS)
+            with Listener(events_url(service, first)) as one, Listener(events_url(service, second)) as other:
+                before, behind = one.next()[2], other.next()[2]
+            for prediction in (first, second):
+                cancel(service, prediction)
+            waits = [told["estimated_wait_seconds"] for told in (before, behind)]
+            assert waits[0] == pytest.approx(40, abs=5)
+            assert waits[1] - waits[0] == pytest.approx(50 * 0.5, abs=5)
+        finally:
+            conn.execute("DELETE FROM load_times WHERE model = %s", (model,))
+            conn.execute("DELETE FROM step_costs WHERE model = %s", (model,))
 
 
 def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(service: Service) -> None:

@@ -28,7 +28,7 @@ def is_open(openings: Openings | None, token_id: int, host: str) -> bool:
 
 def enter_all(slots: Slots, token_id: int, hosts: list[str]) -> list[Visit]:
     """Enter wherever the slots are open, until they are nowhere."""
-    visits = []
+    visits: list[Visit] = []
     while open_hosts := [host for host in hosts if is_open(slots.openings(), token_id, host)]:
         visits.append(slots.enter(delivery(token_id, open_hosts[len(visits) % len(open_hosts)])))
     return visits

@@ -127,4 +127,7 @@ def _body(here: Services, pieces: Sequence[bytes | Row]) -> Iterator[bytes]:
 
 
 def _open(here: Services, image: Row) -> StoredObject:
-    return open_file(here, StoredFile(image["object_key"], image["content_type"], image["missing_for"]))
+    file = StoredFile(
+        image["object_key"], image["content_type"], image["size_bytes"], image["sha256"], image["missing_for"]
+    )
+    return open_file(here, file)

@@ -147,7 +147,8 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         raise InvalidInput("input.priority", f"{inputs.priority} is above {by.max_priority}, the token's limit")
     parameters = replace(parameters_for(model, inputs), previews=inputs.previews or bool(asked.previews))
     if asked.webhook is not None:
-        require_allowed(asked.webhook, here.webhook_targets.now(is_open=by.token_id is None))
+        allowed = here.webhook_targets.now(is_open=by.token_id is None)
+        require_allowed(asked.webhook, allowed, token_id=by.token_id)
     key = idempotency_key(request.headers.get("Idempotency-Key"))
     stored = parameters.to_json()
     submission = Submission(

@@ -6,13 +6,13 @@ from api.errors import InvalidInput
 from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, check_url
 
 
-def require_allowed(url: str, allow: AllowList) -> None:
+def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None:
     """Raise InvalidInput for a URL that is none, or leads to a private address that is not allowed.
 
     A name that does not resolve now may do so later, so it is taken; the courier resolves and judges it again.
     """
     try:
-        check_url(url, allow)
+        check_url(url, allow, asked_by=token_id)
     except (ForbiddenAddress, InvalidURL) as error:
         raise InvalidInput("webhook", str(error)) from None
     except Unresolvable:

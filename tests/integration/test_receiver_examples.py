@@ -25,6 +25,7 @@ from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import read, write
 from tests.receivers import LOOPBACK_TARGETS
 from worker.courier.deliver import Deliverer
+from worker.courier.slots import Slots
 
 BODY = '{"id":"x","status":"succeeded","output":["http://127.0.0.1/0.png"],"prompt":"Käse & 猫"}'
 EXAMPLES = {"receiver.py": sys.executable, "receiver.mjs": shutil.which("node")}
@@ -60,11 +61,13 @@ def test_a_receiver_acts_once_on_what_arrives_twice_and_refuses_what_is_not_ours
         running(example, old, tmp_path) as (url, said),
         open_pool(settings, application_name="test-courier") as pool,
     ):
-        courier = Deliverer(pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0.0,), timeout_s=10)
+        courier = Deliverer(
+            pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0.0,), timeout_s=10, slots=Slots(4)
+        )
         delivery_id = write(conn, url, body=BODY)
-        courier.deliver(delivery_id)
+        courier.deliver_due()
         assert replay(conn, delivery_id) is not None
-        courier.deliver(delivery_id)
+        courier.deliver_due()
         assert read(conn, delivery_id)["status"] == "delivered"
         now = datetime.now(UTC)
         for signed_at, secret in ((now, "whsec_" + "A" * 44), (now - timedelta(hours=1), old)):

@@ -24,6 +24,7 @@ from tests.api_app import post, problem, serving, submit
 from tests.integration.deliveries_of import BODY, insert_prediction, read, write
 from tests.receivers import Answer, Receiver, raw_server
 from worker.courier.deliver import Deliverer
+from worker.courier.slots import Slots
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def deliverer_of(pool: ConnectionPool[Connection], settings: Settings, *, timeou
         targets=AllowedTargets.of(settings),
         schedule_s=(0.0, 300.0, 300.0),
         timeout_s=timeout_s,
+        slots=Slots(16),
     )
 
 
@@ -60,6 +62,10 @@ def hang(_: Any, closing: threading.Event) -> None:
     closing.wait(5)
 
 
+def speak_ssh(connection: socket.socket, _: threading.Event) -> None:
+    connection.sendall(b"SSH-2.0\r\n")
+
+
 def test_a_token_is_told_of_a_private_target_only_whether_it_was_delivered(
     guarded: Flask, conn: Connection, pool: ConnectionPool[Connection], settings: Settings
 ) -> None:
@@ -71,19 +77,18 @@ def test_a_token_is_told_of_a_private_target_only_whether_it_was_delivered(
     urls = {"closed": f"http://127.0.0.1:{closed_port()}/", "refused": "http://10.255.255.1/"}
     with (
         raw_server(hang) as hangs,
-        raw_server(lambda s, _: s.sendall(b"SSH-2.0\r\n")) as ssh,
+        raw_server(speak_ssh) as ssh,
     ):
         urls |= {"hangs": f"http://127.0.0.1:{hangs}/", "ssh": f"http://127.0.0.1:{ssh}/"}
         ids = {name: write(conn, url, prediction_id=made) for name, url in urls.items()}
-        for delivery_id in ids.values():
-            courier.deliver(delivery_id)
+        courier.deliver_due()
     for status in (301, 401, 404, 410, 500):
         with Receiver().serving() as receiver:
             receiver.answers(Answer(status, {"Retry-After": "400"}))
             ids[str(status)] = write(conn, receiver.url, prediction_id=made)
-            courier.deliver(ids[str(status)])
+            courier.deliver_due()
     once = write(conn, urls["closed"], prediction_id=made, event="start")  # tried once: given up already
-    courier.deliver(once)
+    courier.deliver_due()
     ids["once"] = once
 
     own = ("id", "prediction_id", "event", "url", "created_at")
@@ -117,7 +122,7 @@ def test_it_is_told_that_a_private_target_took_it_and_not_with_which_status(
     with Receiver().serving() as receiver:
         receiver.answers(Answer(204))
         delivery_id = write(conn, receiver.url, prediction_id=submit(client, headers=headers)["id"])
-        deliverer_of(pool, settings).deliver(delivery_id)
+        deliverer_of(pool, settings).deliver_due()
         assert receiver.requests[0].body == BODY.encode()
     told = _get(client, delivery_id, headers)
     assert (told["status"], told["last_status"], told["attempts"]) == ("delivered", None, None)
@@ -142,7 +147,7 @@ def test_the_record_changes_before_anything_is_sent_so_its_moment_tells_nothing(
 
         receiver.answer = look
         assert _get(client, delivery_id, headers)["status"] == "pending"
-        deliverer_of(pool, settings, timeout_s=10).deliver(delivery_id)
+        deliverer_of(pool, settings, timeout_s=10).deliver_due()
     assert seen == ["not_delivered"]
     assert _get(client, delivery_id, headers)["status"] == "not_delivered"
 
@@ -151,7 +156,7 @@ def test_where_the_api_is_open_its_users_see_why(
     client: FlaskClient, conn: Connection, pool: ConnectionPool[Connection], settings: Settings
 ) -> None:
     delivery_id = write(conn, f"http://127.0.0.1:{closed_port()}/")
-    deliverer_of(pool, settings).deliver(delivery_id)
+    deliverer_of(pool, settings).deliver_due()
     assert "refused" in _get(client, delivery_id, {})["last_error"]
 
 
@@ -164,7 +169,7 @@ def test_a_name_that_led_elsewhere_at_submission_does_not_reach_our_servers_late
     for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
         delivery_id = write(conn, f"http://{host}:{port}/bucket?delete", prediction_id=insert_prediction(conn))
         more = settings.model_copy(update={"webhook_allow": "127.0.0.0/8,::1,localhost"})
-        deliverer_of(pool, more).deliver(delivery_id)
+        deliverer_of(pool, more).deliver_due()
         assert "never sent to its own servers" in read(conn, delivery_id)["last_error"]
 
 
@@ -196,12 +201,13 @@ def test_the_first_token_ends_what_was_allowed_while_open_also_for_what_waits(
     with serving(settings) as app, Receiver().serving() as receiver:
         client = app.test_client()
         submit(client, webhook=receiver.url)
-        before, after = write(conn, receiver.url), write(conn, receiver.url)
-        courier.deliver(before)
+        write(conn, receiver.url)
+        courier.deliver_due()
         assert len(receiver.requests) == 1
+        after = write(conn, receiver.url)
         headers = {"Authorization": f"Bearer {create_token(conn, 'n8n')}"}
         assert "WEBHOOK_ALLOW=127.0.0.1" in problem(post(client, webhook=receiver.url, headers=headers), 422)["detail"]
-        courier.deliver(after)
+        courier.deliver_due()
         assert len(receiver.requests) == 1
         assert "not public" in read(conn, after)["last_error"]
 

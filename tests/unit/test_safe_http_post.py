@@ -201,6 +201,102 @@ def test_a_line_break_in_a_header_is_refused() -> None:
         assert receiver.requests == []
 
 
+# --- Answers that are odd -----------------------------------------------------------------------------------
+
+
+def answering(*parts: bytes, forever: bytes = b"") -> Any:
+    """A server that sends these bytes, then `forever` again and again."""
+
+    def answer(connection: socket.socket, closing: threading.Event) -> None:
+        read_request(connection)
+        for part in parts:
+            connection.sendall(part)
+        while forever and not closing.is_set():
+            connection.sendall(forever)
+
+    return raw_server(answer)
+
+
+@pytest.mark.parametrize("code", [100, 102, 103, 110, 199])
+@pytest.mark.parametrize("final", [200, 410, 503])
+def test_an_interim_answer_is_not_the_last_word(code: int, final: int) -> None:
+    interim = f"HTTP/1.1 {code} Wait\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
+    with answering(interim, interim, f"HTTP/1.1 {final} Done\r\nContent-Length: 2\r\n\r\nok".encode()) as port:
+        response = post_to(port)
+    assert (response.status, response.body_excerpt) == (final, b"ok")
+    assert "link" not in response.headers
+
+
+def test_101_is_final() -> None:
+    with answering(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", OK) as port:
+        assert post_to(port).status == 101
+
+
+@pytest.mark.parametrize("code", [100, 102, 103])
+def test_interim_answers_without_end_are_no_answer(code: int) -> None:
+    with answering(forever=f"HTTP/1.1 {code} Wait\r\n\r\n".encode()) as port:
+        started = time.monotonic()
+        with pytest.raises(NoAnswer):
+            post_to(port, timeout_s=30)
+        assert time.monotonic() - started < 15
+
+
+def test_an_interim_answer_with_nothing_after_it_ends_at_the_deadline() -> None:
+    def answer(connection: socket.socket, closing: threading.Event) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+        closing.wait(30)
+
+    with raw_server(answer) as port, pytest.raises(NoAnswer, match=r"no answer within 0\.5 s"):
+        post_to(port, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nno colon here\r\n: no name\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nhello\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"f" * 60_000 + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffffff\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30_000,
+    ],
+)
+def test_once_the_status_is_known_a_broken_rest_changes_nothing(answer: bytes) -> None:
+    with answering(answer) as port:
+        response = post_to(port)
+    assert response.status == 200
+    assert len(response.body_excerpt) <= 20_000
+
+
+def test_204_with_a_body_is_204_without_one() -> None:
+    with answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello") as port:
+        response = post_to(port)
+    assert (response.status, response.body_excerpt) == (204, b"")
+
+
+def test_chunks_without_end_are_read_up_to_the_limit() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with answering(head, forever=b"5\r\nhello\r\n") as port:
+        response = post_to(port)
+    assert response.status == 200
+    assert len(response.body_excerpt) <= 20_000
+
+
+@pytest.mark.parametrize("status", [b"000", b"99", b"1000", b"-200", b"abc", b""])
+def test_a_status_that_is_none_is_no_answer(status: bytes) -> None:
+    with answering(b"HTTP/1.1 " + status + b" Odd\r\nContent-Length: 0\r\n\r\n") as port, pytest.raises(NoAnswer):
+        post_to(port)
+
+
+def test_999_is_a_status_and_no_success() -> None:
+    with answering(b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n") as port:
+        assert post_to(port).status == 999
+
+
 # --- TLS ----------------------------------------------------------------------------------------------------
 
 

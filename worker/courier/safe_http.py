@@ -142,11 +142,18 @@ def _read_head(wire: DeadlineSocket) -> http.client.HTTPResponse:
     raise NoAnswer(f"more than {MAX_INTERIM} interim answers")
 
 
+class _KeptOpen(io.BufferedReader):
+    """An HTTPResponse closes what it has read from; the next one reads on. The socket is closed by `post`."""
+
+    def close(self) -> None:
+        pass
+
+
 class _SharedReader:
     """Lets one HTTPResponse after the other read from the same buffer."""
 
     def __init__(self, wire: DeadlineSocket) -> None:
-        self._reader = wire.makefile("rb")
+        self._reader = _KeptOpen(wire)
 
     def makefile(self, _: str) -> io.BufferedReader:
         return self._reader

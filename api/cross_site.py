@@ -43,18 +43,20 @@ class CrossSite:
 
     def _check(self) -> None:
         headers = request.environ
-        view = current_app.view_functions.get(request.endpoint or "")
         host, origin = headers.get("HTTP_HOST", ""), headers.get("HTTP_ORIGIN")
         site = headers.get("HTTP_SEC_FETCH_SITE")
         if not self._own.include(host) and not _is_health_check() and self._is_open():
             raise _misdirected(host)
-        if view is None or getattr(view, FOR_ALL_PAGES, False) or request.method == "OPTIONS":
+        if (origin is None and site not in OTHER_SITES) or request.method == "OPTIONS":
             return
-        if origin is not None:
-            if not (self._allowed.allow(origin) or self._is_own(origin, host, site)):
-                raise _foreign(repr(origin[:100]), origin[:100])
-        elif site in OTHER_SITES and not self._allowed.are_all:
-            raise _foreign(f"`Sec-Fetch-Site: {site}`", "https://its.origin")
+        view = current_app.view_functions.get(request.endpoint or "")
+        if view is None or getattr(view, FOR_ALL_PAGES, False):
+            return
+        if origin is None:
+            if not self._allowed.are_all:
+                raise _foreign(f"`Sec-Fetch-Site: {site}`", "https://its.origin")
+        elif not (self._allowed.allow(origin) or self._is_own(origin, host, site)):
+            raise _foreign(repr(origin[:100]), origin[:100])
 
     def _is_own(self, origin: str, host: str, site: str | None) -> bool:
         """Whether a page of that origin was served under PUBLIC_URL, or under the host that this request names."""

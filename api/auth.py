@@ -16,11 +16,11 @@ from psycopg_pool import ConnectionPool
 
 from api.errors import Problem
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.parameters import MAX_PRIORITY
-from storage.quota import Quota
-from storage.token_format import is_token
-from storage.tokens import Token, any_token_was_made, find_token
+from storage.access.token_format import is_token
+from storage.access.tokens import Token, any_token_was_made, find_token
+from storage.postgres.database import Connection
+from storage.predictions.parameters import MAX_PRIORITY
+from storage.predictions.quota import Quota
 
 # A revoked token is let in for at most this long.
 REMEMBER_S = 3.0

@@ -6,11 +6,11 @@ from flask import Blueprint, Response, request
 
 from api.auth import open_to_all
 from api.errors import NotFound, Problem
+from api.server.threads import expect_to_sleep
 from api.services import services
-from api.threads import expect_to_sleep
+from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION
 from storage.bucket import ObjectMissing
-from storage.links import EXTENSIONS, THUMBNAIL_EXTENSION
-from storage.read import read_file
+from storage.predictions.read import read_file
 
 blueprint = Blueprint("files", __name__)
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from flask import current_app
 from psycopg_pool import ConnectionPool
 
-from api.places import Places
-from api.queue_position import QueuePositions
+from api.live.queue_position import QueuePositions
 from api.settings import ApiSettings
-from storage.addresses import AllowList
+from api.slots import Places
 from storage.bucket import Bucket
 from storage.catalog import Catalog
-from storage.database import Connection, Row
-from storage.hub import Hub
-from storage.read import read_images
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.postgres.listener import Hub
+from storage.predictions.read import read_images
+from storage.predictions.render import Wire
+from storage.webhooks.addresses import AllowList
 
 KEY = "darkroom"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from storage.addresses import AllowList
+from storage.webhooks.addresses import AllowList
 
 LOOPBACK_ALLOWED = AllowList.parse("127.0.0.0/8,::1")
 

@@ -17,9 +17,9 @@ import requests
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
-from storage.database import connect
-from storage.presence import Presence, say_alive
-from storage.progress import notify_preview
+from storage.postgres.database import connect
+from storage.predictions.progress import notify_preview
+from storage.workers.registry import Presence, say_alive
 from tests.clients.listening import Listener
 from tests.serving import Service
 

@@ -15,8 +15,8 @@ import requests
 from openai import OpenAI
 from PIL import Image
 
-from storage.database import connect
-from storage.progress import notify_preview, notify_step
+from storage.postgres.database import connect
+from storage.predictions.progress import notify_preview, notify_step
 from tests.serving import Service
 
 

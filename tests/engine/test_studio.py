@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.engine.playing import Play, PlayingEngine, Scene
+from worker.batching.step_costs import Load
 from worker.engine import DeviceLost, DrawingFailed, OutOfMemory
-from worker.step_costs import Load
 
 
 def free_sharing(images: int) -> float:

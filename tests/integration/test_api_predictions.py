@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from ulid import ULID
 
 from api.predictions import PAGE
-from storage.database import Connection
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.render import Wire
 from tests.api_app import MODEL, post, problem, submit
 from tests.making import claim_one, count, submit_one, succeeded
 
@@ -226,7 +226,7 @@ def test_prefer_wait_answers_when_another_process_has_finished_it(
     def draw() -> None:
         while (claimed := claim_one(conn, wire)) is None:
             time.sleep(0.02)
-        from storage.finish import finish
+        from storage.predictions.finish import finish
 
         finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from storage.database import Connection
-from storage.finish import finish
-from storage.presence import Presence, say_alive
-from storage.queue_state import ASSUMED_DRAW_S, ASSUMED_LOAD_S, QueueState, read_queue_state
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
+from storage.workers.queue_state import ASSUMED_DRAW_S, ASSUMED_LOAD_S, QueueState, read_queue_state
+from storage.workers.registry import Presence, say_alive
 from tests.making import MODEL, claim_one, submit_one, succeeded
 
 EMPTY = QueueState(

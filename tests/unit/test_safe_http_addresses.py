@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.addresses import (
+from courier import safe_http
+from storage.webhooks.addresses import (
     NOTHING_ALLOWED,
     AllowList,
     ForbiddenAddress,
@@ -18,8 +19,7 @@ from storage.addresses import (
     is_public,
     resolve,
 )
-from storage.webhook_url import parse_url
-from worker.courier import safe_http
+from storage.webhooks.url import parse_url
 
 # {port} is the port of a socket that listens on loopback, on every address family the machine has.
 NOT_PUBLIC_LINES = """

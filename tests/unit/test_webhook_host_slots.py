@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from worker.courier.host_slots import MAX_STAY_AWAY_S, PATIENCE_S, HostSlots, NoPlace
+from courier.host_slots import MAX_STAY_AWAY_S, PATIENCE_S, HostSlots, NoPlace
 
 
 def test_a_host_has_as_many_places_as_it_is_given_and_another_host_its_own() -> None:

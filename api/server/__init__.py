@@ -1,0 +1,1 @@
+"""How the API is served: gunicorn, its request threads, and client connections."""

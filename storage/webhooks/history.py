@@ -1,0 +1,96 @@
+"""Looking into the outbox, and sending again what lies there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage.postgres.database import Connection, Row
+from storage.predictions.render import timestamp
+from storage.webhooks.outbox import DEFER
+
+STATUSES = ("pending", "delivered", "failed", "dropped")
+
+
+def read_deliveries(
+    conn: Connection,
+    *,
+    limit: int,
+    before: str | None = None,
+    prediction_id: str | None = None,
+    status: str | None = None,
+    event: str | None = None,
+    token_id: int | None = None,
+) -> list[Row]:
+    """A page, newest first: those older than the delivery `before`. Their ids sort by time.
+
+    With a `token_id`, only those of that token's predictions.
+    """
+    return conn.execute(
+        """
+        SELECT delivery.* FROM webhook_deliveries AS delivery
+        WHERE (%(before)s::text IS NULL OR delivery.id < %(before)s)
+          AND (%(prediction_id)s::text IS NULL OR delivery.prediction_id = %(prediction_id)s)
+          AND (%(status)s::text IS NULL OR delivery.status = %(status)s)
+          AND (%(event)s::text IS NULL OR delivery.event = %(event)s)
+          AND (%(token_id)s::bigint IS NULL OR EXISTS (
+              SELECT FROM predictions
+              WHERE predictions.id = delivery.prediction_id AND predictions.token_id = %(token_id)s))
+        ORDER BY delivery.id DESC LIMIT %(limit)s
+        """,
+        {
+            "before": before,
+            "prediction_id": prediction_id,
+            "status": status,
+            "event": event,
+            "token_id": token_id,
+            "limit": limit,
+        },
+    ).fetchall()
+
+
+def read_delivery(conn: Connection, delivery_id: str) -> Row | None:
+    """One delivery, with the `token_id` of its prediction."""
+    return conn.execute(
+        """
+        SELECT delivery.*, predictions.token_id FROM webhook_deliveries AS delivery
+        JOIN predictions ON predictions.id = delivery.prediction_id WHERE delivery.id = %s
+        """,
+        (delivery_id,),
+    ).fetchone()
+
+
+def replay(conn: Connection, delivery_id: str) -> Row | None:
+    """Send it again from the start of its schedule, with the same webhook-id and the same body; returns the row.
+
+    None where there is no such delivery, or where it was dropped: a later event has told more. One that is in a
+    courier's hands at this moment stays there, and counts its attempts anew.
+    """
+    return conn.execute(
+        f"""
+        UPDATE webhook_deliveries AS d
+        SET status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(), delivered_at = NULL,
+            locked_until = CASE WHEN d.status = 'pending' AND locked_until > clock_timestamp() THEN locked_until END,
+            queue_job_id = {DEFER.format(at="NULL")}
+        WHERE d.id = %(id)s AND d.status <> 'dropped'
+        RETURNING d.*
+        """,  # noqa: S608 (constants)
+        {"id": delivery_id},
+    ).fetchone()
+
+
+def show(row: Row) -> dict[str, Any]:
+    """A delivery as clients see it; its body is the prediction's own."""
+    return {
+        "id": row["id"],
+        "prediction_id": row["prediction_id"],
+        "event": row["event"],
+        "url": row["url"],
+        "status": row["status"],
+        "attempts": row["attempts"],
+        "created_at": timestamp(row["created_at"]),
+        "next_attempt_at": timestamp(row["next_attempt_at"]) if row["status"] == "pending" else None,
+        "last_attempt_at": timestamp(row["last_attempt_at"]),
+        "last_status": row["last_status"],
+        "last_error": row["last_error"],
+        "delivered_at": timestamp(row["delivered_at"]),
+    }

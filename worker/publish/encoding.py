@@ -1,0 +1,75 @@
+"""Pictures as files: the format that was asked for, its parameters written into it, and the thumbnail beside it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from storage.predictions.parameters import Parameters
+
+if TYPE_CHECKING:
+    from PIL.Image import Exif, Image
+
+CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+THUMBNAIL_SIDE = 256  # pixels, at most
+THUMBNAIL_QUALITY = 75
+
+EXIF_IFD = 0x8769
+USER_COMMENT = 0x9286
+# A JPEG's EXIF block holds 64 kB, and a character takes two bytes.
+MAX_COMMENT_CHARS = 30_000
+
+
+def encode(image: Image, parameters: Parameters, *, text: str | None = None) -> tuple[bytes, str]:
+    """The bytes of an image in the format that was asked for, and their content type.
+
+    `text` is written into the file where image tools look for generation parameters: the `parameters` chunk of a
+    PNG, the EXIF UserComment of a JPEG or WebP.
+    """
+    buffer = io.BytesIO()
+    if parameters.output_format == "png":
+        # 6, the default level, takes twice as long and saves 2 %.
+        if text is None:
+            image.save(buffer, "PNG", compress_level=4)
+        else:
+            from PIL.PngImagePlugin import PngInfo
+
+            chunks = PngInfo()
+            chunks.add_text("parameters", text)  # iTXt where it is not Latin-1
+            image.save(buffer, "PNG", compress_level=4, pnginfo=chunks)
+    else:
+        format_ = "JPEG" if parameters.output_format == "jpg" else "WEBP"
+        about = {} if text is None else {"exif": _comment(text)}
+        image.save(buffer, format_, quality=parameters.output_quality, **about)
+    return buffer.getvalue(), CONTENT_TYPES[parameters.output_format]
+
+
+def encode_thumbnail(image: Image) -> tuple[bytes, str]:
+    """A WebP that fits into THUMBNAIL_SIDE squared, a few kB, and its content type."""
+    small = image.copy()
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue(), CONTENT_TYPES["webp"]
+
+
+def describe(parameters: Parameters, index: int, *, model: str, version: str) -> str:
+    """How image `index` was made, in the lines that A1111 writes and that galleries and ComfyUI read."""
+    lines = [parameters.prompt]
+    if parameters.negative_prompt:
+        lines.append(f"Negative prompt: {parameters.negative_prompt}")
+    lines.append(
+        f"Steps: {parameters.num_inference_steps}, Sampler: Euler, CFG scale: {parameters.guidance_scale:g}, "
+        f"Seed: {parameters.seed_of(index)}, Size: {parameters.width}x{parameters.height}, "
+        f"Model: {model}, Version: {version}"
+    )
+    return "\n".join(lines)
+
+
+def _comment(text: str) -> Exif:
+    """EXIF with a UserComment: eight bytes that name the encoding, then UTF-16, which the readers expect."""
+    from PIL.Image import Exif
+
+    exif = Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + text[:MAX_COMMENT_CHARS].encode("utf-16-be")
+    return exif

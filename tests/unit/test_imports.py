@@ -1,4 +1,4 @@
-"""Which folders may import which: api, worker and courier import storage, never each other; torch in the engine only."""
+"""Which folder may import which: everybody imports storage, api and worker and courier never each other."""
 
 from __future__ import annotations
 

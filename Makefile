@@ -41,7 +41,7 @@ lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) an
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/vulture
-	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api cli migrations storage worker deploy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api cli courier migrations storage worker deploy
 	@$(BIN)/mypy .
 
 .PHONY: docs

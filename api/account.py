@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from api.services import services
-from storage.wire import dump
+from storage.predictions.render import dump
 
 blueprint = Blueprint("account", __name__)
 

@@ -11,41 +11,34 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
-from api import (
-    account,
-    cors,
-    docs,
-    errors,
-    files,
-    health,
-    images,
-    metrics,
-    models,
-    openai_errors,
-    predictions,
-    streams,
-    webhook_deliveries,
-    webhook_secret,
-)
-from api.access_watch import AccessWatch
+from api import account, errors, models, predictions, webhook_secret
 from api.auth import Doorkeeper
-from api.cross_site import CrossSite
-from api.origins import Origins
-from api.own_hosts import OwnHosts
-from api.places import Places
-from api.queue_position import QueuePositions
+from api.browsers import cors
+from api.browsers.cross_site import CrossSite
+from api.browsers.origins import Origins
+from api.browsers.own_hosts import OwnHosts
+from api.docs import pages as docs
+from api.files import views as files
+from api.live import streams
+from api.live.access_watch import AccessWatch
+from api.live.queue_position import QueuePositions
+from api.openai import errors as openai_errors
+from api.openai import images
+from api.operator import deliveries as webhook_deliveries
+from api.operator import health, metrics
 from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
+from api.slots import Places
 from storage import logs
-from storage.allowed_targets import AllowedTargets
 from storage.bucket import Bucket
 from storage.catalog import load_catalog
-from storage.database import open_pool
 from storage.errors import OperatorError
-from storage.hub import Hub
-from storage.migrate import check
-from storage.wire import open_wire
+from storage.postgres.database import open_pool
+from storage.postgres.listener import Hub
+from storage.postgres.migrate import check
+from storage.predictions.render import open_wire
+from storage.webhooks.allowed_targets import AllowedTargets
 
 log = structlog.get_logger(__name__)
 

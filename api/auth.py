@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, g, request
 from psycopg_pool import ConnectionPool
 
-from api.access_watch import Access
 from api.errors import Problem
+from api.live.access_watch import Access
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.parameters import MAX_PRIORITY
-from storage.quota import Quota
-from storage.token_format import digest_of, is_token
-from storage.tokens import Token, any_token_was_made, find_token
+from storage.access.token_format import digest_of, is_token
+from storage.access.tokens import Token, any_token_was_made, find_token
+from storage.postgres.database import Connection
+from storage.predictions.parameters import MAX_PRIORITY
+from storage.predictions.quota import Quota
 
 # A revoked token is let in for at most this long. What it begins then ends within `access_watch.CHECK_EVERY_S` more.
 REMEMBER_S = 1.5

@@ -9,11 +9,11 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from api import metrics
+from api.operator import metrics
 from storage.bucket import BucketUnavailable
-from storage.idempotency import KeyReused
-from storage.quota import QuotaExceeded
-from storage.wire import dump
+from storage.predictions.idempotency import KeyReused
+from storage.predictions.quota import QuotaExceeded
+from storage.predictions.render import dump
 
 log = structlog.get_logger(__name__)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from api.docs.model_schema import COG_VERSION, openapi_schema
 from api.errors import NotFound
-from api.list_query import query
-from api.model_schema import COG_VERSION, openapi_schema
+from api.parsing.list_query import query
 from api.services import services
 from storage.catalog import Model
 from storage.errors import UnknownModel
-from storage.wire import dump, timestamp
+from storage.predictions.render import dump, timestamp
 
 blueprint = Blueprint("models", __name__)
 

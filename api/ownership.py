@@ -6,8 +6,8 @@ from ulid import ULID
 
 from api.auth import caller
 from api.errors import NotFound
-from storage.database import Connection, Row
-from storage.read import read_prediction
+from storage.postgres.database import Connection, Row
+from storage.predictions.read import read_prediction
 
 
 def find_own(conn: Connection, prediction_id: str) -> Row:

@@ -12,28 +12,28 @@ from flask import Blueprint, Response, request
 from pydantic import ValidationError
 
 from api.auth import caller
-from api.connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
-from api.cursor import Cursor, decode_cursor, parse_moment
 from api.errors import InvalidInput, NotFound
-from api.idempotency_key import hash_of_request, idempotency_key
-from api.json_body import json_object
-from api.limits import invalid, notes_on, parameters_for, parse_input, shown_name
-from api.list_query import query
+from api.inputs import invalid, notes_on, parameters_for, parse_input, shown_name
+from api.live.client_connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
+from api.live.watch import Snapshot, watch
 from api.ownership import find_own
-from api.prefer import cancel_after_s, wait_s
+from api.parsing.cursor import Cursor, decode_cursor, parse_moment
+from api.parsing.idempotency_key import hash_of_request, idempotency_key
+from api.parsing.json_body import json_object
+from api.parsing.list_query import query
+from api.parsing.prefer import cancel_after_s, wait_s
 from api.schemas import ALL_EVENTS, PredictionInput, PredictionRequest
 from api.services import Services, services
-from api.watch import Snapshot, watch
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
-from storage.database import Row
 from storage.errors import UnknownModel
-from storage.finish import Canceled, finish
-from storage.read import read_predictions, with_images
-from storage.result_cache import cache_key_of, reuse_result
-from storage.states import PredictionStatus
-from storage.submit import Submission, ring, submit
-from storage.wire import dump
+from storage.postgres.database import Row
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.read import read_predictions, with_images
+from storage.predictions.render import dump
+from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.predictions.states import PredictionStatus
+from storage.predictions.submit import Submission, ring, submit
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ import time
 import psycopg
 from psycopg_pool import ConnectionPool
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 from storage.totals import read_run_counts
 
 REMEMBER_S = 5.0

@@ -1,4 +1,4 @@
-"""What a request may say: shapes and types here, a model's own limits in `api.limits`."""
+"""What a request may say: shapes and types here, a model's own limits in `api.inputs`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from storage.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
+from storage.predictions.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
 
 WebhookEvent = Literal["start", "output", "logs", "completed"]
 ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")

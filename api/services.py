@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from flask import current_app
 from psycopg_pool import ConnectionPool
 
-from api.access_watch import AccessWatch
-from api.places import Places
-from api.queue_position import QueuePositions
+from api.live.access_watch import AccessWatch
+from api.live.queue_position import QueuePositions
 from api.run_counts import RunCounts
 from api.settings import ApiSettings
-from storage.allowed_targets import AllowedTargets
+from api.slots import Places
 from storage.bucket import Bucket
 from storage.catalog import Catalog
-from storage.database import Connection, Row
-from storage.hub import Hub
-from storage.read import with_images
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.postgres.listener import Hub
+from storage.predictions.read import with_images
+from storage.predictions.render import Wire
+from storage.webhooks.allowed_targets import AllowedTargets
 
 KEY = "darkroom"
 

@@ -6,9 +6,9 @@ from flask import Blueprint, Response
 
 from api.auth import caller
 from api.services import services
-from storage.sealing import open_sealer
-from storage.signing import active_webhook_secrets
-from storage.wire import dump
+from storage.access.sealing import open_sealer
+from storage.access.signing import active_webhook_secrets
+from storage.predictions.render import dump
 
 blueprint = Blueprint("webhook_secret", __name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.errors import InvalidInput
-from storage.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, check_url
+from storage.webhooks.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, check_url
 
 
 def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from bench.command import command_line
 from cli.embedded import EmbeddedPostgres
-from storage import bell
-from storage.database import Connection, Row, connect
-from storage.migrate import upgrade
-from storage.presence import register_bell_worker
+from storage.postgres.database import Connection, Row, connect
+from storage.postgres.migrate import upgrade
+from storage.predictions import bell
+from storage.predictions.submit import Submission, submit
 from storage.settings import Settings
-from storage.submit import Submission, submit
+from storage.workers.registry import register_bell_worker
 
 QUEUE = "draw-a.b"
 ROUNDS = 3

@@ -26,16 +26,16 @@ from diffusers import ZImagePipeline
 from bench.command import command_line, publish
 from bench.report import machine
 from storage.catalog import DeviceSettings, Model
-from storage.parameters import Parameters
-from storage.step_costs import Load
+from storage.predictions.parameters import Parameters
+from storage.workers.step_costs import Load
 from tests.engine.playing import commission_of
-from worker.admission import Admission
-from worker.commission import Commission
+from worker.batching.admission import Admission
+from worker.batching.commission import Commission
+from worker.batching.scheduler import Studio
+from worker.batching.step_costs import StepCosts
 from worker.engine import load_engine
 from worker.engine.pipeline import PipelineEngine
 from worker.engine.placement import place
-from worker.step_costs import StepCosts
-from worker.studio import Studio
 
 SIDE = 128
 

@@ -22,10 +22,10 @@ from api.settings import ApiSettings
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
 from storage.catalog import Model, load_catalog
-from storage.database import Connection, connect
-from storage.parameters import Parameters
-from storage.queue_state import read_queue_state
-from storage.submit import Submission, submit
+from storage.postgres.database import Connection, connect
+from storage.predictions.parameters import Parameters
+from storage.predictions.submit import Submission, submit
+from storage.workers.queue_state import read_queue_state
 from tests.conftest import REPOSITORY, TEMPLATE
 from tests.serving import environment_of, stop
 

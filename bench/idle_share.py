@@ -17,10 +17,10 @@ from bench.command import command_line, own_servers, publish
 from bench.report import machine
 from storage.bucket import Bucket
 from storage.catalog import Limits, Model
-from storage.database import connect
-from storage.parameters import Parameters
+from storage.postgres.database import connect
+from storage.predictions.parameters import Parameters
+from storage.predictions.submit import Submission, submit
 from storage.settings import Settings
-from storage.submit import Submission, submit
 from tests.conftest import TEMPLATE
 from worker.engine import load_engine
 from worker.main import WorkerProcess

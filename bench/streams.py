@@ -25,11 +25,11 @@ import psutil
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
-from storage.database import Connection, connect
-from storage.finish import Canceled, finish
-from storage.queue import queue_name_of
-from storage.submit import Submission, submit
-from storage.wire import Wire, open_wire
+from storage.postgres.database import Connection, connect
+from storage.postgres.procrastinate import queue_name_of
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.render import Wire, open_wire
+from storage.predictions.submit import Submission, submit
 from tests.serving import Service, serving
 
 MODEL = "darkroom/nobody"

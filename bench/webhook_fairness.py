@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
+from storage.predictions.render import open_wire
 from storage.settings import Settings
-from storage.wire import open_wire
 from tests.conftest import TEMPLATE
 from tests.integration.courier_running import process
 from tests.integration.deliveries_of import insert_prediction, write

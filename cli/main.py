@@ -8,7 +8,7 @@ import signal
 def main() -> None:
     """Run the command line. Until a command says otherwise, Ctrl-C just ends us: also while Python imports."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from cli.commands import darkroom
+    from cli.group import darkroom
 
     darkroom()
 

@@ -24,10 +24,10 @@ def settings_for(data: Path) -> Settings:
     """The settings of the environment, or those of a `darkroom up` that runs on that folder. Raises OperatorError."""
     import psycopg
 
-    from cli.data_folder import DataFolder
     from cli.embedded import EmbeddedPostgres
-    from storage.database import connect
+    from cli.up.data_folder import DataFolder
     from storage.errors import OperatorError
+    from storage.postgres.database import connect
     from storage.settings import Settings
 
     if os.environ.get("DATABASE_URL"):

@@ -1,1 +1,1 @@
-"""Alembic revisions, run by `storage.migrate`."""
+"""Alembic revisions, run by `storage.postgres.migrate`."""

@@ -1,13 +1,13 @@
-"""How Alembic reaches the database: the connection of `storage.migrate`, or DATABASE_URL while developing."""
+"""How Alembic reaches the database: the connection of `storage.postgres.migrate`, or DATABASE_URL while developing."""
 
 from __future__ import annotations
 
 from alembic import context
 from sqlalchemy import Connection
 
-from storage.migrate import is_ours, open_engine
+from storage.postgres.migrate import is_ours, open_engine
+from storage.postgres.tables import Table
 from storage.settings import Settings
-from storage.tables import Table
 
 
 def run(connection: Connection) -> None:

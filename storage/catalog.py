@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage.errors import OperatorError, UnknownModel
-from storage.parameters import Parameters
-from storage.queue import queue_name_of
+from storage.postgres.procrastinate import queue_name_of
+from storage.predictions.parameters import Parameters
 
 NEVER = datetime.fromtimestamp(0, UTC)
 NAME = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"

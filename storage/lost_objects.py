@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 
 
 def mark_missing(conn: Connection, keys: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from storage.postgres_url import check_postgres_url
+from storage.postgres.url import check_postgres_url
 
 DAY_S = 24 * 3600.0
 # Dates have to stay within what Postgres and Python can count.

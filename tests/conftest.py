@@ -20,10 +20,10 @@ from psycopg import sql
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres, EmbeddedS3
 from storage.bucket import Bucket, ensure_bucket
-from storage.database import Connection, connect
-from storage.migrate import upgrade
+from storage.postgres.database import Connection, connect
+from storage.postgres.migrate import upgrade
+from storage.predictions.render import Wire, open_wire
 from storage.settings import Settings
-from storage.wire import Wire, open_wire
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 from PIL import Image
 
-from storage.claim import Claim
-from storage.database import open_pool
+from storage.postgres.database import open_pool
+from storage.predictions.claim import Claim
+from storage.predictions.render import open_wire
 from storage.settings import Settings
-from storage.wire import open_wire
-from worker.preview import encode_preview
 from worker.progress import ProgressReports
+from worker.publish.preview import encode_preview
 
 
 class DrawingNews:

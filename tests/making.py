@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from storage import presence
-from storage.claim import Claim, claim
-from storage.database import Connection, Row
-from storage.finish import StoredImage, Succeeded
-from storage.parameters import Parameters
-from storage.queue import queue_name_of
-from storage.submit import Submission, submit
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.postgres.procrastinate import queue_name_of
+from storage.predictions.claim import Claim, claim
+from storage.predictions.finish import StoredImage, Succeeded
+from storage.predictions.parameters import Parameters
+from storage.predictions.render import Wire
+from storage.predictions.submit import Submission, submit
+from storage.workers import registry as presence
 
 MODEL = "darkroom/blank"
 QUEUE = queue_name_of(MODEL)

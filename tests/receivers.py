@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from storage.addresses import AllowList
-from storage.allowed_targets import AllowedTargets
+from storage.webhooks.addresses import AllowList
+from storage.webhooks.allowed_targets import AllowedTargets
 
 LOOPBACK_ALLOWED = AllowList.parse("127.0.0.0/8,::1")
 LOOPBACK_TARGETS = AllowedTargets(LOOPBACK_ALLOWED, LOOPBACK_ALLOWED)

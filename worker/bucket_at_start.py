@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from storage.bucket import Bucket, BucketUnavailable
-from worker.signs_of_life import SignsOfLife
+from worker.heartbeat import SignsOfLife
 
 # A minute for an S3 that is being started beside us. After that it is for those who started us to wait and try again,
 # so that no machine that is paid by the minute waits for a key that somebody has to mend.

@@ -10,11 +10,12 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from storage import events, presence
-from storage.claim import Claim, claim
-from storage.database import Connection
-from storage.queue import channel_of
-from storage.wire import Wire
+from storage.postgres import notify as events
+from storage.postgres.database import Connection
+from storage.postgres.procrastinate import channel_of
+from storage.predictions.claim import Claim, claim
+from storage.predictions.render import Wire
+from storage.workers import registry as presence
 
 log = structlog.get_logger(__name__)
 

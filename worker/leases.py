@@ -11,8 +11,8 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from storage.claim import RENEW_EVERY_S, Claim, renew
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
+from storage.predictions.claim import RENEW_EVERY_S, Claim, renew
 
 log = structlog.get_logger(__name__)
 

@@ -19,27 +19,27 @@ import structlog
 from storage import logs
 from storage.bucket import Bucket, BucketUnavailable
 from storage.catalog import Catalog, Model, load_catalog
-from storage.claim import Claim, NeedsEmptyWorker
-from storage.database import Connection, open_pool
 from storage.errors import OperatorError, UnknownModel
-from storage.migrate import check
-from storage.parameters import Parameters
-from storage.result_cache import reuse_result
-from storage.states import PredictionStatus
-from storage.wire import open_wire
-from worker.admission import Admission
+from storage.postgres.database import Connection, open_pool
+from storage.postgres.migrate import check
+from storage.predictions.claim import Claim, NeedsEmptyWorker
+from storage.predictions.parameters import Parameters
+from storage.predictions.render import open_wire
+from storage.predictions.result_cache import reuse_result
+from storage.predictions.states import PredictionStatus
+from worker.batching.admission import Admission
+from worker.batching.commission import Commission
+from worker.batching.saved_costs import KeptCosts
+from worker.batching.scheduler import Studio
 from worker.bucket_at_start import wait_for_bucket
-from worker.commission import Commission
 from worker.engine import Engine, ModelNotLoaded, load_engine
+from worker.heartbeat import SignsOfLife
 from worker.intake import CanNotAsk, Intake
-from worker.kept_costs import KeptCosts
 from worker.leases import EXIT_STALLED, Leases
 from worker.progress import ProgressReports
-from worker.publish import Publisher
-from worker.results import Results
+from worker.publish.publish import Publisher
+from worker.publish.results import Results
 from worker.settings import WorkerSettings
-from worker.signs_of_life import SignsOfLife
-from worker.studio import Studio
 
 log = structlog.get_logger(__name__)
 

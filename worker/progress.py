@@ -13,12 +13,12 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from storage.claim import Claim
-from storage.database import Connection
-from storage.events import notify_all
-from storage.progress import write_logs
-from storage.wire import Wire
-from worker.preview import encode_preview
+from storage.postgres.database import Connection
+from storage.postgres.notify import notify_all
+from storage.predictions.claim import Claim
+from storage.predictions.progress import write_logs
+from storage.predictions.render import Wire
+from worker.publish.preview import encode_preview
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,7 +1,7 @@
 """The loop that serves all connections of the API's process: a worker of gunicorn.
 
-Only the loop's thread reads from a connection. When a whole request has arrived, a thread of `api/threads.py` answers
-it; what the client doesn't take at once is left to the loop. So no client can hold a thread, however slow it is,
+Only the loop's thread reads from a connection. When a whole request has arrived, a thread of
+`api/server/threads.py` answers it; what the client doesn't take at once is left to the loop. So no client can hold a thread, however slow it is,
 except for the streams that it may open.
 """
 
@@ -34,8 +34,8 @@ from api.server.limits import Limits
 from api.server.outgoing import Outgoing
 from api.server.refusal import Refusal
 from api.server.reply import Reply
+from api.server.threads import RequestThreads
 from api.settings import ApiSettings
-from api.threads import RequestThreads
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from standardwebhooks import Webhook
 
-from storage.database import connect
+from storage.postgres.database import connect
 from storage.settings import Settings
 from tests.acceptance.running_up import REPOSITORY, RunningUp, eventually, up
 from tests.making import count

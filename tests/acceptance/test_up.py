@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from cli.data_folder import DataFolder
+from cli.up.data_folder import DataFolder
 from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cli.data_folder import DataFolder
 from cli.embedded import EmbeddedPostgres
 from cli.embedded.app_role import ROLE
-from storage.migrate import upgrade
+from cli.up.data_folder import DataFolder
+from storage.access.tokens import create_token
+from storage.postgres.migrate import upgrade
 from storage.settings import Settings
-from storage.tokens import create_token
 from tests.acceptance.running_up import RunningUp, up
 from tests.acceptance.test_up import _darkroom
 

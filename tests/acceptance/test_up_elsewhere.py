@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
 from tests.acceptance.running_up import RunningUp, processes_of, up
 from tests.conftest import BUCKET, RunningServices
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cli.embedded.ports import free_ports
-from cli.readiness import answers_ready
+from cli.up.readiness import answers_ready
 from tests.acceptance.running_up import CATALOG, NOT_OURS, REPOSITORY, eventually
 from tests.conftest import RunningServices
 
@@ -144,7 +144,7 @@ def test_help_is_quick_because_it_loads_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys
 from click.testing import CliRunner
-from cli.commands import darkroom
+from cli.group import darkroom
 result = CliRunner().invoke(darkroom, ["--help"])
 assert result.exit_code == 0, result
 assert "courier" in result.output

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from storage.database import connect
-from storage.tokens import create_token
+from storage.access.tokens import create_token
+from storage.postgres.database import connect
 from tests.attack.target import MODEL, PROMPT, TIMEOUT_S, Client, Target
 from tests.conftest import RunningServices
 from tests.serving import serving

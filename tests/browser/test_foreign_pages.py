@@ -15,9 +15,9 @@ import requests
 from playwright.sync_api import BrowserContext, Page
 
 from storage.bucket import Bucket
-from storage.database import Connection, connect
-from storage.finish import StoredImage, finish
-from storage.wire import open_wire
+from storage.postgres.database import Connection, connect
+from storage.predictions.finish import StoredImage, finish
+from storage.predictions.render import open_wire
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
 from tests.making import claim_one, count, submit_one, succeeded

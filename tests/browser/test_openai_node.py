@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext
 
-from storage.database import connect
-from storage.tokens import create_token
+from storage.access.tokens import create_token
+from storage.postgres.database import connect
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
 from tests.making import count

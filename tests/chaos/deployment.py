@@ -15,14 +15,14 @@ from pathlib import Path
 import psycopg
 
 from api.settings import ApiSettings
-from cli.demand_watch import DemandWatch
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.ports import free_ports
 from cli.embedded.postgres import PORT
+from cli.up.demand_watch import DemandWatch
 from storage.bucket import ensure_bucket
 from storage.crash_points import CrashPoint
-from storage.database import connect
-from storage.migrate import upgrade
+from storage.postgres.database import connect
+from storage.postgres.migrate import upgrade
 from tests.chaos.processes import RoleProcess, clean_environment
 from tests.chaos.proxy import PostgresProxy
 from tests.chaos.receiver import Receiver

@@ -13,16 +13,17 @@ from datetime import UTC, datetime, timedelta
 
 from standardwebhooks import Webhook
 
-from storage import deliveries, retention
+from storage.access.sealing import open_sealer
+from storage.access.signing import active_webhook_secrets
 from storage.bucket import Bucket, ObjectMissing
-from storage.database import Connection, Row
-from storage.queue import TASK_DRAW
-from storage.read import read_images
-from storage.sealing import open_sealer
+from storage.postgres.database import Connection, Row
+from storage.postgres.procrastinate import TASK_DRAW
+from storage.predictions import retention
+from storage.predictions.read import read_images
+from storage.predictions.render import Wire
+from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
 from storage.settings import Settings
-from storage.signing import active_webhook_secrets
-from storage.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
-from storage.wire import Wire
+from storage.webhooks import outbox as deliveries
 from tests.chaos.load import POISON_PROMPT
 from tests.chaos.receiver import Arrived, takes_in_the_end
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from storage import logs
-from storage.claim import RENEW_EVERY_S
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
+from storage.predictions.claim import RENEW_EVERY_S
 from tests.chaos.deployment import MODEL, Deployment
 from tests.chaos.recovery import percentile
 from tests.report_sections import write_section

@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 
 from storage.bucket import Bucket
-from storage.database import connect
-from storage.wire import open_wire
+from storage.postgres.database import connect
+from storage.predictions.render import open_wire
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults
 from tests.chaos.invariants import World, violations_in

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from storage.database import Connection, Row
+from storage.postgres.database import Connection, Row
 from tests.chaos.deployment import SUPERVISED, Death
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 
 TRIGGERS = """
 CREATE TABLE chaos_moves (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
 from tests.clients.guarding import guard
 from tests.conftest import RunningServices
 from tests.serving import Service, serving

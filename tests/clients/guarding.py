@@ -6,8 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from storage.database import Connection, connect
-from storage.tokens import create_token
+from storage.access.tokens import create_token
+from storage.postgres.database import Connection, connect
 from tests.conftest import RunningServices
 from tests.serving import Service
 

@@ -19,10 +19,10 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
-from storage.database import connect
-from storage.load_times import write_load_time
-from storage.presence import Presence, say_alive, say_goodbye
-from storage.step_costs import StepCost, write_step_costs
+from storage.postgres.database import connect
+from storage.workers.load_times import write_load_time
+from storage.workers.registry import Presence, say_alive, say_goodbye
+from storage.workers.step_costs import StepCost, write_step_costs
 from tests.clients.listening import Listener
 from tests.drawing_news import as_webp, drawing_news
 from tests.serving import Service

@@ -16,7 +16,7 @@ import requests
 from openai import OpenAI
 from PIL import Image
 
-from storage.database import connect
+from storage.postgres.database import connect
 from tests.drawing_news import drawing_news
 from tests.serving import Service
 

@@ -14,7 +14,7 @@ from openai import DefaultHttpxClient, OpenAI
 from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 from tests.clients.guarding import BREAKS, MODEL, inputs, made_by, postgres_away, token
 from tests.clients.scripts import said_by
 from tests.conftest import RunningServices

@@ -18,7 +18,7 @@ import pytest
 from openai import OpenAI
 from replicate.client import Client
 
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
 from tests.clients.guarding import MODEL, made_by
 from tests.clients.lost_answers import Line, losing_answers
 from tests.serving import Service

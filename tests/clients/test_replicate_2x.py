@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from storage.database import Connection, connect
+from storage.postgres.database import Connection, connect
 from tests.clients.guarding import BREAKS, inputs, made_by, postgres_away, token
 from tests.clients.lost_answers import losing_answers
 from tests.clients.scripts import said_by

@@ -13,10 +13,10 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_websocket
 
-from api.access_watch import CHECK_EVERY_S
 from api.auth import REMEMBER_S
-from storage.database import Connection
-from storage.tokens import create_token, revoke_token, rotate_token
+from api.live.access_watch import CHECK_EVERY_S
+from storage.access.tokens import create_token, revoke_token, rotate_token
+from storage.postgres.database import Connection
 from tests.clients.guarding import inputs, token
 from tests.serving import Service
 
@@ -166,7 +166,7 @@ def test_a_token_that_is_replaced_ends_what_its_old_secret_began_and_keeps_its_s
 def test_the_first_token_ends_what_began_while_the_api_was_open(
     services: Any, tmp_path: Any, pool: ThreadPoolExecutor
 ) -> None:
-    from storage.database import connect
+    from storage.postgres.database import connect
     from tests.serving import serving
 
     with (

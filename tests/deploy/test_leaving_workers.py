@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.deploy.manifests import trigger_query
 from tests.deploy.worker_running import eventually, exit_code, forked_worker, worker

@@ -9,13 +9,13 @@ from uuid import uuid4
 import pytest
 from click.testing import CliRunner, Result
 
-from cli.commands import darkroom
-from cli.data_folder import DataFolder
+from cli.group import darkroom
+from cli.up.data_folder import DataFolder
 from storage.bucket import Bucket
-from storage.database import Connection, connect
-from storage.migrate import check
-from storage.presence import Presence, WorkerState, list_workers, say_alive
+from storage.postgres.database import Connection, connect
+from storage.postgres.migrate import check
 from storage.settings import Settings
+from storage.workers.registry import Presence, WorkerState, list_workers, say_alive
 from tests.conftest import RunningServices
 from tests.making import MODEL
 

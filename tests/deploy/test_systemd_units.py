@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cli.commands import darkroom
+from cli.group import darkroom
 from tests.deploy.dockerfile import DEPLOY
 
 UNITS = sorted((DEPLOY / "systemd").iterdir())

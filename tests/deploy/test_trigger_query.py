@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from storage.bell import ring_again
-from storage.claim import hand_back
-from storage.database import Connection
-from storage.finish import Canceled, finish
-from storage.rescue import rescue_once
+from storage.postgres.database import Connection
+from storage.predictions.bell import ring_again
+from storage.predictions.claim import hand_back
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from storage.wire import Wire
 from tests.deploy.manifests import trigger_query
 from tests.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
 

@@ -9,14 +9,14 @@ from uuid import uuid4
 
 from PIL import Image
 
-from storage.claim import Claim
-from storage.parameters import Parameters
-from worker.admission import Admission
-from worker.commission import Commission
+from storage.predictions.claim import Claim
+from storage.predictions.parameters import Parameters
+from worker.batching.admission import Admission
+from worker.batching.commission import Commission
+from worker.batching.scheduler import Studio
+from worker.batching.step_costs import StepCosts
 from worker.engine import Drawing, Memory
 from worker.leases import HeldClaim
-from worker.step_costs import StepCosts
-from worker.studio import Studio
 
 TYPICAL = Parameters(prompt="", width=64, height=64, num_inference_steps=8, guidance_scale=0.0, seed=0)
 

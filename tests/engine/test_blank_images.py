@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.engine.tiny_pipelines import guarded_stable_diffusion, tiny_flux, tiny_sdxl, tiny_stable_diffusion
 from worker.engine import BlankImages, Drawing
 from worker.engine.pipeline import PipelineEngine

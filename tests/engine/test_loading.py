@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from storage.catalog import DeviceSettings, Model
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_pipelines import save, tiny_stable_diffusion
 from worker.engine import ModelNotLoaded, load_engine

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers.utils import logging as diffusers_logging
 
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.engine.tiny_pipelines import tiny_flux, tiny_sdxl, tiny_stable_diffusion
 from worker.engine.pipeline import PipelineEngine
 from worker.engine.zimage import MAX_CAPTION_TOKENS, ZImageEngine

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.engine.tiny_pipelines import tiny_flux, tiny_sdxl, tiny_stable_diffusion
 from worker.engine import DrawingFailed, OutOfMemory
 from worker.engine.pipeline import PipelineEngine

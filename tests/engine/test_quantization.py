@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from storage.catalog import DeviceSettings, Model
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
 from worker.engine import ModelNotLoaded, load_engine
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.parameters import Parameters
-from storage.step_costs import Load
+from storage.predictions.parameters import Parameters
+from storage.workers.step_costs import Load
 from tests.engine.playing import Play, PlayingEngine, Scene
 from worker.engine import DeviceLost, DrawingFailed, OutOfMemory
 

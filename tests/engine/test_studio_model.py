@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.playing import Play, PlayingEngine, Scene
-from worker.commission import Commission
+from worker.batching.commission import Commission
 from worker.engine import DrawingFailed, OutOfMemory
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25")) * 6

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from worker.engine import DeviceLost, OutOfMemory
 from worker.engine.zimage import ZImageDrawing, ZImageEngine
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from courier.main import run_courier
 from storage.settings import Settings
-from worker.courier.main import run_courier
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from typing import Any
 
 from ulid import ULID
 
-from storage.database import Connection, Row
-from storage.deliveries import write_delivery
+from storage.postgres.database import Connection, Row
+from storage.webhooks.outbox import write_delivery
 
 BODY = '{"id":"x","status":"succeeded","prompt":"Käse & 猫"}'
 

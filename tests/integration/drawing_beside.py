@@ -12,8 +12,8 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
-from storage.database import Connection, connect
-from storage.wire import Wire, open_wire
+from storage.postgres.database import Connection, connect
+from storage.predictions.render import Wire, open_wire
 from tests.api_app import MODEL
 
 KEY = {"Idempotency-Key": "order-17"}

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.sealing import open_sealer
-from storage.signing import ensure_keys
+from storage.access.sealing import open_sealer
+from storage.access.signing import ensure_keys
+from storage.postgres.database import Connection
 from tests.conftest import REPOSITORY
 
 BODY = json.dumps({"model": "darkroom/blank", "input": {"prompt": "a red circle"}}).encode()

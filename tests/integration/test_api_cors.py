@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 
 from api.app import create_app
 from api.settings import ApiSettings
-from storage.database import Connection
+from storage.access.tokens import create_token
 from storage.errors import OperatorError
-from storage.tokens import create_token
+from storage.postgres.database import Connection
 from tests.api_app import post, serving
 
 NAMED = "https://app.example.com"

@@ -13,13 +13,13 @@ from flask.testing import FlaskClient
 
 from api import auth
 from api.auth import OPEN
-from api.cross_site import FOR_ALL_PAGES
-from api.operations import OPERATIONS
+from api.browsers.cross_site import FOR_ALL_PAGES
+from api.docs.operations import OPERATIONS
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.finish import finish
-from storage.tokens import create_token
-from storage.wire import Wire
+from storage.access.tokens import create_token
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
 from tests.api_app import MODEL, post, problem, serving, submit
 from tests.making import claim_one, count, succeeded
 

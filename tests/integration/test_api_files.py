@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from storage.bucket import Bucket
-from storage.database import Connection
-from storage.finish import StoredImage, finish
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import StoredImage, finish
+from storage.predictions.render import Wire
 from tests.api_app import problem
 from tests.making import claim_one, submit_one, succeeded
 from tests.receivers import running

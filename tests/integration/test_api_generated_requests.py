@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode
 
-from api.operations import OPERATIONS, Operation
+from api.docs.operations import OPERATIONS, Operation
 from api.settings import ApiSettings
 from tests.api_app import CATALOG, serving
 from tests.integration.test_api_openapi import validator

@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
-from storage.database import Connection
 from storage.errors import OperatorError
+from storage.postgres.database import Connection
 from tests.api_app import post, problem, serving
 
 

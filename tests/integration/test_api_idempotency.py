@@ -9,10 +9,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api import auth
-from storage.database import Connection
-from storage.finish import finish
-from storage.tokens import create_token
-from storage.wire import Wire
+from storage.access.tokens import create_token
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
 from tests.api_app import MODEL, post, problem, submit
 from tests.making import claim_one, count, succeeded
 

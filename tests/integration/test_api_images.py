@@ -9,10 +9,10 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
-from storage.database import Connection
-from storage.finish import finish
-from storage.rescue import rescue_once
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
 from tests.api_app import MODEL
 from tests.making import claim_one, succeeded
 

@@ -7,14 +7,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from api import metrics
+from api.operator import metrics
 from api.settings import ApiSettings
-from storage.claim import hand_back
-from storage.database import Connection, connect
-from storage.finish import Canceled, Failed, finish
-from storage.rescue import rescue_once
+from storage.postgres.database import Connection, connect
+from storage.predictions.claim import hand_back
+from storage.predictions.finish import Canceled, Failed, finish
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS
-from storage.wire import Wire
 from tests.api_app import MODEL, post, problem, serving
 from tests.making import claim_one, expire_lease, submit_one, succeeded
 

@@ -6,9 +6,9 @@ from flask.testing import FlaskClient
 
 from api.run_counts import RunCounts
 from api.services import services
-from storage.database import Connection
-from storage.finish import Canceled, Failed, finish
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import Canceled, Failed, finish
+from storage.predictions.render import Wire
 from tests.api_app import MODEL, submit
 from tests.making import claim_one, succeeded
 

@@ -10,10 +10,10 @@ import jsonschema_rs
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.operations import OPERATIONS
-from storage.database import Connection
-from storage.finish import finish
-from storage.wire import Wire
+from api.docs.operations import OPERATIONS
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
 from tests.api_app import post, submit
 from tests.making import claim_one, succeeded
 

@@ -14,9 +14,9 @@ from ulid import ULID
 
 from api.predictions import PAGE
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.finish import finish
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
 from tests.api_app import CATALOG, MODEL, post, problem, serving, submit
 from tests.making import claim_one, count, submit_one, succeeded
 

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 
 from api.settings import ApiSettings
-from storage.database import Connection
-from storage.tokens import create_token
-from storage.wire import Wire
+from storage.access.tokens import create_token
+from storage.postgres.database import Connection
+from storage.predictions.render import Wire
 from tests.api_app import post, problem, serving, submit
 from tests.making import claim_one, count
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import requests
 
-from storage.database import connect as connect_database
+from storage.postgres.database import connect as connect_database
 from tests.conftest import RunningServices
 from tests.raw_http import answers, connect, read_to_the_end
 from tests.serving import Service, serving

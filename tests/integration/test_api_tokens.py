@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 
 from api import auth
 from api.settings import ApiSettings
-from storage.database import Connection
+from storage.access.token_format import new_token
+from storage.access.tokens import create_token, list_tokens, revoke_token, rotate_token
 from storage.errors import OperatorError
-from storage.token_format import new_token
-from storage.tokens import create_token, list_tokens, revoke_token, rotate_token
+from storage.postgres.database import Connection
 from tests.api_app import post, problem, serving, submit
 from tests.making import count
 

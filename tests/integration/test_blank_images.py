@@ -11,11 +11,11 @@ from PIL import Image
 
 from storage.bucket import Bucket
 from storage.catalog import Blank, Model
-from storage.database import Connection, Row
-from storage.parameters import Parameters
-from storage.result_cache import cache_key_of, reuse_result
+from storage.postgres.database import Connection, Row
+from storage.predictions.parameters import Parameters
+from storage.predictions.render import Wire
+from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.settings import Settings
-from storage.wire import Wire
 from tests.integration.courier_running import eventually
 from tests.making import MODEL, count, submit_one
 from worker.engine import BlankImages, Drawing

@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 
 from storage.bucket import Bucket
-from storage.database import Connection, Row, connect
-from storage.finish import Canceled, finish
-from storage.rescue import rescue_once
-from storage.retention import sweep_orphans
+from storage.postgres.database import Connection, Row, connect
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
+from storage.predictions.retention import sweep_orphans
 from storage.settings import Settings
-from storage.wire import Wire
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.test_worker import blank, over, submit_many, until, working

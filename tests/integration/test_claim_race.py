@@ -6,11 +6,11 @@ import threading
 import time
 from uuid import uuid4
 
-from storage.claim import claim
-from storage.database import connect
-from storage.presence import register_bell_worker
+from storage.postgres.database import connect
+from storage.predictions.claim import claim
+from storage.predictions.render import Wire
 from storage.settings import Settings
-from storage.wire import Wire
+from storage.workers.registry import register_bell_worker
 from tests.making import QUEUE, claim_one, count, submit_one
 
 SUBMITTERS, CLAIMERS = 4, 4

@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from storage.claim import NeedsEmptyWorker, hand_back, renew
-from storage.database import Connection, connect
-from storage.finish import Canceled, finish
-from storage.rescue import rescue_once
+from storage.postgres.database import Connection, connect
+from storage.predictions.claim import NeedsEmptyWorker, hand_back, renew
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from storage.wire import Wire
 from tests.making import claim_one, count, expire_lease, submit_one, succeeded
 
 PREDICTIONS = int(os.environ.get("CONCURRENCY_PREDICTIONS", "150"))

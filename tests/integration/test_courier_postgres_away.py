@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from cli.embedded import EmbeddedPostgres
-from storage.database import connect
-from storage.migrate import upgrade
+from storage.postgres.database import connect
+from storage.postgres.migrate import upgrade
 from storage.settings import Settings
 from tests.integration.courier_running import eventually, process, running
 from tests.integration.deliveries_of import read, write

@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 
-from storage.database import Connection, connect
-from storage.rescue import expire_leases_of_process
+from courier import rescue
+from storage.postgres.database import Connection, connect
+from storage.predictions.rescue import expire_leases_of_process
 from storage.settings import Settings
 from tests.integration.courier_running import eventually, process, running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
 from tests.receivers import Answer, Receiver
-from worker.courier import rescue
 
 SCHEDULE_S = (0.0, 0.5, 1.0, 1.0)
 

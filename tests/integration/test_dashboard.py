@@ -8,9 +8,9 @@ import re
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from storage.database import Connection
-from storage.finish import finish
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import finish
+from storage.predictions.render import Wire
 from tests.api_app import post
 from tests.conftest import REPOSITORY
 from tests.making import claim_one, submit_one, succeeded

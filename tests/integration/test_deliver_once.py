@@ -11,15 +11,16 @@ import pytest
 from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from storage import deliveries, signing
-from storage.database import Connection, open_pool
-from storage.sealing import IN_THE_CLEAR
+from courier import slots
+from courier.deliver import Deliverer
+from courier.slots import Slots
+from storage.access import signing
+from storage.access.sealing import IN_THE_CLEAR
+from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
+from storage.webhooks import outbox as deliveries
 from tests.integration.deliveries_of import BODY, insert_prediction, jobs, make_due, read, write
 from tests.receivers import LOOPBACK_TARGETS, Answer, Receiver
-from worker.courier import slots
-from worker.courier.deliver import Deliverer
-from worker.courier.slots import Slots
 
 SCHEDULE_S = (0.0, 5.0, 300.0)
 

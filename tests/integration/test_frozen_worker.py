@@ -13,13 +13,13 @@ import psycopg
 import pytest
 
 from api.settings import ApiSettings
-from cli.children import start_role
-from cli.demand_watch import DemandWatch
-from cli.leftovers import ProcessRecord
-from cli.log_stream import LogStream
-from cli.workers import Workers
-from storage.database import Connection, connect
-from storage.presence import read_signs
+from cli.up.demand_watch import DemandWatch
+from cli.up.launch import start_role
+from cli.up.log_stream import LogStream
+from cli.up.stale_processes import ProcessRecord
+from cli.up.workers import Workers
+from storage.postgres.database import Connection, connect
+from storage.workers.registry import read_signs
 from tests.integration.test_worker_dies import submit_steps, the_only
 from tests.integration.worker_running import environment, rescuing
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from storage.database import Connection
-from storage.events import CHANNEL
-from storage.hub import FEED_LENGTH, Feed, Hub, Preview, Signal, Step
-from storage.presence import Presence, say_alive
-from storage.progress import progress_line, read_progress
+from storage.postgres.database import Connection
+from storage.postgres.listener import FEED_LENGTH, Feed, Hub, Preview, Signal, Step
+from storage.postgres.notify import CHANNEL
+from storage.predictions.progress import progress_line, read_progress
 from storage.settings import Settings
+from storage.workers.registry import Presence, say_alive
 from tests.drawing_news import DrawingNews, as_webp, drawing_news
 
 

@@ -14,15 +14,15 @@ import requests
 
 from api.settings import ApiSettings
 from cli.embedded.app_role import GRANTS, ROLE
+from courier.retention import retain_once
+from storage.access.tokens import create_token
 from storage.bucket import Bucket
-from storage.database import connect
-from storage.rescue import rescue_once
-from storage.tokens import create_token
-from storage.wire import open_wire
+from storage.postgres.database import connect
+from storage.predictions.render import open_wire
+from storage.predictions.rescue import rescue_once
 from tests.conftest import REPOSITORY, RunningServices
 from tests.receivers import Receiver
 from tests.serving import serving
-from worker.courier.retention import retain_once
 
 
 def grants(role: str, database: str) -> str:

@@ -9,16 +9,16 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from storage.claim import NeedsEmptyWorker, claim, hand_back, renew
-from storage.database import Connection, Row, connect
-from storage.demand import Demand, waiting_by_model
-from storage.finish import Canceled, Failed, finish
-from storage.presence import Presence, say_alive
-from storage.read import read_images, read_prediction
-from storage.rescue import expire_leases_of_process, rescue_once
+from storage.postgres.database import Connection, Row, connect
+from storage.predictions.claim import NeedsEmptyWorker, claim, hand_back, renew
+from storage.predictions.finish import Canceled, Failed, finish
+from storage.predictions.read import read_images, read_prediction
+from storage.predictions.render import Wire
+from storage.predictions.rescue import expire_leases_of_process, rescue_once
+from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES
 from storage.settings import Settings
-from storage.states import MAX_ATTEMPTS, MAX_CRASHES
-from storage.wire import Wire
+from storage.workers.demand import Demand, waiting_by_model
+from storage.workers.registry import Presence, say_alive
 from tests.making import MODEL, QUEUE, claim_one, count, expire_lease, submit_one, succeeded
 
 

@@ -16,17 +16,17 @@ from flask.testing import FlaskClient
 from api.services import KEY as SERVICES
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedS3
+from courier.retention import retain_once
 from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable, ensure_bucket
-from storage.database import Connection, Row
-from storage.finish import StoredImage, StoredThumbnail, Succeeded, finish
-from storage.result_cache import reuse_result
-from storage.retention import expire_predictions
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
+from storage.predictions.render import Wire
+from storage.predictions.result_cache import reuse_result
+from storage.predictions.retention import expire_predictions
 from tests.api_app import MODEL, problem, serving, submit
 from tests.integration.drawing_beside import beside, images_of
 from tests.integration.s3_without_listing import without_listing
 from tests.making import claim_one, count
-from worker.courier.retention import retain_once
 
 SEEDED = {"prompt": "a red circle", "seed": 7}
 

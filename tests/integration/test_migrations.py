@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from storage import migrate
-from storage.database import connect
 from storage.errors import OperatorError, SchemaMismatch
+from storage.postgres import migrate
+from storage.postgres.database import connect
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.making import count

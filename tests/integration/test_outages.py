@@ -21,9 +21,9 @@ import pytest
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3
 from storage.bucket import Bucket, ensure_bucket
-from storage.database import Row, connect, open_pool
-from storage.migrate import upgrade
-from storage.parameters import Parameters
+from storage.postgres.database import Row, connect, open_pool
+from storage.postgres.migrate import upgrade
+from storage.predictions.parameters import Parameters
 from storage.settings import Settings
 from tests.integration import courier_running
 from tests.integration.courier_running import eventually

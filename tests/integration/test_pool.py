@@ -6,7 +6,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from api.settings import ApiSettings
-from storage.database import Connection, open_pool
+from storage.postgres.database import Connection, open_pool
 
 NAME = "test pool"
 

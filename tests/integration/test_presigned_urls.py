@@ -16,10 +16,10 @@ from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
 from storage.bucket import Bucket
-from storage.database import Connection
-from storage.finish import StoredImage, StoredThumbnail, finish
-from storage.read import read_images, read_prediction
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import StoredImage, StoredThumbnail, finish
+from storage.predictions.read import read_images, read_prediction
+from storage.predictions.render import Wire
 from tests.api_app import serving, submit
 from tests.making import claim_one, succeeded
 

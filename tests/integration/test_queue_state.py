@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from storage.database import Connection
-from storage.load_times import read_load_times, write_load_time
-from storage.parameters import Parameters
-from storage.presence import Presence, say_alive
-from storage.queue_state import FORESEEN, QueueState, read_queue_state
-from storage.step_costs import StepCost, write_step_costs
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.parameters import Parameters
+from storage.predictions.render import Wire
+from storage.workers.load_times import read_load_times, write_load_time
+from storage.workers.queue_state import FORESEEN, QueueState, read_queue_state
+from storage.workers.registry import Presence, say_alive
+from storage.workers.step_costs import StepCost, write_step_costs
 from tests.making import MODEL, claim_one, submit_one
 
 DEVICE = "a test's device"

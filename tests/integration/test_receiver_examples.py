@@ -16,16 +16,16 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
-from storage.database import Connection, open_pool
-from storage.outbox import replay
-from storage.sealing import IN_THE_CLEAR
+from courier.deliver import Deliverer
+from courier.slots import Slots
+from storage.access.sealing import IN_THE_CLEAR
+from storage.access.signing import active_webhook_secrets, ensure_keys, rotate_webhook_secret
+from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
-from storage.signing import active_webhook_secrets, ensure_keys, rotate_webhook_secret
+from storage.webhooks.history import replay
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import read, write
 from tests.receivers import LOOPBACK_TARGETS
-from worker.courier.deliver import Deliverer
-from worker.courier.slots import Slots
 
 BODY = '{"id":"x","status":"succeeded","output":["http://127.0.0.1/0.png"],"prompt":"Käse & 猫"}'
 EXAMPLES = {"receiver.py": sys.executable, "receiver.mjs": shutil.which("node")}

@@ -15,12 +15,12 @@ from flask.testing import FlaskClient
 from api.services import KEY as SERVICES
 from api.settings import ApiSettings
 from storage.bucket import Bucket
-from storage.database import Connection, Row, connect
-from storage.finish import StoredImage, finish
-from storage.idempotency import read_by_key
-from storage.read import read_prediction
-from storage.retention import expire_predictions
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row, connect
+from storage.predictions.finish import StoredImage, finish
+from storage.predictions.idempotency import read_by_key
+from storage.predictions.read import read_prediction
+from storage.predictions.render import Wire
+from storage.predictions.retention import expire_predictions
 from tests.api_app import submit
 from tests.integration.courier_running import eventually
 from tests.integration.drawing_beside import KEY, beside, images_of

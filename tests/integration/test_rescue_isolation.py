@@ -5,11 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from storage import rescue
-from storage.database import Connection, connect
-from storage.rescue import rescue_once
+from storage.postgres.database import Connection, connect
+from storage.predictions import rescue
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from storage.wire import Wire
 from tests.making import claim_one, count, expire_lease, submit_one
 
 

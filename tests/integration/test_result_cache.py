@@ -10,17 +10,17 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import close, create_app
-from api.limits import parameters_for, parse_input
+from api.inputs import parameters_for, parse_input
 from api.settings import ApiSettings
 from storage.bucket import Bucket
 from storage.catalog import Defaults, Model
-from storage.claim import claim
-from storage.database import Connection, Row
-from storage.finish import StoredImage, finish
-from storage.presence import register_bell_worker
-from storage.queue import queue_name_of
-from storage.result_cache import cache_key_of, reuse_result
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.postgres.procrastinate import queue_name_of
+from storage.predictions.claim import claim
+from storage.predictions.finish import StoredImage, finish
+from storage.predictions.render import Wire
+from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.workers.registry import register_bell_worker
 from tests.making import count, submit_one, succeeded
 
 CATALOG = """

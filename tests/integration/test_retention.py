@@ -12,18 +12,18 @@ from pydantic import ValidationError
 from ulid import ULID
 
 from api.settings import ApiSettings
-from storage import retention
+from courier.retention import retain_once
 from storage.bucket import Bucket, BucketUnavailable, ObjectMissing
-from storage.claim import Claim, hand_back
-from storage.database import Connection, Row
-from storage.finish import StoredImage, Succeeded, finish
-from storage.read import read_images, read_prediction
-from storage.wire import Wire, open_wire
+from storage.postgres.database import Connection, Row
+from storage.predictions import retention
+from storage.predictions.claim import Claim, hand_back
+from storage.predictions.finish import StoredImage, Succeeded, finish
+from storage.predictions.read import read_images, read_prediction
+from storage.predictions.render import Wire, open_wire
 from tests.api_app import serving
 from tests.integration.deliveries_of import write
 from tests.making import claim_one, count, submit_one
-from worker.courier.retention import retain_once
-from worker.publish import key_of
+from worker.publish.publish import key_of
 
 WEEK = timedelta(days=7)
 BODY = b"bytes of an image"

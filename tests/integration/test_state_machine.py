@@ -23,14 +23,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from storage.claim import Claim, NeedsEmptyWorker, hand_back, renew
-from storage.database import Connection, Row
-from storage.finish import Canceled, Failed, finish
-from storage.progress import write_logs
-from storage.read import read_prediction
-from storage.rescue import rescue_once
-from storage.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
-from storage.wire import Wire
+from storage.postgres.database import Connection, Row
+from storage.predictions.claim import Claim, NeedsEmptyWorker, hand_back, renew
+from storage.predictions.finish import Canceled, Failed, finish
+from storage.predictions.progress import write_logs
+from storage.predictions.read import read_prediction
+from storage.predictions.render import Wire
+from storage.predictions.rescue import rescue_once
+from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
 from tests.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 from tests.making import count, submit_one
 
 

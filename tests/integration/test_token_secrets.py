@@ -12,26 +12,26 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from api import auth
 from api.settings import ApiSettings
-from cli import tokens as tokens_command
-from cli.commands import darkroom
-from storage.database import Connection, open_pool
-from storage.errors import OperatorError
-from storage.sealing import IN_THE_CLEAR, open_sealer
-from storage.settings import Settings
-from storage.signing import (
+from cli.commands import tokens as tokens_command
+from cli.group import darkroom
+from courier.deliver import Deliverer
+from courier.slots import Slots
+from storage.access.sealing import IN_THE_CLEAR, open_sealer
+from storage.access.signing import (
     active_webhook_secrets,
     ensure_keys,
     rotate_webhook_secret,
     rotate_webhook_secret_of_token,
 )
-from storage.tokens import create_token, id_of_token, rotate_token
-from storage.wire import Wire
+from storage.access.tokens import create_token, id_of_token, rotate_token
+from storage.errors import OperatorError
+from storage.postgres.database import Connection, open_pool
+from storage.predictions.render import Wire
+from storage.settings import Settings
 from tests.api_app import serving
 from tests.integration.deliveries_of import insert_prediction, write
 from tests.making import claim_one, count, submit_one
 from tests.receivers import LOOPBACK_TARGETS, Receiver
-from worker.courier.deliver import Deliverer
-from worker.courier.slots import Slots
 
 KEY = "k" * 40
 NEW_KEY = "n" * 40

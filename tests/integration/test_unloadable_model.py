@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from storage.catalog import Model
-from storage.database import Connection, Row
-from storage.load_failures import DIED, LoadPatience, forget_old_failures, record_failure
-from storage.presence import Presence, WorkerState, say_alive
-from storage.read import read_prediction
-from storage.rescue import RescueReport, expire_leases_of_process, rescue_once
+from storage.postgres.database import Connection, Row
+from storage.predictions.read import read_prediction
+from storage.predictions.render import Wire
+from storage.predictions.rescue import RescueReport, expire_leases_of_process, rescue_once
 from storage.settings import Settings
-from storage.wire import Wire
+from storage.workers.load_failures import DIED, LoadPatience, forget_old_failures, record_failure
+from storage.workers.registry import Presence, WorkerState, say_alive
 from tests.making import MODEL, claim_one, count, submit_one
 from worker.engine import Engine
 from worker.main import WorkerProcess

@@ -14,12 +14,12 @@ from flask.testing import FlaskClient
 
 from api.app import close, create_app
 from api.settings import ApiSettings
-from storage.database import Connection
+from storage.access.sealing import IN_THE_CLEAR, open_sealer
+from storage.access.signing import active_webhook_secrets, ensure_keys, link_keys, rotate_webhook_secret
+from storage.access.tokens import create_token
 from storage.errors import OperatorError
-from storage.sealing import IN_THE_CLEAR, open_sealer
+from storage.postgres.database import Connection
 from storage.settings import Settings
-from storage.signing import active_webhook_secrets, ensure_keys, link_keys, rotate_webhook_secret
-from storage.tokens import create_token
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
 from tests.making import count

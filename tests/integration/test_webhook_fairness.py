@@ -10,10 +10,10 @@ from datetime import timedelta
 
 import pytest
 
-from storage import deliveries
-from storage.database import Connection, connect
-from storage.deliveries import EVERYTHING_OPEN, Openings, claim_next
+from storage.postgres.database import Connection, connect
 from storage.settings import Settings
+from storage.webhooks import outbox as deliveries
+from storage.webhooks.outbox import EVERYTHING_OPEN, Openings, claim_next
 from tests.integration.courier_running import eventually, running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
 from tests.receivers import Answer, Receiver

@@ -14,17 +14,17 @@ from flask.testing import FlaskClient
 from psycopg_pool import ConnectionPool
 
 from api.settings import ApiSettings
-from storage import signing
-from storage.allowed_targets import AllowedTargets
-from storage.database import Connection, open_pool
-from storage.sealing import IN_THE_CLEAR
+from courier.deliver import Deliverer
+from courier.slots import Slots
+from storage.access import signing
+from storage.access.sealing import IN_THE_CLEAR
+from storage.access.tokens import create_token
+from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
-from storage.tokens import create_token
+from storage.webhooks.allowed_targets import AllowedTargets
 from tests.api_app import post, problem, serving, submit
 from tests.integration.deliveries_of import BODY, insert_prediction, read, write
 from tests.receivers import Answer, Receiver, raw_server
-from worker.courier.deliver import Deliverer
-from worker.courier.slots import Slots
 
 
 @pytest.fixture

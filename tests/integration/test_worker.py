@@ -18,15 +18,15 @@ import pytest
 
 from storage.bucket import Bucket
 from storage.catalog import Blank, Defaults, Limits, Model
-from storage.database import Connection
-from storage.finish import Canceled, finish
-from storage.parameters import Parameters
-from storage.presence import Presence, forget_failures, say_alive
-from storage.queue_state import read_queue_state
-from storage.rescue import expire_leases_of_process, rescue_once
-from storage.result_cache import cache_key_of
-from storage.step_costs import read_step_costs
-from storage.wire import Wire
+from storage.postgres.database import Connection
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.parameters import Parameters
+from storage.predictions.render import Wire
+from storage.predictions.rescue import expire_leases_of_process, rescue_once
+from storage.predictions.result_cache import cache_key_of
+from storage.workers.queue_state import read_queue_state
+from storage.workers.registry import Presence, forget_failures, say_alive
+from storage.workers.step_costs import read_step_costs
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy

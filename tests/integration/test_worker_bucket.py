@@ -15,7 +15,7 @@ import pytest
 from cli.embedded import EmbeddedS3
 from storage.bucket import Bucket, BucketUnavailable, ensure_bucket
 from storage.catalog import Model
-from storage.database import Connection
+from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.deploy.test_operators_commands import run

@@ -13,10 +13,10 @@ import pytest
 
 from api.settings import ApiSettings
 from storage.bucket import Bucket
-from storage.database import Connection, Row
-from storage.parameters import Parameters
-from storage.rescue import expire_leases_of_process
-from storage.retention import sweep_orphans
+from storage.postgres.database import Connection, Row
+from storage.predictions.parameters import Parameters
+from storage.predictions.rescue import expire_leases_of_process
+from storage.predictions.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
 from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker
 from tests.making import count, submit_one

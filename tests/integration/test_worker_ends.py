@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from storage.database import Connection
+from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.integration.courier_running import eventually

@@ -13,9 +13,9 @@ import pytest
 from api.settings import ApiSettings
 from cli.processes import end_child, start_child
 from storage.bucket import Bucket
-from storage.database import Connection
-from storage.parameters import Parameters
-from storage.queue import queue_name_of
+from storage.postgres.database import Connection
+from storage.postgres.procrastinate import queue_name_of
+from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
 from tests.integration.courier_running import eventually
 from tests.integration.worker_running import environment, wait_until

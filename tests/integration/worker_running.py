@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cli.processes import end_child, start_child
-from storage.database import Connection, connect
-from storage.rescue import rescue_once
+from storage.postgres.database import Connection, connect
+from storage.predictions.render import open_wire
+from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from storage.wire import open_wire
 from tests.conftest import REPOSITORY
 from tests.integration.courier_running import eventually
 

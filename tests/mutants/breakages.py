@@ -25,7 +25,7 @@ NO_FENCE = Breakage(
     "drop the fence in finish",
     (
         Edit(
-            "storage/finish.py",
+            "storage/predictions/finish.py",
             "(status = 'processing' AND claim_id = %(claim_id)s\n",
             "(status IN ('starting', 'processing')\n",
         ),
@@ -49,14 +49,18 @@ NO_RENEWAL_IN_DRAIN = Breakage(
 COMMIT_BEFORE_UPLOAD = Breakage(
     "commit before upload",
     (
-        Edit("worker/publish.py", 'T = TypeVar("T")\n', 'T = TypeVar("T")\nLATER: list[Callable[[], None]] = []\n'),
         Edit(
-            "worker/publish.py",
+            "worker/publish/publish.py",
+            'T = TypeVar("T")\n',
+            'T = TypeVar("T")\nLATER: list[Callable[[], None]] = []\n',
+        ),
+        Edit(
+            "worker/publish/publish.py",
             "EXTENSIONS[content_type])\n            _insist(held, partial(self.bucket.put, key, body, content_type))\n",
             "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put, key, body, content_type))\n",
         ),
         Edit(
-            "worker/publish.py",
+            "worker/publish/publish.py",
             "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n",
             "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n"
             "        while LATER:\n            LATER.pop()()\n",
@@ -70,7 +74,7 @@ BELL_OUTSIDE = Breakage(
     (
         Edit("migrations/versions/0007_submit_function.py", "    IF NOT drawn_before THEN\n", "    IF FALSE THEN\n"),
         Edit(
-            "storage/submit.py",
+            "storage/predictions/submit.py",
             "    return conn.execute(SUBMIT, values).fetchone()\n",
             """\
     row = conn.execute(SUBMIT, values).fetchone()
@@ -87,7 +91,7 @@ ONE_STATEMENT = Breakage(
     "claim in one statement",
     (
         Edit(
-            "storage/claim.py",
+            "storage/predictions/claim.py",
             """\
             job = bell.fetch(conn, queue_name, bell_worker_id)
             if job is None:
@@ -96,7 +100,7 @@ ONE_STATEMENT = Breakage(
             "",
         ),
         Edit(
-            "storage/claim.py",
+            "storage/predictions/claim.py",
             "                UPDATE predictions\n                SET status = 'processing', attempt",
             """\
                 WITH job AS (SELECT id, args FROM procrastinate_fetch_job_v2(%(queues)s::varchar[], %(bell_worker)s))
@@ -104,7 +108,7 @@ ONE_STATEMENT = Breakage(
                 SET status = 'processing', attempt""",
         ),
         Edit(
-            "storage/claim.py",
+            "storage/predictions/claim.py",
             "                WHERE id = %(id)s AND status = 'starting' AND queue_job_id = %(job_id)s\n"
             "                  AND deadline_at > clock_timestamp()\n"
             "                RETURNING *\n",
@@ -113,12 +117,12 @@ ONE_STATEMENT = Breakage(
             "                RETURNING predictions.*\n",
         ),
         Edit(
-            "storage/claim.py",
+            "storage/predictions/claim.py",
             '                    "id": job["args"].get("prediction_id"),\n                    "job_id": job["id"],\n',
             '                    "queues": [queue_name],\n                    "bell_worker": bell_worker_id,\n',
         ),
         Edit(
-            "storage/claim.py",
+            "storage/predictions/claim.py",
             """\
                 conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job["id"],))
                 continue
@@ -133,7 +137,7 @@ SHARED_KEY = Breakage(
     "reuse the S3 key across claims",
     (
         Edit(
-            "worker/publish.py",
+            "worker/publish/publish.py",
             'predictions/{claim.prediction_id}/{claim.attempt}-{claim.claim_id}/{index}.{extension}"\n',
             'predictions/{claim.prediction_id}/1-00000000-0000-0000-0000-000000000000/{index}.{extension}"\n',
         ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cli.autoscale import Decision, decide
-from cli.supervise import BackOff
-from storage.demand import Demand
+from cli.up.autoscale import Decision, decide
+from cli.up.supervise import BackOff
+from storage.workers.demand import Demand
 
 
 def test_nothing_runs_while_nothing_waits() -> None:

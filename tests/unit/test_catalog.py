@@ -8,7 +8,7 @@ import pytest
 
 from storage.catalog import load_catalog
 from storage.errors import OperatorError, UnknownModel
-from storage.queue import MAX_QUEUE_NAME, queue_name_of
+from storage.postgres.procrastinate import MAX_QUEUE_NAME, queue_name_of
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = """

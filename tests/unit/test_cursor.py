@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursor import Cursor, decode_cursor, parse_moment
 from api.errors import InvalidInput
+from api.parsing.cursor import Cursor, decode_cursor, parse_moment
 
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))

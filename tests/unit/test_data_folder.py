@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from cli.data_folder import DataFolder
+from cli.up.data_folder import DataFolder
 
 
 def test_keys_are_made_once_and_are_private(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from storage.parameters import MAX_SIDES, Parameters
-from worker.encoding import MAX_COMMENT_BYTES, THUMBNAIL_SIDE, describe, encode, encode_thumbnail
+from storage.predictions.parameters import MAX_SIDES, Parameters
+from worker.publish.encoding import MAX_COMMENT_BYTES, THUMBNAIL_SIDE, describe, encode, encode_thumbnail
 
 PARAMETERS = Parameters(
     prompt="a red circle,\non “snow” 雪",

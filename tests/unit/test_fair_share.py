@@ -1,4 +1,4 @@
-from storage.fair_share import FairShare
+from storage.webhooks.fair_share import FairShare
 
 
 def take_all(share: FairShare, owner: object) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.image_answers import base64_length, base64_of, usage
+from api.openai.answers import base64_length, base64_of, usage
 from storage.catalog import Limits, Model
 
 

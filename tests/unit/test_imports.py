@@ -54,7 +54,7 @@ def test_torch_is_imported_in_the_engine_alone() -> None:
     ("module", "unwanted"),
     [
         ("api.app", ["torch", "diffusers", "worker"]),
-        ("worker.courier.main", ["torch", "diffusers", "flask", "api"]),
+        ("courier.main", ["torch", "diffusers", "flask", "api"]),
         ("worker.main", ["torch", "diffusers", "flask", "api"]),
         ("cli.main", ["torch", "flask", "sqlalchemy", "boto3"]),
     ],

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import InvalidInput
-from api.limits import notes_on, parameters_for, parse_input
+from api.inputs import notes_on, parameters_for, parse_input
 from api.schemas import ASPECT_RATIOS
 from storage.catalog import Defaults, Limits, Model
-from storage.parameters import MAX_SEED
+from storage.predictions.parameters import MAX_SEED
 
 MODEL = Model(
     name="test/model",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.missing_weights import missing_weights
+from cli.up.missing_weights import missing_weights
 from storage.catalog import load_catalog
 from tests.conftest import REPOSITORY
 

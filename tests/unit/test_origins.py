@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.origins import Origins, normalized, parse_origin
+from api.browsers.origins import Origins, normalized, parse_origin
 from storage.errors import OperatorError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.own_hosts import OwnHosts
+from api.browsers.own_hosts import OwnHosts
 from storage.errors import OperatorError
 
 LOOPBACK = ["localhost", "LocalHost:8000", "localhost.:8000", "127.0.0.1", "127.0.0.1:9000", "127.9.9.9", "[::1]:8000"]

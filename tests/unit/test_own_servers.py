@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from storage import own_servers
-from storage.addresses import ForbiddenAddress, OwnServerRefused, check_url
-from storage.allowed_targets import AllowedTargets
 from storage.settings import Settings
+from storage.webhooks import own_servers
+from storage.webhooks.addresses import ForbiddenAddress, OwnServerRefused, check_url
+from storage.webhooks.allowed_targets import AllowedTargets
 
 EVERYTHING = "0.0.0.0/0,::/0,localhost,s3,postgres,hook.internal"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from api.places import Places
+from api.slots import Places
 
 
 def test_no_more_are_given_than_there_are_and_each_can_be_taken_again() -> None:

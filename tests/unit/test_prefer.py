@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import InvalidInput
-from api.prefer import cancel_after_s, wait_s
+from api.parsing.prefer import cancel_after_s, wait_s
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from storage.parameters import Parameters
-from storage.queue_forecast import ForecastWorker, Job, seconds_until_starts
-from storage.step_costs import Load, StepCost
+from storage.predictions.parameters import Parameters
+from storage.workers.queue_forecast import ForecastWorker, Job, seconds_until_starts
+from storage.workers.step_costs import Load, StepCost
 
 ONE = Parameters(prompt="a", width=64, height=64, num_inference_steps=10, guidance_scale=0.0, seed=1)
 PIXELS = 64 * 64

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
-from api.threads import RequestThreads, expect_to_sleep
+from api.server.threads import RequestThreads, expect_to_sleep
 
 BUSY, MOST = 3, 12
 SOON_S = 10.0

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.addresses import (
+from courier import safe_http
+from storage.webhooks.addresses import (
     AllowList,
     ForbiddenAddress,
     InvalidURL,
@@ -17,8 +18,7 @@ from storage.addresses import (
     is_public,
     resolve,
 )
-from storage.webhook_url import parse_url
-from worker.courier import safe_http
+from storage.webhooks.url import parse_url
 
 NOTHING_ALLOWED = AllowList()
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from storage.addresses import AllowList, resolve
+from courier.deadline_socket import Interrupted
+from courier.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
+from storage.webhooks.addresses import AllowList, resolve
 from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
-from worker.courier.deadline_socket import Interrupted
-from worker.courier.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

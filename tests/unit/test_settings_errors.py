@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from cli.commands import darkroom
+from cli.group import darkroom
 
 PASSWORD = "do-not-show-me"
 DATABASE_URL = f"postgresql://darkroom:{PASSWORD}@nowhere/darkroom"

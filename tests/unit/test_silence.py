@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from cli.silence import SILENT_LOOKS, SILENT_S, Silence
-from storage.claim import LEASE
-from storage.database import KEEPALIVES
-from storage.presence import Sign, WorkerState
+from cli.up.frozen_workers import SILENT_LOOKS, SILENT_S, Silence
+from storage.postgres.database import KEEPALIVES
+from storage.predictions.claim import LEASE
+from storage.workers.registry import Sign, WorkerState
 
 OURS = uuid4()
 

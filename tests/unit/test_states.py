@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage.states import TRANSITIONS, PredictionStatus
+from storage.predictions.states import TRANSITIONS, PredictionStatus
 
 
 def test_the_words_are_those_that_every_client_takes() -> None:

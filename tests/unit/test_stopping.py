@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cli import stopping
-from cli.interrupts import StopRequest
-from cli.leftovers import ProcessRecord
-from cli.log_stream import LogStream
 from cli.processes import start_child
-from cli.supervise import Child
+from cli.up import stopping
+from cli.up.interrupts import StopRequest
+from cli.up.log_stream import LogStream
+from cli.up.stale_processes import ProcessRecord
+from cli.up.supervise import Child
 
 IGNORES_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"

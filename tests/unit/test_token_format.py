@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from storage.token_format import ALPHABET, digest_of, is_token, new_token, shown_of
+from storage.access.token_format import ALPHABET, digest_of, is_token, new_token, shown_of
 
 PLACES = st.integers(min_value=0, max_value=40)
 

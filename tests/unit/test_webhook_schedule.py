@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.courier.schedule import delay_before_next_attempt, retry_after
+from courier.schedule import delay_before_next_attempt, retry_after
 
 SCHEDULE_S = (0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

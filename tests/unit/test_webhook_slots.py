@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from storage.addresses import Target
-from storage.deliveries import ClaimedDelivery, Openings, lane_of
-from storage.webhook_url import parse_url
-from worker.courier import slots as slots_module
-from worker.courier.slots import MAX_STAY_AWAY_S, NoSlot, Slots, Visit
+from courier import slots as slots_module
+from courier.slots import MAX_STAY_AWAY_S, NoSlot, Slots, Visit
+from storage.webhooks.addresses import Target
+from storage.webhooks.outbox import ClaimedDelivery, Openings, lane_of
+from storage.webhooks.url import parse_url
 
 
 def delivery(token_id: int, host: str) -> ClaimedDelivery:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.demand_watch import DemandWatch
-from cli.leftovers import ProcessRecord
-from cli.log_stream import LogStream
 from cli.processes import start_child
-from cli.workers import EXIT_NOT_LOADED, TAKE_EVERY_S, Workers
-from storage.demand import Demand
+from cli.up.demand_watch import DemandWatch
+from cli.up.log_stream import LogStream
+from cli.up.stale_processes import ProcessRecord
+from cli.up.workers import EXIT_NOT_LOADED, TAKE_EVERY_S, Workers
+from storage.workers.demand import Demand
 
 ONE = Demand(waiting=1, processing=0)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from storage import crash_points
 from storage.catalog import Blank
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from worker.engine.interface import Drawing, Memory
 
 

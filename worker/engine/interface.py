@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from storage.catalog import Model
 from storage.errors import DarkroomError
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from storage.catalog import Model
-from storage.parameters import Parameters
+from storage.predictions.parameters import Parameters
 from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.read_ahead import reading_ahead
 from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files

@@ -1,0 +1,1 @@
+"""Which web pages may call the API: hosts, origins, CORS."""

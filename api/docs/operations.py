@@ -1,0 +1,127 @@
+"""The operations of the API as `/openapi.json` and `/docs` tell them: one entry each, in the order of the page.
+
+A test holds this table against the routes, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument
+from api.openai.schemas import ImageRequest
+from api.schemas import PredictionRequest
+from storage.webhooks.history import STATUSES
+
+PARAMETERS: dict[str, dict[str, object]] = {
+    "Prefer": {"example": "wait=30", "description": "A wish: `wait` or `wait=60` at most; anything else is ignored."},
+    "Cancel-After": {
+        "pattern": r"^([5-9]|[1-9][0-9]{1,5})s?$"
+        r"|^[1-9][0-9]{0,2}h([0-9]{1,4}m)?([0-9]{1,4}s)?$|^[1-9][0-9]{0,3}m([0-9]{1,4}s)?$",
+        "example": "90s",
+    },
+    "Idempotency-Key": {"pattern": "^[!-~]{1,255}$", "example": "order-17"},
+    "X-Darkroom-Strict": {"enum": ["1"]},
+    "Range": {"pattern": "^bytes=[0-9]{1,9}-[0-9]{0,9}$", "example": "bytes=0-1023"},
+    "If-None-Match": {"pattern": '^"[0-9a-f]{64}"$'},
+    "cursor": {"description": "From `next` or `previous`, as it is."},
+    "source": {"enum": ["api", "web"], "description": "How they were made. All are made with the API so far."},
+    "created_after": {"format": "date-time"},
+    "created_before": {"format": "date-time"},
+    "status": {"enum": list(STATUSES)},
+    "prediction_id": {"pattern": "^[0-9a-hjkmnp-tv-z]{26}$"},
+    "expires": {"pattern": "^[0-9]{1,12}$"},
+    "signature": {"pattern": "^[0-9a-f]{64}$"},
+}
+SUBMIT_HEADERS = ("Prefer", "Cancel-After", "Idempotency-Key", "X-Darkroom-Strict")
+SIGNED = ("expires", "signature")
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path. `answers`: the schema by status; None for a body that is no JSON of ours."""
+
+    method: str
+    path: str
+    summary: str
+    answers: dict[int, type[BaseModel] | None]
+    section: str = "Predictions"
+    details: str = ""
+    body: type[BaseModel] | None = None
+    headers: tuple[str, ...] = ()
+    query: tuple[str, ...] = ()
+    media: str = JSON
+    errors: tuple[int, ...] = ()
+    error: type[BaseModel] = ProblemDocument
+    is_open: bool = False
+    example: dict[str, object] | None = None
+
+
+_SUBMIT_ERRORS = (400, 413, 422, 429)
+
+OPERATIONS = (
+    Operation(
+        "post", "/v1/predictions", "Draw", {201: Prediction}, body=PredictionRequest, headers=SUBMIT_HEADERS,
+        errors=_SUBMIT_ERRORS, example={"input": {"prompt": "a red circle on a blue background"}},
+        details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
+        "same request again is the same prediction.",
+    ),
+    Operation("get", "/v1/predictions", "List, newest first", {200: PredictionPage},
+              query=("cursor", "created_after", "created_before", "source"), errors=(422,)),
+    Operation("get", "/v1/predictions/{prediction_id}", "Read one", {200: Prediction}, errors=(404,)),
+    Operation("post", "/v1/predictions/{prediction_id}/cancel", "Cancel", {200: Prediction}, errors=(404,),
+              details="At once; one that is over stays as it is."),
+    Operation(
+        "post", "/v1/models/{owner}/{name}/predictions", "Draw with the model of the path", {201: Prediction},
+        body=PredictionRequest, headers=SUBMIT_HEADERS, errors=(*_SUBMIT_ERRORS, 404),
+        example={"input": {"prompt": "a red circle on a blue background"}},
+    ),
+    Operation("get", "/v1/predictions/{prediction_id}/events", "Progress as server-sent events", {200: None, 204: None},
+              section="Live", media="text/event-stream", errors=(404,),
+              details="queued, loading, progress, preview, output, done; the state as it is comes first."),
+    Operation("get", "/v1/predictions/{prediction_id}/ws", "The same over a WebSocket", {101: None},
+              section="Live", errors=(404, 426)),
+    Operation("get", "/v1/files/{prediction_id}/stream", "Replicate's stream, by signed URL (`urls.stream`)",
+              {200: None, 204: None}, section="Live", media="text/event-stream", query=SIGNED, errors=(403, 404),
+              is_open=True),
+    Operation("get", "/v1/files/{prediction_id}/events", "Progress, by signed URL", {200: None, 204: None},
+              section="Live", media="text/event-stream", query=SIGNED, errors=(403, 404), is_open=True),
+    Operation("get", "/v1/files/{prediction_id}/ws", "The same over a WebSocket", {101: None},
+              section="Live", query=SIGNED, errors=(403, 404, 426), is_open=True),
+    Operation("get", "/v1/files/{prediction_id}/{name}", "An image, by signed URL (`output`)",
+              {200: None, 206: None, 304: None}, section="Files", media="image/*", query=SIGNED,
+              headers=("Range", "If-None-Match"), errors=(403, 404, 410, 412, 416, 503), is_open=True,
+              details="`ETag` is the SHA-256 of the file. One range of bytes is served as 206; for several, the whole "
+              "file is served."),
+    Operation(
+        "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
+        body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 410, 413, 429, 504),
+        error=OpenAIError, example={"prompt": "a red circle on a blue background"},
+        details="Waits until the picture is done; `stream` tells how it goes.",
+    ),
+    Operation("get", "/v1/models", "The models that are served", {200: None}, section="Models",
+              errors=(422,)),
+    Operation("get", "/v1/models/{alias}", "A model by its alias", {200: None}, section="Models", errors=(404,),
+        error=OpenAIError,
+    ),
+    Operation("get", "/v1/models/{owner}/{name}", "A model", {200: None}, section="Models", errors=(404,)),
+    Operation("get", "/v1/models/{owner}/{name}/versions", "Its versions", {200: None}, section="Models",
+              errors=(404, 422)),
+    Operation("get", "/v1/models/{owner}/{name}/versions/{version}", "A version and its inputs", {200: None},
+              section="Models", errors=(404,)),
+    Operation("get", "/v1/webhooks/default/secret", "The secret that signs webhooks", {200: None}, section="Account"),
+    Operation("get", "/v1/webhook_deliveries", "Deliveries, newest first", {200: None}, section="Webhooks",
+              query=("cursor", "status", "prediction_id"), errors=(422,)),
+    Operation("get", "/v1/webhook_deliveries/{delivery_id}", "A delivery", {200: None}, section="Webhooks",
+              errors=(404,)),
+    Operation("post", "/v1/webhook_deliveries/{delivery_id}/replay", "Send it again", {200: None}, section="Webhooks",
+              errors=(404, 409), details="With the same webhook-id and the same body."),
+    Operation("get", "/v1/account", "Who this is", {200: None}, section="Account"),
+    Operation("get", "/healthz", "Whether the process lives", {200: None}, section="Operation", is_open=True),
+    Operation("get", "/readyz", "Whether a request would be accepted", {200: None, 503: None}, section="Operation",
+              is_open=True),
+    Operation("get", "/metrics", "For Prometheus", {200: None}, section="Operation", media="text/plain"),
+)  # fmt: skip

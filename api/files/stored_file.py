@@ -1,0 +1,57 @@
+"""Opening an image's object for a client, and what it is told where the bucket has lost the bytes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from api.errors import Problem
+from api.services import Services
+from storage.bucket import ObjectMissing, ObjectUnreadable, StoredObject
+from storage.lost_objects import mark_found, mark_missing
+from storage.predictions.read import StoredFile
+
+log = structlog.get_logger(__name__)
+
+# An object that S3 fails to read may be back when a part of S3 is: for so long the client is asked to try again.
+LOST_AFTER = timedelta(seconds=60)
+
+
+def open_file(here: Services, file: StoredFile, part: tuple[int, int] | None = None) -> StoredObject:
+    """The object, or only its bytes `part` (first and last), its mark as missing taken away if it had one.
+
+    Raises Problem (410) and marks the object where its bytes are lost; BucketUnavailable where S3 may give them later.
+    """
+    try:
+        stored = here.bucket.open(file.key, part)
+    except ObjectMissing:
+        _mark(here, file)
+        raise _lost() from None
+    except ObjectUnreadable:
+        _mark(here, file)
+        if file.missing_for is not None and file.missing_for >= LOST_AFTER:
+            raise _lost() from None
+        raise
+    if file.missing_for is not None:
+        with here.pool.connection() as conn:
+            mark_found(conn, file.key)
+        log.info("object.found_again", key=file.key)
+    return stored
+
+
+def _mark(here: Services, file: StoredFile) -> None:
+    if file.missing_for is not None:
+        return
+    with here.pool.connection() as conn:
+        mark_missing(conn, [file.key])
+    log.warning("object.missing", key=file.key)
+
+
+def _lost() -> Problem:
+    return Problem(
+        410,
+        "Gone",
+        "the image store has lost this file: send the prediction's request again, which draws it anew",
+        headers={"Cache-Control": "no-store"},  # it may come back
+    )

@@ -1,0 +1,180 @@
+"""Holding a request against its model's limits, and completing it by the model's defaults."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from api.errors import InvalidInput
+from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput
+from storage.catalog import Limits, Model
+from storage.predictions.parameters import MAX_SEED, MAX_SIDES, Parameters
+
+SHOWN_CHARS = 60
+NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
+
+
+def parse_input(given: dict[str, object]) -> PredictionInput:
+    """The inputs, typed. Raises InvalidInput, which names the field, the value and what was expected."""
+    try:
+        return PredictionInput.model_validate(given)
+    except ValidationError as error:
+        raise invalid(error, prefix="input") from None
+
+
+def invalid(error: ValidationError, *, prefix: str | None = None) -> InvalidInput:
+    """The first problem of a pydantic error, as an answer."""
+    problem = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(problem["loc"]))
+    if problem["type"] == "missing":
+        return InvalidInput(path, "is required")
+    hint = "; write it without quotes" if _is_quoted_number(problem) else ""
+    return InvalidInput(path or "body", f"{problem['msg']} (got {_shown(problem['input'])}){hint}")
+
+
+def _is_quoted_number(problem: ErrorDetails) -> bool:
+    """As forms and templates send numbers. Replicate refuses them too."""
+    is_number = problem["type"] in ("int_type", "float_type")
+    return is_number and isinstance(problem["input"], str) and NUMBER.fullmatch(problem["input"]) is not None
+
+
+def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
+    """What is to be drawn, with nothing left open. Raises InvalidInput."""
+    limits = model.limits
+    width, height = _size(model, asked)
+    steps = model.defaults.num_inference_steps if asked.num_inference_steps is None else asked.num_inference_steps
+    guidance = model.defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale
+    _at_most("num_inference_steps", steps, limits.max_steps, model)
+    _at_most("guidance_scale", guidance, limits.max_guidance_scale, model)
+    _at_most("num_outputs", asked.num_outputs, limits.max_outputs, model)
+    negative_prompt = asked.negative_prompt or ""
+    for field, text in (("prompt", asked.prompt), ("negative_prompt", negative_prompt)):
+        if len(text) > limits.max_prompt_chars:
+            raise InvalidInput(
+                f"input.{field}",
+                f"has {len(text)} characters; {model.name} takes at most {limits.max_prompt_chars}",
+            )
+    output_format = "jpg" if asked.output_format == "jpeg" else asked.output_format
+    _check_format(output_format, width, height)
+    return Parameters(
+        prompt=asked.prompt,
+        negative_prompt=negative_prompt,
+        width=width,
+        height=height,
+        num_outputs=asked.num_outputs,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed % (MAX_SEED + 1),
+        output_format=output_format,
+        output_quality=asked.output_quality,
+    )
+
+
+def notes_on(asked: PredictionInput, parameters: Parameters) -> str:
+    """The first lines of `logs`: the seed, and what of the request has no effect."""
+    lines = [f"Using seed: {parameters.seed}"]
+    if asked.seed is not None and asked.seed > MAX_SEED:
+        lines.append(f"These are the lowest 32 bits of {asked.seed}: only they make a difference")
+    if unknown := sorted(asked.model_extra or {}):
+        lines.append(f"Ignored inputs that this model does not have: {', '.join(map(shown_name, unknown))}")
+    if asked.negative_prompt and parameters.guidance_scale == 0:
+        lines.append("negative_prompt has no effect: guidance_scale is 0")
+    if overruled := _overruled_sizes(asked):
+        lines.append(f"Not used, since another input gives the size: {', '.join(overruled)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _size(model: Model, asked: PredictionInput) -> tuple[int, int]:
+    """`width` and `height` count first, then `size`, then `aspect_ratio`, then the model's default."""
+    width, height = model.defaults.width, model.defaults.height
+    if (size := SIZE.fullmatch(asked.size or "")) is not None:
+        width, height = int(size[1]), int(size[2])
+    elif asked.aspect_ratio and asked.width is None and asked.height is None:
+        width, height = _size_of_ratio(model, asked.aspect_ratio)
+    width = width if asked.width is None else asked.width
+    height = height if asked.height is None else asked.height
+    limits = model.limits
+    for field, side in (("width", width), ("height", height)):
+        _check_side(field, side, limits, model)
+    if width * height > limits.max_pixels:
+        raise InvalidInput(
+            "input.width",
+            f"{width}x{height} has {width * height} pixels; {model.name} draws at most {limits.max_pixels}",
+        )
+    return width, height
+
+
+def _overruled_sizes(asked: PredictionInput) -> list[str]:
+    """The inputs that would have given the size, had no other one come first."""
+    has_size, sides = SIZE.fullmatch(asked.size or "") is not None, (asked.width, asked.height)
+    overruled = ["size"] if has_size and None not in sides else []
+    if asked.aspect_ratio and (has_size or sides != (None, None)):
+        overruled.append("aspect_ratio")
+    return overruled
+
+
+def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:
+    if limits.min_side == limits.max_side != side:
+        raise InvalidInput(f"input.{field}", f"must be {limits.min_side} for {model.name} (got {side})")
+    if side % limits.multiple_of:
+        raise InvalidInput(
+            f"input.{field}", f"{side} is not a multiple of {limits.multiple_of}, which {model.name} needs"
+        )
+    if not limits.min_side <= side <= limits.max_side:
+        raise InvalidInput(
+            f"input.{field}",
+            f"{side} is outside of {limits.min_side} to {limits.max_side}, which {model.name} draws",
+        )
+
+
+def _check_format(output_format: str, width: int, height: int) -> None:
+    """Refuse a size that the file format can't hold, before it is drawn."""
+    longest = MAX_SIDES.get(output_format)
+    for field, side in (("width", width), ("height", height)):
+        if longest is not None and side > longest:
+            raise InvalidInput(
+                f"input.{field}",
+                f"{side} is over {longest} pixels, the longest side of a {output_format} file: "
+                'ask for a smaller size, or for "output_format": "png"',
+            )
+
+
+def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
+    """The size of about the default's area, its sides rounded to the model's unit and kept within its limits."""
+    if ratio not in ASPECT_RATIOS:
+        raise InvalidInput("input.aspect_ratio", f"{_shown(ratio)} is none of {', '.join(ASPECT_RATIOS)}")
+    across, down = ASPECT_RATIOS[ratio]
+    unit, limits = model.limits.multiple_of, model.limits
+    scale = math.sqrt(model.defaults.width * model.defaults.height / (across * down))
+    lowest = math.ceil(limits.min_side / unit) * unit
+    highest = limits.max_side // unit * unit
+
+    def side(parts: int) -> int:
+        return min(max(round(parts * scale / unit) * unit, lowest), highest)
+
+    width, height = side(across), side(down)
+    if across != down and width == height:
+        raise InvalidInput("input.aspect_ratio", f"{ratio} can't be had: {model.name} draws {width}x{height}")
+    return width, height
+
+
+def _at_most(field: str, value: float, limit: float, model: Model) -> None:
+    if value > limit:
+        raise InvalidInput(f"input.{field}", f"{value} is over the limit of {model.name}, which is {limit}")
+
+
+def shown_name(name: str) -> str:
+    """The name of an input as a client sent it, fit for `logs`: without what Postgres or a terminal chokes on."""
+    text = name if name.isprintable() else repr(name)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
+
+
+def _shown(value: object) -> str:
+    """The value as its sender knows it: null and true, not None and True."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"

@@ -1,0 +1,1 @@
+"""Live events of a prediction, as server-sent events and over WebSockets."""

@@ -1,0 +1,99 @@
+"""Ends streams and waiting requests whose access ended: their token was revoked or replaced, or the API was closed.
+
+Such a request was let in once and may last for hours. One thread asks Postgres about all of them at once, so that a
+stream costs no query, and a revocation counts however it was written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from storage.access.tokens import any_token_was_made, read_digests
+from storage.postgres.database import Connection
+
+log = structlog.get_logger(__name__)
+
+# With `auth.REMEMBER_S`, for which a token is believed, below the 3 s that docs/access.md promises.
+CHECK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """Why a request was let in. It lasts as long as the reason does."""
+
+    token_id: int | None  # None: the API needs no token
+    digest: str | None = None  # of the token that was sent; None: a signed URL of one of the token's predictions
+
+    def lasts(self, digests: dict[int, str], *, is_open: bool) -> bool:
+        """Whether it still holds. `digests`: those of the tokens that are in use."""
+        if self.token_id is None:
+            return is_open
+        return self.token_id in digests and self.digest in (None, digests[self.token_id])
+
+
+class AccessWatch:
+    """Knows the accesses of all requests of this process that last, and how to end each."""
+
+    def __init__(self, pool: ConnectionPool[Connection], *, is_always_open: bool) -> None:
+        self._pool = pool
+        self._is_always_open = is_always_open
+        self._lock = threading.Lock()
+        self._ends: dict[Access, list[Callable[[], None]]] = defaultdict(list)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access-watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    @contextmanager
+    def watching(self, access: Access, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end` within about CHECK_EVERY_S when the access has ended. It is called on another thread."""
+        if self._is_always_open:
+            yield
+            return
+        with self._lock:
+            self._ends[access].append(end)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ends[access].remove(end)
+                if not self._ends[access]:
+                    del self._ends[access]
+
+    def _run(self) -> None:
+        while not self._stopping.wait(CHECK_EVERY_S):
+            try:
+                self._check()
+            except (psycopg.Error, PoolTimeout) as error:  # without Postgres nobody can have revoked anything
+                log.warning("access_watch.postgres_away", reason=str(error).strip().partition("\n")[0])
+
+    def _check(self) -> None:
+        with self._lock:
+            accesses = list(self._ends)
+        if not accesses:
+            return
+        ids = sorted({access.token_id for access in accesses if access.token_id is not None})
+        with self._pool.connection(timeout=5) as conn:
+            digests = read_digests(conn, ids) if ids else {}
+            is_open = Access(None) not in accesses or not any_token_was_made(conn)
+        for access in accesses:
+            if not access.lasts(digests, is_open=is_open):
+                with self._lock:
+                    ends = list(self._ends.get(access, ()))
+                log.info("access_watch.ended", token_id=access.token_id, requests=len(ends))
+                for end in ends:
+                    end()

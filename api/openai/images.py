@@ -1,0 +1,222 @@
+"""OpenAI's images API: generate, on the same queue as everything else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import structlog
+from flask import Blueprint, Response
+from pydantic import ValidationError
+
+from api.auth import caller
+from api.errors import Problem, bucket_away
+from api.inputs import invalid
+from api.live.access_watch import Access
+from api.live.client_connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
+from api.live.sse import compact, event, stream_response, take_place
+from api.live.watch import DATA_REMOVED, AccessEnded, Snapshot, watch
+from api.openai.answers import about_images, answer, completed_event
+from api.openai.errors import as_openai_error
+from api.openai.schemas import ImageRequest, prediction_of
+from api.parsing.json_body import json_object
+from api.predictions import accept
+from api.services import Services, services
+from storage.bucket import BucketUnavailable
+from storage.catalog import Model
+from storage.errors import UnknownModel
+from storage.postgres.database import Row
+from storage.postgres.listener import Preview, Step
+from storage.predictions.finish import Canceled, finish
+from storage.predictions.states import PredictionStatus
+
+log = structlog.get_logger(__name__)
+
+blueprint = Blueprint("images", __name__)
+
+# The client sends a request again after a 5xx: what failed or took too long must not be drawn three times.
+DO_NOT_REPEAT = {"x-should-retry": "false"}
+
+
+@blueprint.post("/images/generations")
+def generate() -> Response:
+    here = services()
+    asked = _parse()
+    model = _model(here, asked.model)
+    if asked.stream:
+        return _stream(here, asked, model)
+    if not here.waiting.take():
+        raise Problem(
+            503, "Too many waiting", "too many requests wait already: try again", headers={"Retry-After": "5"}
+        )
+    try:
+        row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
+        snapshot = _wait(here, row)
+        body, length = _answer(here, asked, model, snapshot)
+        return Response(body, content_type="application/json", headers={"Content-Length": str(length)})
+    finally:
+        here.waiting.give_back()
+
+
+def _parse() -> ImageRequest:
+    body = json_object()
+    try:
+        return ImageRequest.model_validate(body)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _model(here: Services, name: str | None) -> Model:
+    """The model, by its name or by one of its aliases; the catalog's first where none is named."""
+    try:
+        return here.catalog.find(name) if name is not None else next(iter(here.catalog.models.values()))
+    except UnknownModel as error:
+        raise Problem(404, "Not found", str(error), code="model_not_found") from None
+
+
+def _wait(here: Services, row: Row) -> Snapshot:
+    """The prediction when it has succeeded. Raises Problem for any other end."""
+    connection = client_connection()
+    expect_answers(connection)
+    try:
+        for seen in watch(here, row["id"], caller().access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
+            if isinstance(seen, Snapshot):
+                if seen.is_over:
+                    _raise_unless_succeeded(here, seen)
+                    return seen
+            elif has_hung_up(connection):
+                _abandon(here, row)
+                raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+    except AccessEnded:
+        _abandon(here, row)
+        raise
+    if here.hub.is_closing:
+        _abandon(here, row)
+        raise _stopping()
+    raise _too_late(here, row["id"])
+
+
+def _abandon(here: Services, row: Row) -> None:
+    """Cancel what nobody can ask for any more: its client never learnt its id, and waits no longer.
+
+    With an Idempotency-Key the same request leads to the prediction again, so it is drawn to its end.
+    """
+    if row["idempotency_key"] is not None:
+        return
+    try:
+        with here.pool.connection() as conn:
+            if finish(conn, here.wire, row["id"], Canceled()) is not None:
+                log.info("prediction.abandoned", prediction_id=row["id"])
+    except psycopg.OperationalError:  # then its deadline ends it
+        log.warning("prediction.not_abandoned", prediction_id=row["id"], reason="Postgres is away")
+
+
+def _stopping() -> Problem:
+    return Problem(
+        503, "Stopping", "this API process is stopping: send the request again", headers={"Retry-After": "2"}
+    )
+
+
+def _give_up_at(here: Services) -> float:
+    """Rescue cancels the prediction at that time, so nobody's picture is drawn in vain; give it a second more."""
+    return time.monotonic() + here.settings.openai_wait_s + 1
+
+
+def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
+    """With the last line of the logs, which OpenAI's clients don't see: why a model can't be loaded stands there."""
+    why = f"; its logs end with: {logs.strip().rpartition(chr(10))[2]}" if logs else ""
+    return Problem(
+        504,
+        "Too late",
+        f"prediction {prediction_id} was not done within {here.settings.openai_wait_s:g} s (OPENAI_WAIT_S){why}",
+        headers=DO_NOT_REPEAT,
+    )
+
+
+def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
+    if snapshot.status is PredictionStatus.SUCCEEDED:
+        if snapshot.row["data_removed"]:
+            raise Problem(410, "Gone", f"prediction {snapshot.row['id']}: {DATA_REMOVED}", headers=DO_NOT_REPEAT)
+        return
+    if snapshot.status is PredictionStatus.CANCELED:
+        if snapshot.row["deadline_at"] <= snapshot.row["completed_at"]:
+            raise _too_late(here, snapshot.row["id"], snapshot.row["logs"])
+        raise Problem(409, "Canceled", snapshot.row["error"] or "the prediction was canceled", headers=DO_NOT_REPEAT)
+    raise Problem(500, "Failed", snapshot.row["error"] or "the prediction failed", headers=DO_NOT_REPEAT)
+
+
+def _answer(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> tuple[Iterator[bytes], int]:
+    """Raises Problem where the bytes are lost, and BucketUnavailable."""
+    return answer(here, asked, model, snapshot)
+
+
+def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
+    take_place(here)
+    try:
+        row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
+    except BaseException:
+        here.streaming.give_back()
+        raise
+    access = caller().access
+    response = stream_response(here, lambda: _events_until_revoked(here, asked, model, row, access))
+    response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
+    return response
+
+
+def _events_until_revoked(
+    here: Services, asked: ImageRequest, model: Model, row: Row, access: Access
+) -> Iterator[str | None]:
+    try:
+        yield from _events(here, asked, model, row, access)
+    except AccessEnded as ended:
+        yield _error_event(ended)
+
+
+def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access: Access) -> Iterator[str | None]:
+    latest = Snapshot(row, [])
+    partials, progress = 0, 0.0
+    for seen in watch(here, row["id"], access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
+        if isinstance(seen, Step):
+            progress = seen.step / max(1, seen.steps)
+        elif isinstance(seen, Preview):
+            # Spread over the drawing: of two partial images, one after a third of the steps, one after two thirds.
+            if (
+                partials < (asked.partial_images or 0)
+                and (progress * (asked.partial_images or 0) + progress) > partials
+            ):
+                partial = about_images(asked, latest.row) | {"output_format": "webp", "created_at": int(time.time())}
+                partial |= {"b64_json": seen.webp_base64, "partial_image_index": partials}
+                yield _event("image_generation.partial_image", partial)
+                partials += 1
+        elif isinstance(seen, Snapshot):
+            latest = seen
+            if seen.is_over:
+                yield from _last_events(here, asked, model, seen)
+                return
+        else:
+            yield None
+    yield _error_event(_stopping() if here.hub.is_closing else _too_late(here, row["id"]))
+
+
+def _last_events(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> Iterator[str]:
+    try:
+        _raise_unless_succeeded(here, snapshot)
+        urls = here.answers.prediction(snapshot.row, snapshot.images)["output"]
+        for image, url in zip(snapshot.images, urls, strict=True):
+            yield from completed_event(here, asked, model, snapshot, image, url)
+    except BucketUnavailable as error:
+        log.warning("api.bucket_away", prediction_id=snapshot.row["id"], reason=str(error))
+        yield _error_event(bucket_away())
+    except Problem as problem:
+        yield _error_event(problem)
+
+
+def _event(type_: str, data: dict[str, Any]) -> str:
+    return event(type_, compact({"type": type_} | data), "0")
+
+
+def _error_event(problem: Problem) -> str:
+    said = {"title": problem.title, "detail": problem.detail, "status": problem.status}
+    return _event("error", {"error": as_openai_error(said)})

@@ -1,0 +1,1 @@
+"""Reading headers, bodies and query strings."""

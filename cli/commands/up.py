@@ -1,0 +1,49 @@
+"""`darkroom up`: everything on this machine, with one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("up")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="One that others can reach needs a token.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path(".darkroom"),
+    show_default=True,
+    help="Where the database, the images and the keys are kept.",
+)
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    help="The catalog; default: models.toml here, else the one that Darkroom brings.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="GPU workers at the same time, at most."
+)
+@click.option(
+    "--idle-exit",
+    "idle_exit_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A worker ends after so long without work.",
+)
+def command(port: int, host: str, data: Path, models: Path | None, workers: int, idle_exit_s: float) -> None:
+    """Run the whole service here: Postgres, S3, API, courier, and GPU workers while there is work.
+
+    DATABASE_URL and S3_ENDPOINT_URL, where set, replace the servers that it would start itself. Ctrl-C or SIGTERM
+    ends everything within 10 seconds, with exit code 0; 130 or 143 if it was not ready yet.
+    """
+    from cli.up.service import Options, WholeService
+
+    # make passes a ~ on as it is.
+    data, models = data.expanduser(), models.expanduser() if models else None
+    options = Options(port=port, host=host, data=data, models=models, workers=workers, idle_exit_s=idle_exit_s)
+    sys.exit(WholeService(options).run())

@@ -1,0 +1,1 @@
+"""What `darkroom up` runs, and how it is started, watched and stopped."""

@@ -1,0 +1,1 @@
+"""Access tokens, signing secrets, and signed links."""

@@ -1,0 +1,1 @@
+"""Postgres itself: connections, tables, migrations, NOTIFY and LISTEN, and Procrastinate."""

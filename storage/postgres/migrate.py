@@ -1,0 +1,167 @@
+"""Bringing the database to the schema that this code works with, one process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+
+import migrations
+from storage.errors import OperatorError, SchemaMismatch
+from storage.postgres.database import KEEPALIVES
+from storage.postgres.tables import Table
+from storage.postgres.url import SCHEMES
+from storage.settings import Settings
+
+# Any number will do, as long as no other program that uses the same database takes the same one.
+ADVISORY_LOCK = 4_936_172_350_127_001
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine without a pool. SQLAlchemy serves migrations only; requests run on psycopg itself."""
+    for scheme in SCHEMES:
+        if url.startswith(scheme):
+            url = "postgresql+psycopg://" + url.removeprefix(scheme)
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=KEEPALIVES)
+
+
+def upgrade(settings: Settings, revision: str = "head") -> None:
+    """Migrate up to `revision`. Whoever comes second waits, then finds nothing to do.
+
+    Raises OperatorError where Postgres can't be reached, SchemaMismatch where a newer release migrated it.
+    """
+    with _locked(settings) as connection:
+        _require_known(connection)
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(settings: Settings, revision: str) -> None:
+    """Migrate down to `revision` ("base" removes everything, data included)."""
+    with _locked(settings) as connection:
+        _require_known(connection)
+        command.downgrade(_config(connection), revision)
+
+
+def check(settings: Settings) -> None:
+    """Raise SchemaMismatch unless the database is at this code's revision, or OperatorError if unreachable.
+
+    A newer database is accepted when its revisions only expanded what this code knows: a release N runs on the
+    schema of N+1 while that is being rolled out. Such a database says so in `darkroom_compatible_with`.
+    """
+    with _connected(settings) as connection:
+        current = _current(connection)
+        head = _scripts().get_current_head()
+        if current == head:
+            return
+        if current is None:
+            raise SchemaMismatch("The database has no Darkroom schema yet: run `darkroom migrate`.")
+        if _is_known(current):
+            raise SchemaMismatch(
+                f"The database is at revision {current}, this release needs {head}: run `darkroom migrate`."
+            )
+        if not _serves(connection, head):
+            raise _newer(current, head)
+
+
+def differences(settings: Settings) -> list[object]:
+    """What autogenerate would write: empty when the tables in the code and in the database are the same."""
+    with _connected(settings) as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"compare_type": True, "compare_server_default": True, "include_object": is_ours},
+        )
+        return list(compare_metadata(context, Table.metadata))
+
+
+def is_ours(item: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
+    """Procrastinate's tables are its own business, and so is our index on one of them (revision 0001)."""
+    return not str(getattr(getattr(item, "table", item), "name", "")).startswith("procrastinate_")
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[sa.Connection]:
+    try:
+        connection = open_engine(settings.direct_url).connect()
+    except (sa.exc.OperationalError, sa.exc.ArgumentError) as error:
+        raise OperatorError(
+            f"Postgres can't be reached: {_first_line(error)}. Is DATABASE_URL right, and Postgres running?"
+        ) from None
+    with connection:
+        yield connection
+
+
+@contextmanager
+def _locked(settings: Settings) -> Iterator[sa.Connection]:
+    with _connected(settings) as connection:
+        connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.commit()
+        try:
+            yield connection
+            connection.commit()
+        except sa.exc.DBAPIError as error:
+            connection.rollback()
+            raise OperatorError(f"The migration failed and was rolled back: {_first_line(error)}.") from error
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+            connection.commit()
+
+
+def _require_known(connection: sa.Connection) -> None:
+    current = _current(connection)
+    if current is not None and not _is_known(current):
+        raise _newer(current, _scripts().get_current_head())
+
+
+def _newer(current: str, head: str | None) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"The database is at revision {current}, which this release (at {head}) does not know: "
+        "it was migrated by a newer Darkroom. Run that release, or restore a backup."
+    )
+
+
+def _current(connection: sa.Connection) -> str | None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()  # reading began a transaction, Alembic wants to begin its own
+    return revision
+
+
+def _is_known(revision: str) -> bool:
+    try:
+        return _scripts().get_revision(revision) is not None
+    except CommandError:
+        return False
+
+
+def _serves(connection: sa.Connection, head: str | None) -> bool:
+    """Whether the newer schema says that a release at `head` may still run on it."""
+    exists = connection.execute(sa.text("SELECT to_regclass('darkroom_compatible_with')")).scalar()
+    if exists is None or head is None:
+        return False
+    row = connection.execute(
+        sa.text("SELECT 1 FROM darkroom_compatible_with WHERE revision = :head"), {"head": head}
+    ).first()
+    return row is not None
+
+
+def _config(connection: sa.Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(migrations.__file__).parent))
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().splitlines()[0].rstrip(".") if str(cause).strip() else type(cause).__name__

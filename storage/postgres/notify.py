@@ -1,0 +1,98 @@
+"""NOTIFY when a prediction changes, and the thread that LISTENs. `storage.postgres.listener` fans the news out."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from storage.postgres.database import Connection, Row, connect
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "darkroom_events"
+RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not wait for its next turn
+WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began to load, or is done with it
+
+RECONNECT_AFTER_S = 0.2
+RECONNECT_AFTER_AT_MOST_S = 5.0
+
+
+def notify(conn: Connection, prediction: Row) -> None:
+    """Tell that a prediction has a new state; sent when the caller's transaction commits."""
+    conn.execute(
+        "SELECT pg_notify(%s, %s)",
+        (CHANNEL, json.dumps({"id": prediction["id"], "status": prediction["status"]})),
+    )
+
+
+def notify_all(conn: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Tell of things that are written nowhere: steps that were taken, previews. Each under 8,000 bytes as JSON."""
+    conn.execute(
+        "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+        (CHANNEL, [json.dumps(event, separators=(",", ":")) for event in events]),
+    )
+
+
+class Listener:
+    """A thread that listens on channels, for as long as the process lives.
+
+    `on_notify(channel, payload)` runs on that thread. `on_connect()` runs after every (re)connection: whatever was
+    notified while nobody listened is lost, so whoever relies on notifications reads the rows again then.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        channels: Sequence[str],
+        *,
+        name: str,
+        on_notify: Callable[[str, str], None],
+        on_connect: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._channels = channels
+        self._name = name
+        self._on_notify = on_notify
+        self._on_connect = on_connect
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"{name}-listener", daemon=True)
+        self.connected = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening; returns when the connection is closed."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=RECONNECT_AFTER_AT_MOST_S)
+
+    def _run(self) -> None:
+        pause_s = RECONNECT_AFTER_S
+        while not self._stopping.is_set():
+            try:
+                with connect(self._url, application_name=f"darkroom {self._name} listener") as conn:
+                    for channel in self._channels:
+                        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    pause_s = RECONNECT_AFTER_S
+                    self.connected.set()
+                    self._on_connect()
+                    self._listen(conn)
+            except psycopg.Error as error:
+                log.warning("listener.disconnected", listener=self._name, reason=str(error).strip())
+            finally:
+                self.connected.clear()
+            self._stopping.wait(pause_s)
+            pause_s = min(pause_s * 2, RECONNECT_AFTER_AT_MOST_S)
+
+    def _listen(self, conn: Connection) -> None:
+        while not self._stopping.is_set():
+            for notification in conn.notifies(timeout=0.5):
+                self._on_notify(notification.channel, notification.payload)
+            conn.execute("SELECT 1")  # a dead connection is found here, also when nothing is ever notified

@@ -1,0 +1,1 @@
+"""The life of a prediction: submitted, claimed, finished, rescued, read, forgotten."""

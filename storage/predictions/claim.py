@@ -1,0 +1,162 @@
+"""Transaction 2: a worker takes a prediction, keeps it with a lease, or hands it back.
+
+The fence of every later write of a run is `id`, `claim_id` and `status = 'processing'`. No row matched means that
+the claim was lost: its worker drops the work and touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from storage import crash_points
+from storage.postgres import notify as events
+from storage.postgres.database import Connection, Row
+from storage.predictions import bell
+from storage.predictions.finish import Failed, finish
+from storage.predictions.render import Wire
+from storage.predictions.states import MAX_ATTEMPTS
+from storage.webhooks import outbox as deliveries
+
+# A worker that is gone is noticed after this long; four renewals fit in.
+LEASE = timedelta(seconds=6)
+RENEW_EVERY_S = 1.5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One prediction in one worker's hands."""
+
+    prediction: Row
+    claim_id: UUID
+
+    @property
+    def prediction_id(self) -> str:
+        prediction_id: str = self.prediction["id"]
+        return prediction_id
+
+    @property
+    def attempt(self) -> int:
+        attempt: int = self.prediction["attempt"]
+        return attempt
+
+    @property
+    def must_be_alone(self) -> bool:
+        """It has killed a worker before: nothing else may be drawn beside it."""
+        return bool(self.prediction["crashes"] > 0)
+
+
+class NeedsEmptyWorker(Exception):
+    """The next prediction must be drawn alone, and the worker holds others; it stays in the queue."""
+
+
+def claim(
+    conn: Connection, wire: Wire, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
+) -> Claim | None:
+    """Take the next prediction of a queue, or None where there is none.
+
+    Two statements, each with a snapshot of its own: whatever bell the first one fetches, the second one sees its
+    prediction. In one statement the update would look for it in the snapshot of before the wait for a lock.
+
+    Raises NeedsEmptyWorker, and psycopg.errors.ForeignKeyViolation where `bell_worker_id` was pruned.
+    """
+    while True:
+        with conn.transaction():
+            job = bell.fetch(conn, queue_name, bell_worker_id)
+            if job is None:
+                return None
+            prediction = conn.execute(
+                """
+                UPDATE predictions
+                SET status = 'processing', attempt = attempt + 1, claim_id = %(claim_id)s, worker_id = %(worker_id)s,
+                    started_at = clock_timestamp(), lease_expires_at = clock_timestamp() + %(lease)s
+                WHERE id = %(id)s AND status = 'starting' AND queue_job_id = %(job_id)s
+                  AND deadline_at > clock_timestamp()
+                RETURNING *
+                """,
+                {
+                    "claim_id": uuid4(),
+                    "worker_id": worker_id,
+                    "lease": LEASE,
+                    "id": job["args"].get("prediction_id"),
+                    "job_id": job["id"],
+                },
+            ).fetchone()
+            if prediction is None:  # a stale bell: its prediction is over, or rings another one
+                conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job["id"],))
+                continue
+            if prediction["crashes"] > 0 and holds_others:
+                raise NeedsEmptyWorker
+            if prediction["attempt"] == 1 and "start" in prediction["webhook_events"]:
+                deliveries.write_delivery(
+                    conn,
+                    prediction_id=prediction["id"],
+                    event="start",
+                    url=prediction["webhook"],
+                    body=wire.body(prediction, []),
+                )
+            events.notify(conn, prediction)
+        crash_points.reach("after-claim")
+        return Claim(prediction=prediction, claim_id=prediction["claim_id"])
+
+
+def renew(conn: Connection, claims: Iterable[tuple[str, UUID]]) -> set[UUID]:
+    """Extend the leases of exactly these claims; returns the claim ids that are still held.
+
+    It names the claims that are in memory, never "all of this worker": a claim whose COMMIT was answered into a
+    dead connection would live for ever.
+    """
+    named = list(claims)
+    if not named:
+        return set()
+    rows = conn.execute(
+        """
+        UPDATE predictions AS p
+        SET lease_expires_at = clock_timestamp() + %(lease)s
+        FROM unnest(%(ids)s::text[], %(claim_ids)s::uuid[]) AS held (id, claim_id)
+        WHERE p.id = held.id AND p.claim_id = held.claim_id AND p.status = 'processing'
+        RETURNING p.claim_id
+        """,
+        {"lease": LEASE, "ids": [id_ for id_, _ in named], "claim_ids": [claim_id for _, claim_id in named]},
+    ).fetchall()
+    return {row["claim_id"] for row in rows}
+
+
+def hand_back(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID) -> bool:
+    """Give a prediction back before it is drawn, for another worker; no crash is counted.
+
+    False where the claim had been lost already. One that was claimed MAX_ATTEMPTS times fails instead.
+    """
+    with conn.transaction():
+        prediction = release(conn, prediction_id, claim_id, crashes=0)
+        if prediction is None:
+            return False
+        give_up_or_ring(conn, wire, prediction)
+        return True
+
+
+def release(conn: Connection, prediction_id: str, claim_id: UUID, *, crashes: int) -> Row | None:
+    """processing → starting, under the fence; the caller's transaction rings the bell or fails it."""
+    return conn.execute(
+        """
+        UPDATE predictions
+        SET status = 'starting', claim_id = NULL, worker_id = NULL, lease_expires_at = NULL,
+            crashes = crashes + %(crashes)s
+        WHERE id = %(id)s AND claim_id = %(claim_id)s AND status = 'processing'
+        RETURNING *
+        """,
+        {"id": prediction_id, "claim_id": claim_id, "crashes": crashes},
+    ).fetchone()
+
+
+def give_up_or_ring(conn: Connection, wire: Wire, prediction: Row, *, reason: str | None = None) -> None:
+    """What follows a release: fail for `reason` or for too many attempts, else wait for the next worker."""
+    if reason is None and prediction["attempt"] >= MAX_ATTEMPTS:
+        reason = f"It was claimed {MAX_ATTEMPTS} times and never drawn to its end."
+    if reason is not None:
+        finish(conn, wire, prediction["id"], Failed(reason))
+        return
+    bell.ring_again(conn, prediction)
+    events.notify(conn, prediction)

@@ -1,0 +1,162 @@
+"""What is kept, and for how long: predictions lose their data, objects that nobody refers to lose their bytes.
+
+Bytes go in three moves, so that a crash between any two leaves no byte without a row that knows of it: the object's
+row becomes a tombstone, S3 deletes the bytes, the tombstone goes. Orphans, which never had a row, are found by
+listing the bucket. Everything lies under `{S3_PREFIX}/predictions/`; nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+
+from storage.bucket import Bucket, ListedObject
+from storage.postgres.database import Connection
+from storage.postgres.tables import Table
+
+# One transaction stays short, and holds few locks.
+BATCH = 200
+# S3 takes this many in one request.
+S3_BATCH = 1000
+
+# {attempt}-{claim_id}/{n}.{ext}, below the folder of the prediction: worker/publish/publish.py names them.
+KEY = re.compile(r"(?P<id>[0-9a-z]{26})/(?P<attempt>\d{1,9})-[0-9a-f-]{36}/[^/]+")
+
+# Every column that refers to an object, as the tables declare them: none can be forgotten here.
+UNREFERRED = " AND ".join(
+    f"NOT EXISTS (SELECT FROM {table.name} WHERE {table.name}.{key.parent.name} = objects.key)"
+    for table in Table.metadata.sorted_tables
+    for key in table.foreign_keys
+    if key.target_fullname == "objects.key"
+)
+
+
+def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
+    """Take the data out of predictions that ended so long ago; returns how many of a batch.
+
+    Input, parameters, output, logs, the webhook's address and the deliveries with their bodies go; what remains
+    says that the prediction was, and how it ended. Its Idempotency-Key is free again: the same request is drawn anew,
+    since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
+    """
+    with conn.transaction():
+        expired = [
+            row["id"]
+            for row in conn.execute(
+                """
+                SELECT id FROM predictions
+                WHERE completed_at < clock_timestamp() - %(older_than)s AND NOT data_removed
+                  AND NOT EXISTS (
+                      SELECT FROM webhook_deliveries AS delivery
+                      WHERE delivery.prediction_id = predictions.id AND delivery.status = 'pending'
+                  )
+                ORDER BY completed_at LIMIT %(batch)s
+                FOR UPDATE SKIP LOCKED
+                """,
+                {"older_than": older_than, "batch": BATCH},
+            )
+        ]
+        if expired:
+            conn.execute("DELETE FROM images WHERE prediction_id = ANY(%s)", (expired,))
+            conn.execute("DELETE FROM webhook_deliveries WHERE prediction_id = ANY(%s)", (expired,))
+            conn.execute(
+                """
+                UPDATE predictions
+                SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL,
+                    idempotency_key = NULL, request_hash = NULL
+                WHERE id = ANY(%s)
+                """,
+                (expired,),
+            )
+    return len(expired)
+
+
+def bury_objects(conn: Connection) -> int:
+    """Turn the rows of objects that nobody refers to into tombstones; returns how many of a batch.
+
+    The lock is had before the question is asked a second time: whoever refers to the object meanwhile is either
+    seen, or fails on the foreign key.
+    """
+    with conn.transaction():
+        keys = [
+            row["key"]
+            for row in conn.execute(
+                f"SELECT key FROM objects WHERE {UNREFERRED} LIMIT %s FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
+                (BATCH,),
+            )
+        ]
+        return conn.execute(
+            f"""
+            WITH buried AS (DELETE FROM objects WHERE key = ANY(%s) AND {UNREFERRED} RETURNING key)
+            INSERT INTO object_tombstones (key) SELECT key FROM buried ON CONFLICT DO NOTHING
+            """,  # noqa: S608 (constants)
+            (keys,),
+        ).rowcount
+
+
+def remove_bytes(conn: Connection, bucket: Bucket, *, s3_prefix: str) -> int:
+    """Delete the bytes of buried objects; returns how many S3 has confirmed, whose tombstones go.
+
+    Raises BucketUnavailable; the tombstones are there at the next call.
+    """
+    keys = [
+        row["key"]
+        for row in conn.execute(
+            "SELECT key FROM object_tombstones WHERE starts_with(key, %s) ORDER BY created_at LIMIT %s",
+            (_folder(s3_prefix), S3_BATCH),
+        )
+    ]
+    removed = bucket.delete(keys)
+    conn.execute("DELETE FROM object_tombstones WHERE key = ANY(%s)", (removed,))
+    # What S3 refuses to delete goes to the end of the queue, or a thousand of them would be asked for for ever.
+    conn.execute(
+        "UPDATE object_tombstones SET created_at = clock_timestamp() WHERE key = ANY(%s)",
+        (list(set(keys) - set(removed)),),
+    )
+    return len(removed)
+
+
+def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_after: timedelta | None) -> int:
+    """Delete objects that no row names and none will ever name; returns how many.
+
+    That is a drawing whose worker died, or lost its claim, between upload and commit: its prediction is over, or
+    has a newer claim. Where the prediction itself is unknown (the database may be a restored backup, and the
+    object younger than it), only what is older than `unknown_after` goes (None: nothing does). Raises
+    BucketUnavailable.
+    """
+    swept = 0
+    for page in bucket.pages(_folder(s3_prefix)):
+        swept += len(bucket.delete(_orphans_among(conn, page, s3_prefix, unknown_after)))
+    return swept
+
+
+def _orphans_among(
+    conn: Connection, page: Sequence[ListedObject], s3_prefix: str, unknown_after: timedelta | None
+) -> list[str]:
+    found = [
+        (listed, match) for listed in page if (match := KEY.fullmatch(listed.key.removeprefix(_folder(s3_prefix))))
+    ]
+    rows = conn.execute(
+        """
+        SELECT found.key
+        FROM unnest(%(keys)s::text[], %(ids)s::text[], %(attempts)s::int[], %(modified_at)s::timestamptz[])
+            AS found (key, prediction_id, attempt, modified_at)
+        LEFT JOIN predictions ON predictions.id = found.prediction_id
+        WHERE NOT EXISTS (SELECT FROM objects WHERE objects.key = found.key)
+          AND NOT EXISTS (SELECT FROM object_tombstones AS tombstone WHERE tombstone.key = found.key)
+          AND (predictions.completed_at IS NOT NULL OR predictions.attempt > found.attempt
+               OR predictions.id IS NULL AND found.modified_at < clock_timestamp() - %(unknown_after)s::interval)
+        """,
+        {
+            "keys": [listed.key for listed, _ in found],
+            "ids": [match["id"] for _, match in found],
+            "attempts": [int(match["attempt"]) for _, match in found],
+            "modified_at": [listed.modified_at for listed, _ in found],
+            "unknown_after": unknown_after,
+        },
+    )
+    return [row["key"] for row in rows]
+
+
+def _folder(s3_prefix: str) -> str:
+    return f"{s3_prefix}/predictions/" if s3_prefix else "predictions/"

@@ -1,0 +1,116 @@
+"""Transaction 1: the prediction and its bell, both or neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg.errors import UniqueViolation
+from psycopg.types.json import Jsonb
+from ulid import ULID
+
+from storage.postgres.database import Connection, Row
+from storage.postgres.procrastinate import TASK_DRAW
+from storage.predictions import bell, idempotency, quota, result_cache
+from storage.predictions.quota import NO_LIMITS, Quota
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request that has been validated."""
+
+    model: str
+    version: str
+    queue_name: str
+    input: dict[str, Any]
+    parameters: dict[str, Any]
+    deadline_s: float
+    webhook: str | None = None
+    webhook_events: tuple[str, ...] = ()
+    logs: str = ""
+    priority: int = 0  # what is higher is drawn first
+    token_id: int | None = None
+    quota: Quota = NO_LIMITS
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
+    id: str = field(default_factory=lambda: str(ULID()).lower())
+
+
+# One statement is one transaction and one round trip. What it does stands in migrations/versions/0007: a function,
+# which Postgres plans once a connection, also behind a pooler.
+SUBMIT = """
+SELECT (prediction).*, drawn_before
+FROM darkroom_submit_v1(
+    id => %(id)s, model => %(model)s, version => %(version)s, queue_name => %(queue_name)s, task => %(task)s,
+    priority => %(priority)s, input => %(input)s, parameters => %(parameters)s, logs => %(logs)s,
+    deadline_s => %(deadline_s)s, webhook => %(webhook)s, webhook_events => %(webhook_events)s,
+    token_id => %(token_id)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
+    bucket => %(bucket)s, rate => %(rate)s, max_queued => %(max_queued)s,
+    cache_key => %(cache_key)s, cached_as => %(cached_as)s, any_seed => %(any_seed)s, seed => %(seed)s
+)
+"""
+
+
+def submit(conn: Connection, submission: Submission) -> Row:
+    """Write the prediction and ring its bell; when this returns, the prediction can't be lost.
+
+    The row of a new prediction also says whether it was `drawn_before`. Then no bell rings: call `reuse_result`, and
+    `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
+
+    Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
+    is not the submission's. Raises KeyReused, QuotaExceeded. To be called outside of a transaction: the statement
+    that finds the key taken is rolled back, its bell with it.
+    """
+    while True:
+        try:
+            row = _insert(conn, submission)
+            was_refused = row is None
+        except UniqueViolation as error:
+            if not idempotency.is_about_key(error):
+                raise
+            row, was_refused = None, False
+        if row is None and submission.idempotency_key is not None:
+            row = idempotency.read_by_key(
+                conn, submission.token_id, submission.idempotency_key, submission.request_hash
+            )
+        if row is not None:
+            return row
+        if was_refused:
+            raise quota.explain(conn, submission.quota, submission.token_id)
+        # The key was taken, and retention has removed its prediction's data since: now the key is free.
+
+
+def ring(conn: Connection, prediction_id: str) -> None:
+    """Ring the bell of a prediction that has none, if it still waits."""
+    with conn.transaction():
+        prediction = conn.execute(
+            "SELECT * FROM predictions WHERE id = %s AND status = 'starting' FOR UPDATE", (prediction_id,)
+        ).fetchone()
+        if prediction is not None:
+            bell.ring_again(conn, prediction)
+
+
+def _insert(conn: Connection, submission: Submission) -> Row | None:
+    """The new row, or None where a limit was reached. Raises UniqueViolation where the key is taken."""
+    values: dict[str, Any] = {
+        "id": submission.id,
+        "task": TASK_DRAW,
+        "model": submission.model,
+        "version": submission.version,
+        "queue_name": submission.queue_name,
+        "priority": submission.priority,
+        "input": Jsonb(submission.input),
+        "parameters": Jsonb(submission.parameters),
+        "logs": submission.logs,
+        "webhook": submission.webhook,
+        "webhook_events": list(submission.webhook_events),
+        "token_id": submission.token_id,
+        "idempotency_key": submission.idempotency_key,
+        "request_hash": submission.request_hash,
+        "cache_key": submission.cache_key,
+        "deadline_s": submission.deadline_s,
+    }
+    values |= result_cache.wanted(submission.cache_key, submission.token_id, submission.input, submission.parameters)
+    values |= submission.quota.parameters(submission.token_id)
+    return conn.execute(SUBMIT, values).fetchone()

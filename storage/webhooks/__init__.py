@@ -1,0 +1,1 @@
+"""Webhooks: the outbox, its history, and where a webhook may be sent."""

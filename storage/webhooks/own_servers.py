@@ -1,0 +1,175 @@
+"""The servers of this service itself, to which no webhook is ever sent, whatever WEBHOOK_ALLOW says.
+
+Its Postgres, its S3 server and its API trust the network that they stand in more than they trust the internet, and a
+webhook is a request from inside that network which a stranger has aimed.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psutil
+from psycopg.conninfo import conninfo_to_dict
+
+from storage.settings import Settings
+from storage.webhooks.addresses import Address, ForbiddenAddress, Unresolvable, is_public, look_up, unmapped
+from storage.webhooks.url import is_host_name
+
+LOOK_UP_TIMEOUT_S = 2.0
+REMEMBER_S = 60.0
+REMEMBER_INTERFACES_S = 5.0
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """Where one of them listens."""
+
+    host: str  # lower case; a name or an address
+    port: int | None  # None: all ports
+    # Many sites may share the public addresses of a proxy or a cloud: then only the name says that it is ours.
+    shares_public_addresses: bool = False
+    has_subdomains: bool = False  # S3's bucket.host
+
+
+@dataclass(frozen=True)
+class OwnServers:
+    """All of them."""
+
+    servers: tuple[OwnServer, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> OwnServers:
+        """Those that the settings name. Raises ValueError, naming the item, for a WEBHOOK_DENY that can't be read."""
+        return cls(
+            tuple(
+                dict.fromkeys(
+                    [
+                        *_of_url(settings.public_url),
+                        *_of_url(settings.s3_endpoint_url, has_subdomains=True),
+                        *_of_url(settings.s3_public_endpoint_url, has_subdomains=True),
+                        *_of_postgres(settings.database_url),
+                        *_of_postgres(settings.database_direct_url),
+                        *(_parse(item.strip()) for item in settings.webhook_deny.split(",") if item.strip()),
+                    ]
+                )
+            )
+        )
+
+    def include(self, host: str, port: int, addresses: Sequence[Address]) -> bool:
+        """Whether a request to that host, which has these addresses, reaches one of them.
+
+        All addresses of this machine count as one: a server that is named by one of them may listen on all.
+        """
+        return any(
+            _names(server, host) or _is_at(server, addresses)
+            for server in self.servers
+            if server.port is None or server.port == port
+        )
+
+
+def _names(server: OwnServer, host: str) -> bool:
+    return host == server.host or (server.has_subdomains and host.endswith(f".{server.host}"))
+
+
+def _is_at(server: OwnServer, addresses: Sequence[Address]) -> bool:
+    judged = [each for each in addresses if not (server.shares_public_addresses and is_public(each))]
+    if not judged:
+        return False
+    own = _addresses_of(server.host)
+    if any(each in own for each in judged):
+        return True
+    return any(map(_is_this_machine, own)) and any(map(_is_this_machine, judged))
+
+
+def _of_url(url: str | None, *, has_subdomains: bool = False) -> Iterator[OwnServer]:
+    if url:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if parts.hostname:
+            yield OwnServer(_normal(parts.hostname), port, shares_public_addresses=True, has_subdomains=has_subdomains)
+
+
+def _of_postgres(url: str) -> Iterator[OwnServer]:
+    """Each host of the URL; a unix socket is out of a webhook's reach."""
+    if not url:
+        return
+    words = conninfo_to_dict(url)
+    ports = str(words.get("port") or 5432).split(",")
+    for name in ("host", "hostaddr"):
+        for number, host in enumerate(str(words.get(name) or "").split(",")):
+            if host and not host.startswith(("/", "@")):
+                port = ports[number] if number < len(ports) else ports[0]
+                yield OwnServer(_normal(host), int(port or 5432))
+
+
+def _parse(item: str) -> OwnServer:
+    """`host`, `host:port`, `10.0.0.1:80`, `[::1]:80` or `::1`."""
+    host, port = item, ""
+    if item.startswith("["):
+        host, _, rest = item[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif item.count(":") == 1:
+        host, _, port = item.partition(":")
+    host = _normal(host)
+    if (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)) or not _is_host(host):
+        raise ValueError(f"WEBHOOK_DENY: {item!r} is not host:port, an address or a host name")
+    return OwnServer(host, int(port) if port else None)
+
+
+def _is_host(host: str) -> bool:
+    return _literal(host) is not None or is_host_name(host)
+
+
+def _normal(host: str) -> str:
+    literal = _literal(host)
+    return host.lower().removesuffix(".") if literal is None else str(literal)
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return unmapped(ipaddress.ip_address(host))
+    except ValueError:
+        return None
+
+
+_known: dict[str, tuple[float, frozenset[Address]]] = {}
+_lock = threading.Lock()
+
+
+def _addresses_of(host: str) -> frozenset[Address]:
+    """Looked up at most once a minute. While the name server is away, what it said last holds."""
+    literal = _literal(host)
+    if literal is not None:
+        return frozenset((literal,))
+    now = time.monotonic()
+    until, found = _known.get(host, (0.0, frozenset()))
+    if now < until:
+        return found
+    with suppress(Unresolvable, ForbiddenAddress):
+        found = frozenset(look_up(host, 0, LOOK_UP_TIMEOUT_S))
+    with _lock:
+        _known[host] = (now + REMEMBER_S, found)
+    return found
+
+
+def _is_this_machine(address: Address) -> bool:
+    if address.is_loopback or address.is_unspecified:
+        return True
+    return address in _interfaces(int(time.monotonic() / REMEMBER_INTERFACES_S))
+
+
+@functools.lru_cache(maxsize=1)
+def _interfaces(_moment: int) -> frozenset[Address]:
+    found = set()
+    for each in (each for addresses in psutil.net_if_addrs().values() for each in addresses):
+        literal = _literal(each.address.partition("%")[0])
+        if literal is not None:
+            found.add(literal)
+    return frozenset(found)

@@ -1,0 +1,138 @@
+"""The `workers` table: who draws here, what, and since when nothing was heard of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from storage.postgres.database import Connection, Row
+from storage.postgres.notify import WORKERS_CHANNEL
+
+WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What a worker says of itself."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    model: str
+    state: WorkerState
+    device: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A worker's last sign of life."""
+
+    worker_id: UUID
+    state: WorkerState
+    seen_at: datetime
+
+
+def say_alive(conn: Connection, presence: Presence) -> None:
+    """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
+    conn.execute(
+        """
+        WITH before AS (
+            SELECT state FROM workers WHERE id = %(id)s
+        ), written AS (
+            INSERT INTO workers (id, hostname, pid, model, device, state, error)
+            VALUES (%(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s)
+            ON CONFLICT (id) DO UPDATE
+            SET device = excluded.device, state = excluded.state, error = excluded.error,
+                seen_at = clock_timestamp()
+        )
+        SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
+        WHERE coalesce((SELECT state FROM before), 'none') IS DISTINCT FROM %(state)s
+          AND ((SELECT state FROM before) = 'loading' OR %(state)s = 'loading')
+        """,
+        {
+            "channel": WORKERS_CHANNEL,
+            "id": presence.id,
+            "hostname": presence.hostname,
+            "pid": presence.pid,
+            "model": presence.model,
+            "device": presence.device,
+            "state": presence.state,
+            "error": presence.error,
+        },
+    )
+
+
+def say_goodbye(conn: Connection, worker_id: UUID) -> None:
+    """Take the worker's row out."""
+    conn.execute("DELETE FROM workers WHERE id = %s", (worker_id,))
+
+
+def forget_failures(conn: Connection, model: str, *, before: UUID) -> None:
+    """That workers of this model could not start is old news once this one is ready, or knows a later reason.
+
+    Of two that fail at the same time one stays: nobody removes who spoke later.
+    """
+    conn.execute(
+        """
+        DELETE FROM workers AS failed USING workers AS mine
+        WHERE mine.id = %s AND failed.model = %s AND failed.state = 'failed' AND failed.seen_at < mine.seen_at
+        """,
+        (before, model),
+    )
+
+
+def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
+    """The workers that are signed in, by model; `seen_s` is the time since each one's last sign of life.
+
+    One that died stands here for a minute more, with a growing `seen_s`; one that could not start for ten, or until
+    another one could.
+    """
+    return conn.execute(
+        """
+        SELECT id, hostname, pid, model, device, state, error, started_at,
+               extract(epoch FROM clock_timestamp() - seen_at)::float AS seen_s
+        FROM workers
+        WHERE %(hostname)s::text IS NULL OR hostname = %(hostname)s
+        ORDER BY model, started_at
+        """,
+        {"hostname": hostname},
+    ).fetchall()
+
+
+def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
+    """The last sign of life of each worker of a machine, by its pid.
+
+    A row is written first, as the workers themselves do: where Postgres has no space left, this raises as it does for
+    them, so nobody takes them for silent. A row that somebody has locked (a worker that froze in mid-write) is skipped.
+    """
+    conn.execute(
+        """
+        UPDATE workers SET seen_at = seen_at
+        WHERE id = (SELECT id FROM workers WHERE hostname = %s LIMIT 1 FOR UPDATE SKIP LOCKED)
+        """,
+        (hostname,),
+    )
+    rows = conn.execute(
+        "SELECT pid, id, state, seen_at FROM workers WHERE hostname = %s ORDER BY started_at", (hostname,)
+    ).fetchall()
+    return {row["pid"]: Sign(row["id"], row["state"], row["seen_at"]) for row in rows}
+
+
+def register_bell_worker(conn: Connection) -> int:
+    """A row in Procrastinate's own table of workers, so that its tools see who holds which job."""
+    row = conn.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()
+    assert row is not None
+    worker_id: int = row["worker_id"]
+    return worker_id
+
+
+def beat(conn: Connection, bell_worker_id: int) -> None:
+    """Procrastinate prunes workers whose heart has not beaten for 30 s."""
+    conn.execute("SELECT procrastinate_update_heartbeat_v1(%s)", (bell_worker_id,))
+
+
+def unregister_bell_worker(conn: Connection, bell_worker_id: int) -> None:
+    conn.execute("SELECT procrastinate_unregister_worker_v1(%s)", (bell_worker_id,))

@@ -1,0 +1,1 @@
+"""The drawing loop: which requests share a step on the device."""

@@ -1,0 +1,123 @@
+"""What a worker says of itself: in the table of workers, in the log, and to those who wait for its model."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from storage.postgres.database import Connection
+from storage.predictions.progress import note_on_waiting
+from storage.workers.load_failures import forget_failures_to_load, record_failure
+from storage.workers.load_times import write_load_time
+from storage.workers.registry import Presence, WorkerState, forget_failures, say_alive, say_goodbye
+
+PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
+
+log = structlog.get_logger(__name__)
+
+
+class SignsOfLife:
+    """This process's row in `workers`. None of it raises where Postgres is away, but for `beat`."""
+
+    def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
+        self._pool = pool
+        self._saying = threading.Lock()  # or a beat under way would say an older state after a newer one
+        self._presence = Presence(
+            id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
+        )
+
+    @property
+    def worker_id(self) -> UUID:
+        return self._presence.id
+
+    @property
+    def state(self) -> WorkerState:
+        return self._presence.state
+
+    def note(self, state: WorkerState) -> None:
+        """The next beat says it."""
+        self._presence = replace(self._presence, state=state)
+
+    def say(self, state: WorkerState, *, device: str | None = None, error: str | None = None) -> None:
+        """Say it now; where Postgres is away, the next beat does."""
+        self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
+        try:
+            with self._pool.connection() as conn:
+                self.beat(conn)
+        except psycopg.OperationalError:
+            pass
+
+    def say_ready(self, device: str, *, version: str, joins_midway: bool) -> None:
+        """The model is loaded: `say` so, how long it took, and that what kept others from it is over."""
+        since_start_s = time.time() - psutil.Process().create_time()
+        self.say("idle", device=device)
+        try:
+            with self._pool.connection() as conn:
+                write_load_time(
+                    conn,
+                    self.worker_id,
+                    device=device,
+                    version=version,
+                    since_start_s=since_start_s,
+                    joins_midway=joins_midway,
+                )
+                forget_failures(conn, self._presence.model, before=self.worker_id)
+                forget_failures_to_load(conn, self._presence.model)
+        except psycopg.OperationalError:
+            pass  # it is forgotten in time
+
+    def beat(self, conn: Connection) -> None:
+        """Say it again, on somebody's connection. Raises psycopg.Error."""
+        with self._saying:
+            say_alive(conn, self._presence)
+
+    def say_not_loaded(self, reason: str) -> None:
+        """In the log, in the workers' table, and in the logs of the predictions that wait for it.
+
+        It also counts as a failed try, after some of which those predictions fail (`storage.workers.load_failures`).
+        Clients are told no more of a path than its last part.
+        """
+        model = self._presence.model
+        log.error("model.not_loaded", model=model, reason=reason)
+        shown = PATH.sub(r"…/", reason)
+        self._say_failed(reason, f"A worker could not load {model}: {shown}")
+        try:
+            with self._pool.connection() as conn:
+                record_failure(conn, model, self.worker_id, shown)
+        except psycopg.Error as error:
+            log.warning("worker.failure_not_counted", reason=str(error).strip())
+
+    def say_bucket_not_writable(self, reason: str) -> None:
+        """Likewise; those who wait are not told where the bucket is."""
+        model = self._presence.model
+        log.error("bucket.not_writable", model=model, reason=reason)
+        self._say_failed(reason, f"A worker for {model} could not start: it can't store pictures")
+
+    def _say_failed(self, reason: str, note: str) -> None:
+        self.say("failed", error=reason)
+        try:
+            with self._pool.connection() as conn:
+                forget_failures(conn, self._presence.model, before=self.worker_id)
+                note_on_waiting(conn, self._presence.model, note)
+        except psycopg.Error as error:
+            log.warning("worker.failure_not_noted", reason=str(error).strip())
+
+    def say_goodbye(self) -> None:
+        """Take the row out; that of a worker that failed stays for people to see, and rescue forgets it."""
+        if self.state == "failed":
+            return
+        try:
+            with self._pool.connection() as conn:
+                say_goodbye(conn, self._presence.id)
+        except psycopg.OperationalError as error:
+            log.warning("worker.not_taken_out", reason=str(error).strip())

@@ -1,0 +1,1 @@
+"""From pictures in memory to a finished prediction: encode, upload, commit."""

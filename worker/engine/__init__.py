@@ -8,8 +8,8 @@ from worker.engine.interface import (
     Memory,
     ModelNotLoaded,
     OutOfMemory,
-    load_engine,
 )
+from worker.engine.loading import load_engine
 
 __all__ = [
     "DeviceLost",

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from storage.catalog import Model
 from storage.errors import DarkroomError
 from storage.predictions.parameters import Parameters
 
@@ -89,14 +88,3 @@ class Engine(Protocol):
 
     def memory(self) -> Memory | None:
         """What the device has left; None where nobody keeps count."""
-
-
-def load_engine(model: Model, *, device: str) -> Engine:
-    """Bring a model of the catalog into memory. Raises ModelNotLoaded."""
-    if model.engine == "blank":
-        from worker.engine.blank import BlankEngine
-
-        return BlankEngine(model.blank)
-    from worker.engine.loading import load_diffusers
-
-    return load_diffusers(model, device=device)

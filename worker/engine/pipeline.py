@@ -13,8 +13,8 @@ import torch
 from storage.predictions.parameters import Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
+from worker.engine.devices import device_name
 from worker.engine.interface import Drawing, DrawingFailed, Memory
-from worker.engine.loading import device_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image

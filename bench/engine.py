@@ -2,7 +2,7 @@
 
     python -m bench.engine [--requests 120] [--rounds 3] [--folder models/pocket]
 
-All are the same studio on the same weights: "none" admits one drawing; "batches" lets nobody join midway, and is
+All are the same scheduler on the same weights: "none" admits one drawing; "batches" lets nobody join midway, and is
 otherwise the step engine, so that nothing but the policy differs; "pipeline" is diffusers' own call with a list of
 prompts, as Darkroom runs every pipeline but Z-Image's; "steps" is what the worker does. Capacity is what "none"
 reaches on 8-step drawings, measured first. Latency runs from arrival to the decoded picture. In each round all get the
@@ -30,7 +30,7 @@ from storage.predictions.parameters import Parameters
 from tests.engine.playing import commission_of
 from worker.batching.admission import Admission
 from worker.batching.commission import Commission
-from worker.batching.scheduler import Studio
+from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import Load, StepCosts
 from worker.engine import load_engine
 from worker.engine.pipeline import PipelineEngine
@@ -74,8 +74,8 @@ class Latencies:
 
     def stepped(self, commission: Commission, preview: object) -> None: ...
 
-    def drawn(self, commission: Commission, develop: Callable[[], object]) -> None:
-        develop()
+    def drawn(self, commission: Commission, fetch_images: Callable[[], object]) -> None:
+        fetch_images()
         self.seconds.append(time.monotonic() - self.arrived_at[commission.id])
 
     def failed(self, commission: Commission, reason: str) -> None:
@@ -91,19 +91,19 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
     """The mean latency of these arrivals."""
     typical = Parameters("", SIDE, SIDE, 8, 0.0, 0)
     latencies = Latencies()
-    studio = Studio(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
-    drawing = threading.Thread(target=studio.run)
+    scheduler = BatchScheduler(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
+    drawing = threading.Thread(target=scheduler.run)
     drawing.start()
     try:
         for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
             time.sleep(gap_s)
             commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
             latencies.arrived_at[commission.id] = time.monotonic()
-            studio.offer(commission)
+            scheduler.add(commission)
         while len(latencies.seconds) < len(steps) and drawing.is_alive():
             time.sleep(0.01)
     finally:
-        studio.leave_by(time.monotonic())
+        scheduler.leave_by(time.monotonic())
         drawing.join()
     return statistics.fmean(latencies.seconds)
 

@@ -22,7 +22,7 @@ PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 log = structlog.get_logger(__name__)
 
 
-class SignsOfLife:
+class Heartbeat:
     """This process's row in `workers`. None of it raises where Postgres is away, but for `beat`."""
 
     def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:

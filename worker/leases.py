@@ -36,19 +36,19 @@ class HeldClaim:
     def __init__(self, claim: Claim, *, must_leave: Callable[[], bool] = lambda: False) -> None:
         self.claim = claim
         self._must_leave = must_leave
-        self._at_risk = False
+        self._on_device = False
         self._lost = threading.Event()
         self._progressed_at = time.monotonic()
 
     @property
-    def at_risk(self) -> bool:
+    def on_device(self) -> bool:
         """It is on the device right now: if that hangs or dies, this prediction may be why."""
-        return self._at_risk
+        return self._on_device
 
-    @at_risk.setter
-    def at_risk(self, value: bool) -> None:
+    @on_device.setter
+    def on_device(self, value: bool) -> None:
         self.progressed()
-        self._at_risk = value
+        self._on_device = value
 
     def progressed(self) -> None:
         """Say that the work goes on: without it, a wedged device would keep its claim for ever."""
@@ -165,7 +165,7 @@ class Leases:
                 held.progressed()
         self._looked_at = now
         for held in self.held():
-            if held.at_risk and held.without_progress_s() > self._stall_s:
+            if held.on_device and held.without_progress_s() > self._stall_s:
                 log.error(
                     "worker.stalled",
                     prediction_id=held.claim.prediction_id,

@@ -29,11 +29,11 @@ from storage.predictions.result_cache import reuse_result
 from storage.predictions.states import PredictionStatus
 from worker.batching.admission import Admission
 from worker.batching.commission import Commission
-from worker.batching.saved_costs import KeptCosts
-from worker.batching.scheduler import Studio
+from worker.batching.saved_step_costs import SavedStepCosts
+from worker.batching.scheduler import BatchScheduler
 from worker.bucket_at_start import wait_for_bucket
 from worker.engine import Engine, ModelNotLoaded, load_engine
-from worker.heartbeat import SignsOfLife
+from worker.heartbeat import Heartbeat
 from worker.intake import CanNotAsk, Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.progress import ProgressReports
@@ -112,7 +112,7 @@ class WorkerProcess:
         self._leaving = threading.Event()
         self._leave_by: float | None = None  # time.monotonic(); what is not done then is handed back
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
-        self._signs = SignsOfLife(self._pool, model.name)
+        self._signs = Heartbeat(self._pool, model.name)
         with self._pool.connection() as conn:
             self._wire = open_wire(settings, conn)
         self._reports = ProgressReports(self._pool, self._wire)
@@ -140,7 +140,7 @@ class WorkerProcess:
             self._reports,
             on_release=self._intake.wake,
         )
-        self._studio: Studio | None = None
+        self._scheduler: BatchScheduler | None = None
         self._is_starting = True  # nothing was claimed yet
         self.hangs = False
 
@@ -176,8 +176,8 @@ class WorkerProcess:
         now = time.monotonic()
         self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds
         self._leaving.set()
-        if self._studio is not None:
-            self._studio.leave_by(self._leave_by)
+        if self._scheduler is not None:
+            self._scheduler.leave_by(self._leave_by)
         self._intake.wake()
 
     def _start(self) -> Engine:
@@ -192,34 +192,34 @@ class WorkerProcess:
         return engine
 
     def _draw_with(self, engine: Engine) -> int:
-        kept = KeptCosts(self._pool, self._model, device=engine.device)
-        studio = self._studio = Studio(
+        kept = SavedStepCosts(self._pool, self._model, device=engine.device)
+        scheduler = self._scheduler = BatchScheduler(
             engine,
             Admission(kept.costs, max_images=self._model.max_batch),
             self._results,
             typical=self._model.typical,
-            on_hungry=self._intake.wake,
+            on_free_slot=self._intake.wake,
         )
         self._reports.start()
         self._intake.start()
-        drawing = threading.Thread(target=studio.run, name="studio", daemon=True)
+        drawing = threading.Thread(target=scheduler.run, name="scheduler", daemon=True)
         drawing.start()
         try:
-            self._take_in(studio, kept)
+            self._take_in(scheduler, kept)
         finally:
             if not self._leaving.is_set():  # idle exit: nothing is held; a lost device: what is drawn is published
-                self._leave_by = time.monotonic() + (0 if studio.broken is None else self._settings.grace_seconds)
+                self._leave_by = time.monotonic() + (0 if scheduler.broken is None else self._settings.grace_seconds)
                 self._leaving.set()
             assert self._leave_by is not None
-            studio.leave_by(self._leave_by)
+            scheduler.leave_by(self._leave_by)
             drawing.join()
-            if studio.broken is not None:
-                log.error("worker.device_lost", model=self._model.name, reason=str(studio.broken))
-            for commission in studio.leftovers():
+            if scheduler.broken is not None:
+                log.error("worker.device_lost", model=self._model.name, reason=str(scheduler.broken))
+            for commission in scheduler.unfinished():
                 self._results.returned(commission)
             self._publish_the_rest()
             kept.keep()
-        return 0 if studio.broken is None else EXIT_DEVICE_LOST
+        return 0 if scheduler.broken is None else EXIT_DEVICE_LOST
 
     def _publish_the_rest(self) -> None:
         """Let pictures on their way be published until the time is up; what S3 still keeps hanging is handed back."""
@@ -234,10 +234,10 @@ class WorkerProcess:
                 log.warning("publish.hangs", prediction_id=held.claim.prediction_id, attempt=held.claim.attempt)
                 self._results.hand_back(held)
 
-    def _take_in(self, studio: Studio, kept: KeptCosts) -> None:
+    def _take_in(self, scheduler: BatchScheduler, kept: SavedStepCosts) -> None:
         idle_since = time.monotonic()
-        while not self._leaving.is_set() and studio.broken is None:
-            looked = self._look_for_work(studio)
+        while not self._leaving.is_set() and scheduler.broken is None:
+            looked = self._look_for_work(scheduler)
             held = bool(self._leases.held())
             is_idle = looked is Looked.NOTHING and not held
             if not is_idle:
@@ -251,11 +251,11 @@ class WorkerProcess:
             kept.keep_now_and_then()
             self._intake.wait(self._settings.poll_seconds)
 
-    def _look_for_work(self, studio: Studio) -> Looked:
-        """Claim one more prediction for the studio, if it wants one and there is one."""
+    def _look_for_work(self, scheduler: BatchScheduler) -> Looked:
+        """Claim one more prediction for the scheduler, if it wants one and there is one."""
         self._intake.listen_anew()  # before looking: what happens from here on ends the wait
         held = self._leases.held()
-        if studio.appetite() == 0 or self._results.is_full or any(other.claim.must_be_alone for other in held):
+        if scheduler.free_slots() == 0 or self._results.is_full or any(other.claim.must_be_alone for other in held):
             return Looked.NOT
         try:
             claim = self._intake.take(holds_others=bool(held))
@@ -263,10 +263,10 @@ class WorkerProcess:
             return Looked.NOT
         if claim is None:
             return Looked.NOTHING
-        self._commission(claim, studio)
+        self._commission(claim, scheduler)
         return Looked.CLAIMED
 
-    def _commission(self, claim: Claim, studio: Studio) -> None:
+    def _commission(self, claim: Claim, scheduler: BatchScheduler) -> None:
         log.info("prediction.claimed", prediction_id=claim.prediction_id, attempt=claim.attempt)
         held = self._leases.hold(claim)
         try:
@@ -277,7 +277,7 @@ class WorkerProcess:
         except TypeError as error:
             self._results.fail(held, f"Its parameters can't be read by this release: {error}")
             return
-        studio.offer(Commission(held, parameters))
+        scheduler.add(Commission(held, parameters))
 
     def _is_drawn_already(self, claim: Claim) -> bool:
         """The same picture may have come out since this one was asked for."""
@@ -293,7 +293,7 @@ class WorkerProcess:
     def _hand_back_the_rest(self) -> None:
         """The device hangs: what is on it counts a crash when its lease expires, the rest goes back."""
         for held in self._leases.held():
-            if not held.at_risk and not held.is_lost:
+            if not held.on_device and not held.is_lost:
                 self._results.hand_back(held)
 
     def _on_event(self, payload: str) -> None:

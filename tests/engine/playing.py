@@ -1,4 +1,4 @@
-"""A studio with an engine that keeps its own time: what happens is decided by the test, to the step."""
+"""A scheduler with an engine that keeps its own time: what happens is decided by the test, to the step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
 from worker.batching.admission import Admission
 from worker.batching.commission import Commission
-from worker.batching.scheduler import Studio
+from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
 from worker.engine import Drawing, Memory
 from worker.leases import HeldClaim
@@ -94,7 +94,7 @@ class Heard:
     def stepped(self, commission: Commission, preview: object) -> None:
         self.steps.append((commission.parameters.prompt, commission.steps_done))
 
-    def drawn(self, commission: Commission, develop: object) -> None:
+    def drawn(self, commission: Commission, fetch_images: object) -> None:
         self._end(commission, "drawn")
 
     def failed(self, commission: Commission, reason: str) -> None:
@@ -115,25 +115,27 @@ class Heard:
 
 
 class Scene:
-    """A studio whose turns the test takes."""
+    """A scheduler whose turns the test takes."""
 
     def __init__(self, engine: PlayingEngine | None = None, *, max_images: int = 8) -> None:
         self.engine = engine or PlayingEngine()
         self.heard = Heard(self.engine)
         self.admission = Admission(StepCosts(), max_images=max_images)
-        self.studio = Studio(self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now)
+        self.scheduler = BatchScheduler(
+            self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now
+        )
         self._offered = 0
 
-    def offer(self, prompt: str, **more: Any) -> Commission:
+    def add(self, prompt: str, **more: Any) -> Commission:
         commission = commission_of(prompt, number=self._offered, **more)
         self._offered += 1
-        self.studio.offer(commission)
+        self.scheduler.add(commission)
         return commission
 
     def play(self, turns: int | None = None) -> None:
         """Take so many turns, or all until nothing is left to do."""
         taken = 0
-        while (turns is None or taken < turns) and self.studio.turn():
+        while (turns is None or taken < turns) and self.scheduler.turn():
             taken += 1
             assert taken < 100_000
 

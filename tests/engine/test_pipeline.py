@@ -22,7 +22,7 @@ MAKERS = {"stable-diffusion": tiny_stable_diffusion, "sdxl": tiny_sdxl, "flux": 
 
 
 class Stop(Exception):
-    """What the studio raises where nobody waits any more."""
+    """What the scheduler raises where nobody waits any more."""
 
 
 @pytest.fixture(scope="module", params=MAKERS)

@@ -42,7 +42,7 @@ class Admission:
             return False
         return self._admits(load_of_all(batch), load_of(commission.parameters), memory)
 
-    def free_places(self, batch: Sequence[Commission], like: Load, memory: Memory | None) -> int:
+    def slots_for(self, batch: Sequence[Commission], like: Load, memory: Memory | None) -> int:
         """How many more drawings of that load could begin now."""
         if any(commission.must_be_alone for commission in batch):
             return 0
@@ -61,7 +61,7 @@ class Admission:
             for drawn in batch
             if drawn.priority <= waiting.priority
             and self.seconds_left(drawn) > left
-            and waiting.held_up_s.get(drawn.id, 0.0) > self.seconds_alone(drawn)
+            and waiting.delay_caused_by_s.get(drawn.id, 0.0) > self.seconds_alone(drawn)
             and self._may_stand_in(batch, drawn, waiting, memory)
         ]
         return max(candidates, key=self.seconds_left, default=None)

@@ -1,4 +1,4 @@
-"""A prediction in the studio, from its claim to its end."""
+"""A prediction in the scheduler, from its claim to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Commission:
     drawing: Drawing | None = None  # from its beginning on; None again where it has to begin anew
     batch_size: int = 0  # the most drawings that were in a step with it, itself included
     taken_in_at: float = field(default_factory=time.monotonic)
-    held_up_s: dict[str, float] = field(default_factory=dict)  # by which drawing, for how long
+    delay_caused_by_s: dict[str, float] = field(default_factory=dict)  # by which drawing, for how long
 
     @property
     def claim(self) -> Claim:

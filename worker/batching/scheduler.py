@@ -39,7 +39,7 @@ class Outcomes(Protocol):
 
     def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None: ...
 
-    def drawn(self, commission: Commission, develop: Callable[[], list[Image]]) -> None: ...
+    def drawn(self, commission: Commission, fetch_images: Callable[[], list[Image]]) -> None: ...
 
     def failed(self, commission: Commission, reason: str) -> None: ...
 
@@ -54,11 +54,11 @@ class _Abandoned(Exception):
     """Nobody waits for any of the drawings in the step."""
 
 
-class Studio:
+class BatchScheduler:
     """Every commission that is offered ends once: drawn, failed, dropped or returned.
 
-    `typical` is what most requests ask for: places are counted by it. `on_hungry` is called on the drawing thread
-    where `appetite` may have grown.
+    `typical` is what most requests ask for: places are counted by it. `on_free_slot` is called on the drawing thread
+    where `free_slots` may have grown.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Studio:
         outcomes: Outcomes,
         *,
         typical: Parameters,
-        on_hungry: Callable[[], None] = lambda: None,
+        on_free_slot: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -76,29 +76,29 @@ class Studio:
         self._outcomes = outcomes
         self._clock = clock
         self._like = load_of(typical)
-        self._offers: deque[Commission] = deque()
+        self._added: deque[Commission] = deque()
         self._waiting: list[Commission] = []
         self._batch: list[Commission] = []  # in the order in which they joined
         self._woken = threading.Event()
         self._leave_by: float | None = None
         self._closed = False
         self._stepped_at = 0.0
-        self._free_places = 1
-        self._on_hungry = on_hungry
+        self._free_slots = 1
+        self._on_hungry = on_free_slot
         self.broken: Exception | None = None
 
     # What other threads call.
 
-    def offer(self, commission: Commission) -> None:
+    def add(self, commission: Commission) -> None:
         """Have it drawn."""
-        self._offers.append(commission)
+        self._added.append(commission)
         self._woken.set()
 
-    def appetite(self) -> int:
+    def free_slots(self) -> int:
         """How many more commissions should be claimed now."""
         if self._leave_by is not None or self._closed:
             return 0
-        return max(0, self._free_places - len(self._offers) - len(self._waiting))
+        return max(0, self._free_slots - len(self._added) - len(self._waiting))
 
     def leave_by(self, moment: float) -> None:
         """Return what has not begun, go on with the rest until then (of `time.monotonic`), return what is left."""
@@ -113,39 +113,39 @@ class Studio:
                     self._woken.wait(IDLE_WAIT_S)
                     self._woken.clear()
         except Exception as error:  # DeviceLost, or a fault of our own: nothing more can be drawn here
-            log.exception("studio.broken")
+            log.exception("batch.broken")
             self.broken = error
         finally:
             self._closed = True
             self._on_hungry()
 
-    def leftovers(self) -> list[Commission]:
+    def unfinished(self) -> list[Commission]:
         """After `run`: what was offered too late, or could not be drawn because the device was lost.
 
         What was on the device then is not among them: it may be why.
         """
-        undrawn = [*self._batch, *self._waiting, *self._offers]
-        return [commission for commission in undrawn if not commission.held.at_risk]
+        undrawn = [*self._batch, *self._waiting, *self._added]
+        return [commission for commission in undrawn if not commission.held.on_device]
 
     # The loop, on the drawing thread.
 
     def turn(self) -> bool:
         """One round of the loop; False where there is nothing to do."""
         self._woken.clear()
-        while self._offers:
-            self._waiting.append(self._offers.popleft())
+        while self._added:
+            self._waiting.append(self._added.popleft())
         self._waiting.sort(key=lambda commission: commission.order)
         self._drop_lost()
-        self._return_what_must_leave()
+        self._return_unfinished()
         self._begin()
         self._admit()
         if self._batch:
             self._step(list(self._batch))
             self._finish()
-        self._count_places()
-        if self._leave_by is not None and not (self._batch or self._waiting or self._offers):
+        self._count_free_slots()
+        if self._leave_by is not None and not (self._batch or self._waiting or self._added):
             self._closed = True
-        return bool(self._batch or self._waiting or self._offers)
+        return bool(self._batch or self._waiting or self._added)
 
     def _drop_lost(self) -> None:
         for commission in [*self._batch, *self._waiting]:
@@ -153,7 +153,7 @@ class Studio:
                 self._end(commission)
                 self._outcomes.dropped(commission)
 
-    def _return_what_must_leave(self) -> None:
+    def _return_unfinished(self) -> None:
         if self._leave_by is None:
             return
         time_is_up = self._clock() >= self._leave_by
@@ -164,14 +164,14 @@ class Studio:
 
     def _begin(self) -> None:
         """Encode the prompts of all that could join now, else of one: it is ready when a place is free."""
-        ahead = 1 if self._batch else max(1, self._free_places)
+        ahead = 1 if self._batch else max(1, self._free_slots)
         for commission in self._waiting[:ahead]:
             if commission.drawing is None:
                 self._begin_one(commission)
 
     def _begin_one(self, commission: Commission) -> None:
         try:
-            with _at_risk([commission]):
+            with _on_device([commission]):
                 commission.drawing = self._engine.begin(commission.parameters)
             commission.held.progressed()
         except OutOfMemory:
@@ -197,7 +197,7 @@ class Studio:
                 break
             self._waiting.remove(head)
             self._batch.append(head)
-        self._let_shorter_ones_pass()
+        self._replace_longer_drawings()
 
     def _admit_batch(self) -> None:
         """For an engine that runs to the end: all that go with the first one, and fit beside it."""
@@ -215,14 +215,14 @@ class Studio:
                 self._waiting.remove(commission)
                 self._batch.append(commission)
 
-    def _let_shorter_ones_pass(self) -> None:
+    def _replace_longer_drawings(self) -> None:
         for commission in list(self._waiting):
             if commission.drawing is None:
                 continue
             longer = self._admission.may_replace(self._batch, commission, self._engine.memory())
             if longer is None:
                 continue
-            log.info("studio.passed", prediction_id=commission.id, waits_now=longer.id)
+            log.info("batch.replaced", prediction_id=commission.id, waits_now=longer.id)
             self._batch[self._batch.index(longer)] = commission
             self._waiting.remove(commission)
             self._waiting.append(longer)
@@ -235,21 +235,21 @@ class Studio:
             commission.batch_size = max(commission.batch_size, len(commissions))
         self._stepped_at = self._clock()
         try:
-            with _at_risk(commissions):
+            with _on_device(commissions):
                 self._engine.step(drawings, lambda: self._after_step(commissions))
         except _Abandoned:
-            self._set_back(commissions)
+            self._restart(commissions)
         except DeviceLost:
             raise
         except OutOfMemory:
-            self._relieve(commissions)
+            self._shrink_batch(commissions)
         except Exception as error:
             if len(commissions) == 1:
                 self._fail(commissions[0], _reason(error))
                 return
-            log.warning("studio.step_broke", drawings=len(commissions), reason=_reason(error))
+            log.warning("batch.step_failed", drawings=len(commissions), reason=_reason(error))
             if not self._engine.joins_midway:
-                self._set_back(commissions, keep=True)
+                self._restart(commissions, keep=True)
             for commission in commissions:
                 if commission in self._batch and commission.drawing is not None and not commission.held.is_lost:
                     self._step([commission])
@@ -262,7 +262,7 @@ class Studio:
         for waiting in self._waiting:
             waiting.held.progressed()
             for commission in commissions:
-                waiting.held_up_s[commission.id] = waiting.held_up_s.get(commission.id, 0.0) + elapsed_s
+                waiting.delay_caused_by_s[commission.id] = waiting.delay_caused_by_s.get(commission.id, 0.0) + elapsed_s
         for commission in commissions:
             commission.held.progressed()
             if not commission.held.is_lost:
@@ -273,7 +273,7 @@ class Studio:
         if not self._engine.joins_midway and (time_is_up or all(commission.held.is_lost for commission in commissions)):
             raise _Abandoned
 
-    def _set_back(self, commissions: Sequence[Commission], *, keep: bool = False) -> None:
+    def _restart(self, commissions: Sequence[Commission], *, keep: bool = False) -> None:
         """Have them begin anew: a seed gives the same picture again. `keep` begins them at once, in the batch."""
         for commission in commissions:
             if commission not in self._batch:
@@ -286,18 +286,18 @@ class Studio:
                 self._waiting.append(commission)
         self._waiting.sort(key=lambda commission: commission.order)
 
-    def _relieve(self, commissions: Sequence[Commission]) -> None:
+    def _shrink_batch(self, commissions: Sequence[Commission]) -> None:
         """Out of memory: the newest drawing waits and begins anew, the others go on; alone, it fails."""
         load = load_of_all(commissions)
-        log.warning("studio.out_of_memory", drawings=len(commissions), images=load.images, pixels=load.pixels)
+        log.warning("batch.out_of_memory", drawings=len(commissions), images=load.images, pixels=load.pixels)
         if len(commissions) == 1 and len(self._batch) == 1:
             self._fail(commissions[0], self._too_large(commissions[0]))
             return
         self._admission.ran_out_of_memory(load)
         if self._engine.joins_midway:
-            self._set_back([max(commissions, key=self._batch.index)])
+            self._restart([max(commissions, key=self._batch.index)])
         else:
-            self._set_back(commissions)
+            self._restart(commissions)
 
     def _finish(self) -> None:
         for commission in list(self._batch):
@@ -305,8 +305,8 @@ class Studio:
             if drawing is None or drawing.steps_done < drawing.steps or commission.held.is_lost:
                 continue
             try:
-                with _at_risk([commission]):
-                    develop = self._engine.finish(drawing)
+                with _on_device([commission]):
+                    fetch_images = self._engine.finish(drawing)
             except OutOfMemory:
                 self._fail(commission, self._too_large(commission))
             except DeviceLost:
@@ -315,9 +315,9 @@ class Studio:
                 self._fail(commission, _reason(error))
             else:
                 self._end(commission)
-                self._outcomes.drawn(commission, develop)
+                self._outcomes.drawn(commission, fetch_images)
 
-    def _count_places(self) -> None:
+    def _count_free_slots(self) -> None:
         step_s = self._admission.costs.estimate(load_of_all(self._batch)) if self._batch else None
         staying = [
             commission
@@ -325,11 +325,11 @@ class Studio:
             if step_s is None or (commission.steps - commission.steps_done) * step_s > CLAIM_AHEAD_S
         ]
         if self._engine.joins_midway:
-            places = self._admission.free_places(staying, self._like, self._engine.memory())
+            places = self._admission.slots_for(staying, self._like, self._engine.memory())
         else:
-            places = 0 if staying else self._admission.free_places([], self._like, self._engine.memory())
-        self._free_places = places
-        if self.appetite() > 0:
+            places = 0 if staying else self._admission.slots_for([], self._like, self._engine.memory())
+        self._free_slots = places
+        if self.free_slots() > 0:
             self._on_hungry()
 
     def _too_large(self, commission: Commission) -> str:
@@ -359,27 +359,27 @@ class Studio:
 
 
 @contextmanager
-def _at_risk(commissions: Sequence[Commission]) -> Iterator[None]:
+def _on_device(commissions: Sequence[Commission]) -> Iterator[None]:
     """If the device is lost or hangs meanwhile, these are suspect: they are drawn alone the next time."""
     for commission in commissions:
-        commission.held.at_risk = True
+        commission.held.on_device = True
     try:
         yield
     except DeviceLost:
         raise
     except BaseException:
-        _out_of_risk(commissions)
+        _off_device(commissions)
         raise
-    _out_of_risk(commissions)
+    _off_device(commissions)
 
 
-def _out_of_risk(commissions: Sequence[Commission]) -> None:
+def _off_device(commissions: Sequence[Commission]) -> None:
     for commission in commissions:
-        commission.held.at_risk = False
+        commission.held.on_device = False
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, DrawingFailed):
         return str(error)
-    log.error("studio.drawing_broke", exc_info=error)
+    log.error("batch.drawing_failed", exc_info=error)
     return f"Drawing failed: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What the studio asks of an engine: begin, step, finish."""
+"""What the scheduler asks of an engine: begin, step, finish."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has not annotated it
         copied.record()
 
-    def develop() -> list[Image]:
+    def fetch_images() -> list[Image]:
         from PIL import Image
 
         if copied is not None:
             copied.synchronize()
         return [Image.fromarray(copy.numpy()) for copy in copies]
 
-    return develop
+    return fetch_images
 
 
 def _bytes_of(pixels: torch.Tensor) -> torch.Tensor:

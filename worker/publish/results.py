@@ -30,12 +30,12 @@ log = structlog.get_logger(__name__)
 # An upload waits most of its time (encoding a PNG of 1024² takes about 0.2 s): with two objects of 0.3 s a picture,
 # so many publish 26 pictures a second.
 THREADS = 16
-# Pictures wait here for the bucket; when so many do, the studio takes no more in.
+# Pictures wait here for the bucket; when so many do, the scheduler takes no more in.
 MAX_UNPUBLISHED = 32
 
 
 class Results:
-    """The studio's Outcomes. Each returns at once; the work is done by a few threads."""
+    """The scheduler's Outcomes. Each returns at once; the work is done by a few threads."""
 
     def __init__(
         self,
@@ -69,14 +69,14 @@ class Results:
         self._logs[commission.held] = logs = f"{logs}{progress_line(step, steps)}\n"
         self._reports.report(commission.claim, logs, step=step, steps=steps, preview=preview)
 
-    def drawn(self, commission: Commission, develop: Callable[[], list[Image]]) -> None:
-        self._do(commission.held, partial(self._publish, commission, develop))
+    def drawn(self, commission: Commission, fetch_images: Callable[[], list[Image]]) -> None:
+        self._do(commission.held, partial(self._publish, commission, fetch_images))
 
     def failed(self, commission: Commission, reason: str) -> None:
         self.fail(commission.held, reason)
 
     def fail(self, held: HeldClaim, reason: str) -> None:
-        """Also for what never came into the studio."""
+        """Also for what never came into the scheduler."""
         logs = self._logs.get(held, held.claim.prediction["logs"])
         self._do(held, partial(self._finish, held, Failed(reason, logs=logs)))
 
@@ -119,12 +119,12 @@ class Results:
                 self._unpublished -= 1
             self._let_go(held)
 
-    def _publish(self, commission: Commission, develop: Callable[[], list[Image]]) -> None:
+    def _publish(self, commission: Commission, fetch_images: Callable[[], list[Image]]) -> None:
         held = commission.held
         logs = self._logs.get(held, "")
         outcome: Outcome
         try:
-            stored = self._publisher.upload(held, develop(), commission.parameters)
+            stored = self._publisher.upload(held, fetch_images(), commission.parameters)
             outcome = Succeeded(stored, logs=logs, metrics={"batch_size": commission.batch_size})
         except ClaimLost:
             log.info("prediction.claim_lost")

@@ -80,23 +80,23 @@ def test_every_commission_ends_once_as_it_must(
 
     engine.before_step = device
     waiting = sorted(asked, key=lambda name: asked[name].at)
-    while waiting or scene.studio.turn():
+    while waiting or scene.scheduler.turn():
         while waiting and asked[waiting[0]].at <= engine.now:
             name = waiting.pop(0)
             request = asked[name]
-            commissions[name] = scene.offer(
+            commissions[name] = scene.add(
                 name, steps=request.steps, size=request.size, priority=request.priority, crashes=int(request.suspect)
             )
         if leave_at is not None and engine.now >= leave_at:
-            scene.studio.leave_by(leave_at)
-        if not scene.studio.turn():
+            scene.scheduler.leave_by(leave_at)
+        if not scene.scheduler.turn():
             engine.now += 1.0
         assert engine.now < 20_000
     heard = scene.heard
     ended = [prompt for prompt, _, _ in heard.ends]
-    leftovers = [commission.parameters.prompt for commission in scene.studio.leftovers()]
-    assert sorted(ended + leftovers) == sorted(asked)
-    assert not leftovers or leave_at is not None
+    unfinished = [commission.parameters.prompt for commission in scene.scheduler.unfinished()]
+    assert sorted(ended + unfinished) == sorted(asked)
+    assert not unfinished or leave_at is not None
     for prompt, outcome, reason in heard.ends:
         request = asked[prompt]
         taken = [step for name, step in heard.steps if name == prompt]
@@ -128,13 +128,13 @@ def test_no_drawing_holds_a_shorter_one_up_for_longer_than_it_takes_alone(
 
     scene = Scene(PlayingEngine(step_s), max_images=4)
     for _ in range(4):  # it knows its device
-        scene.offer("warm-up", steps=12)
+        scene.add("warm-up", steps=12)
     scene.play()
     for number in range(longs):
-        scene.offer(f"long {number}", steps=long_steps)
+        scene.add(f"long {number}", steps=long_steps)
     scene.play(arrives_after)
     arrived_at = scene.engine.now
-    scene.offer("short", steps=short_steps)
+    scene.add("short", steps=short_steps)
     scene.play()
     waited_s = scene.heard.ended_at["short"] - arrived_at
     # Each of the long ones before it, one after the other if need be, and its own steps in company.
@@ -157,7 +157,7 @@ def test_of_a_hundred_requests_the_bad_ones_alone_go_wrong() -> None:
                 commission.held.lose()
 
     scene = Scene(PlayingEngine(lambda images: 1.0 + 0.1 * images, before_step=device))
-    commissions = [scene.offer(f"{number}", steps=4 + number % 9) for number in range(100)]
+    commissions = [scene.add(f"{number}", steps=4 + number % 9) for number in range(100)]
     scene.play()
     assert set(scene.heard.of("dropped")) == cancelled
     assert set(scene.heard.of("failed")) == broken | greedy

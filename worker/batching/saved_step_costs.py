@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 KEEP_EVERY_S = 30.0
 
 
-class KeptCosts:
+class SavedStepCosts:
     """The costs of one model on one device, as known in the database; what is learned here is written back."""
 
     def __init__(self, pool: ConnectionPool[Connection], model: Model, *, device: str) -> None:

@@ -27,14 +27,14 @@ from bench.command import command_line, publish
 from bench.report import machine
 from storage.catalog import DeviceSettings, Model
 from storage.predictions.parameters import Parameters
-from tests.engine.playing import commission_of
+from tests.engine.playing import attempt_of
+from worker.attempt import Attempt
 from worker.batching.admission import Admission
-from worker.batching.commission import Commission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import Load, StepCosts
 from worker.engine import load_engine
 from worker.engine.pipeline import PipelineEngine
-from worker.engine.placement import place
+from worker.engine.placement import set_up_on_device
 
 SIDE = 128
 
@@ -61,7 +61,7 @@ class RunsToTheEnd:
 def whole_pipeline(folder: Path) -> PipelineEngine:
     """diffusers' ZImagePipeline as it is, with the decoder's memory laid out as the engine's loading does it."""
     pipeline = ZImagePipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    place(pipeline, DeviceSettings(), torch.device("cpu"))
+    set_up_on_device(pipeline, DeviceSettings(), torch.device("cpu"))
     return PipelineEngine(pipeline, device=torch.device("cpu"))
 
 
@@ -72,19 +72,19 @@ class Latencies:
     arrived_at: dict[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
-    def stepped(self, commission: Commission, preview: object) -> None: ...
+    def on_step(self, attempt: Attempt, preview: object) -> None: ...
 
-    def drawn(self, commission: Commission, fetch_images: Callable[[], object]) -> None:
+    def on_drawn(self, attempt: Attempt, fetch_images: Callable[[], object]) -> None:
         fetch_images()
-        self.seconds.append(time.monotonic() - self.arrived_at[commission.id])
+        self.seconds.append(time.monotonic() - self.arrived_at[attempt.id])
 
-    def failed(self, commission: Commission, reason: str) -> None:
+    def on_failed(self, attempt: Attempt, reason: str) -> None:
         raise AssertionError(reason)
 
-    def dropped(self, commission: Commission) -> None:
+    def on_lost(self, attempt: Attempt) -> None:
         raise AssertionError
 
-    returned = dropped
+    on_unfinished = on_lost
 
 
 def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_images: int, costs: StepCosts) -> float:
@@ -97,9 +97,9 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
     try:
         for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
             time.sleep(gap_s)
-            commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
-            latencies.arrived_at[commission.id] = time.monotonic()
-            scheduler.add(commission)
+            attempt = attempt_of("a red circle", number=number, steps=count, size=SIDE)
+            latencies.arrived_at[attempt.id] = time.monotonic()
+            scheduler.add(attempt)
         while len(latencies.seconds) < len(steps) and drawing.is_alive():
             time.sleep(0.01)
     finally:

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from storage.postgres.database import Connection
 from storage.predictions.progress import note_on_waiting
-from storage.workers.registry import Presence, WorkerState, forget_failures, say_alive, say_goodbye
+from storage.workers.registry import WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
 
 PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 
@@ -27,8 +27,9 @@ class Heartbeat:
 
     def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
         self._pool = pool
-        self._saying = threading.Lock()  # or a beat under way would say an older state after a newer one
-        self._presence = Presence(
+        self._saying = threading.Lock()  # or a beat that is under way would write an older state after a newer one
+        self._is_gone = False
+        self._presence = WorkerRow(
             id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
         )
 
@@ -63,9 +64,10 @@ class Heartbeat:
             pass  # it is forgotten in time
 
     def beat(self, conn: Connection) -> None:
-        """Say it again, on somebody's connection. Raises psycopg.Error."""
+        """Write the row again, on the caller's connection. Raises psycopg.Error."""
         with self._saying:
-            say_alive(conn, self._presence)
+            if not self._is_gone:
+                say_alive(conn, self._presence)
 
     def say_not_loaded(self, reason: str) -> None:
         """In the log, in the workers' table, and in the logs of the predictions that wait for it.
@@ -91,10 +93,12 @@ class Heartbeat:
         except psycopg.Error as error:
             log.warning("worker.failure_not_noted", reason=str(error).strip())
 
-    def say_goodbye(self) -> None:
-        """Take the row out; that of a worker that failed stays for people to see, and rescue forgets it."""
-        if self.state == "failed":
+    def say_goodbye(self, *, even_if_failed: bool = False) -> None:
+        """Remove the row for good. If this worker failed, the row stays for people to see, and rescue removes it."""
+        if self.state == "failed" and not even_if_failed:
             return
+        with self._saying:
+            self._is_gone = True
         try:
             with self._pool.connection() as conn:
                 say_goodbye(conn, self._presence.id)

@@ -14,7 +14,7 @@ WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
 
 
 @dataclass(frozen=True)
-class Presence:
+class WorkerRow:
     """What a worker says of itself."""
 
     id: UUID
@@ -35,7 +35,7 @@ class Sign:
     seen_at: datetime
 
 
-def say_alive(conn: Connection, presence: Presence) -> None:
+def say_alive(conn: Connection, presence: WorkerRow) -> None:
     """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
     conn.execute(
         """

@@ -19,7 +19,7 @@ from websockets.sync.client import connect as connect_websocket
 
 from storage.postgres.database import connect
 from storage.predictions.progress import notify_preview
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 from tests.clients.listening import Listener
 from tests.serving import Service
 
@@ -86,7 +86,7 @@ def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(servic
         connect(service.settings.database_url, application_name="test") as conn,
     ):
         assert listener.next()[0] == "queued"
-        worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
+        worker = WorkerRow(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
         say_alive(conn, worker)
         name, _, data = listener.next()
         assert name == "loading"

@@ -41,7 +41,7 @@ def test_bfloat16_is_the_default_and_an_attention_back_end_can_be_named(zimage_f
     asked = Parameters(prompt="a", width=64, height=64, num_inference_steps=1, guidance_scale=0.0, seed=0)
     drawing = engine.begin(asked)
     engine.step([drawing], lambda: None)
-    assert engine.finish(drawing)()[0].size == (64, 64)
+    assert engine.decode(drawing)()[0].size == (64, 64)
 
 
 @pytest.mark.parametrize(

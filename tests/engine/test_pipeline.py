@@ -35,7 +35,7 @@ def draw(engine: PipelineEngine, *several: Parameters) -> list[list[np.ndarray[A
     steps: list[int] = []
     engine.step(drawings, lambda: steps.append(drawings[0].steps_done))
     assert steps == [1, 2, 3]
-    return [[np.asarray(image, dtype=int) for image in engine.finish(drawing)()] for drawing in drawings]
+    return [[np.asarray(image, dtype=int) for image in engine.decode(drawing)()] for drawing in drawings]
 
 
 def test_it_draws_and_a_seed_s_picture_does_not_depend_on_its_company(engine: PipelineEngine) -> None:

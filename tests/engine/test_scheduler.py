@@ -100,11 +100,11 @@ def test_a_lost_claim_drops_its_drawing_at_the_next_step() -> None:
     lost = scene.add("lost", steps=10)
     scene.add("kept", steps=10)
     scene.play(4)
-    lost.held.lose()
+    lost.lose()
     before = len(scene.engine.batches)
     scene.play()
     assert all("lost" not in batch for batch in scene.engine.batches[before:])
-    assert (scene.heard.of("dropped"), scene.heard.of("drawn")) == (["lost"], ["kept"])
+    assert (scene.heard.of("lost"), scene.heard.of("drawn")) == (["lost"], ["kept"])
 
 
 def test_only_the_request_that_breaks_a_step_fails() -> None:
@@ -138,17 +138,17 @@ def test_only_the_request_that_breaks_a_whole_run_fails() -> None:
     assert scene.heard.of("failed") == ["bad"]
 
 
-@pytest.mark.parametrize("stage", ["begin", "finish"])
+@pytest.mark.parametrize("stage", ["begin", "decode"])
 def test_a_request_that_breaks_at_its_beginning_or_end_fails_alone(stage: str) -> None:
     def on_begin(parameters: Parameters) -> None:
         if stage == "begin" and parameters.prompt == "bad":
             raise DrawingFailed("no such words")
 
-    def on_finish(play: Play) -> None:
-        if stage == "finish" and play.parameters.prompt == "bad":
+    def on_decode(play: Play) -> None:
+        if stage == "decode" and play.parameters.prompt == "bad":
             raise DrawingFailed("no such words")
 
-    scene = Scene(PlayingEngine(free_sharing, before_begin=on_begin, before_finish=on_finish))
+    scene = Scene(PlayingEngine(free_sharing, before_begin=on_begin, before_decode=on_decode))
     for name in ("a", "bad", "b"):
         scene.add(name)
     scene.play()
@@ -226,10 +226,10 @@ def test_a_run_to_the_end_stops_when_nobody_waits_for_it() -> None:
     scene = Scene(PlayingEngine(joins_midway=False))
     lost = scene.add("lost", steps=50)
     scene.add("next", steps=2)
-    scene.engine.before_step = lambda plays: lost.held.lose() if plays[0].steps_done == 3 else None
+    scene.engine.before_step = lambda plays: lost.lose() if plays[0].steps_done == 3 else None
     scene.play()
     assert scene.engine.batches == [["lost"]] * 4 + [["next"]] * 2
-    assert (scene.heard.of("dropped"), scene.heard.of("drawn")) == (["lost"], ["next"])
+    assert (scene.heard.of("lost"), scene.heard.of("drawn")) == (["lost"], ["next"])
 
 
 @pytest.mark.parametrize("joins_midway", [True, False])
@@ -239,12 +239,12 @@ def test_leaving_returns_what_waits_at_once_and_the_rest_when_time_is_up(joins_m
     scene.add("waits", steps=2)
     scene.engine.before_step = lambda plays: scene.scheduler.leave_by(5.0) if scene.engine.now == 1 else None
     scene.play()
-    assert (scene.heard.of("drawn"), scene.heard.of("returned")) == (["quick"], ["waits"])
+    assert (scene.heard.of("drawn"), scene.heard.of("unfinished")) == (["quick"], ["waits"])
     late = Scene(PlayingEngine(joins_midway=joins_midway))
     late.add("slow", steps=20)
     late.engine.before_step = lambda plays: late.scheduler.leave_by(5.0) if late.engine.now == 1 else None
     late.play()
-    assert late.heard.of("returned") == ["slow"]
+    assert late.heard.of("unfinished") == ["slow"]
     assert len(late.engine.batches) == 5
     assert late.scheduler.free_slots() == 0
 
@@ -280,8 +280,8 @@ def test_a_lost_device_ends_the_studio_and_says_who_was_on_it() -> None:
     waits = scene.add("waits")
     scene.scheduler.run()
     assert isinstance(scene.scheduler.broken, DeviceLost)
-    assert on_it.held.on_device
-    assert not waits.held.on_device
+    assert on_it.on_device
+    assert not waits.on_device
     assert scene.scheduler.free_slots() == 0
 
 

@@ -12,7 +12,7 @@ from storage.postgres.listener import FEED_LENGTH, Feed, Hub, Preview, Signal, S
 from storage.postgres.notify import CHANNEL
 from storage.predictions.progress import MAX_PREVIEW_BYTES, notify_preview, notify_step, progress_line, read_progress
 from storage.settings import Settings
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, conn: Connecti
     from dataclasses import replace
     from uuid import uuid4
 
-    def moved(presence: Presence) -> bool:
+    def moved(presence: WorkerRow) -> bool:
         before = hub.moves
         say_alive(conn, presence)
         notify_step(conn, "a", 1, 8)  # comes after what say_alive may have notified
@@ -99,7 +99,7 @@ def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, conn: Connecti
             pass
         return hub.moves > before
 
-    worker = Presence(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
+    worker = WorkerRow(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
     with hub.follow("a") as feed:
         assert moved(worker)
         assert not moved(worker)

@@ -10,7 +10,7 @@ from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Wire
 from storage.workers.queue_state import ASSUMED_DRAW_S, ASSUMED_LOAD_S, QueueState, read_queue_state
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 from tests.making import MODEL, claim_one, submit_one, succeeded
 
 EMPTY = QueueState(
@@ -46,7 +46,7 @@ def test_a_model_that_nobody_serves_has_a_cold_start_ahead(conn: Connection) -> 
 
 
 def test_workers_are_counted_by_what_they_do(conn: Connection) -> None:
-    worker = Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
+    worker = WorkerRow(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
     say_alive(conn, worker)
     state = read_queue_state(conn, MODEL)
     assert state.is_loading

@@ -1,4 +1,4 @@
-"""What a denoising step costs on this device, learned from the steps that are taken anyway."""
+"""What a denoising step costs on this device, learned from the steps of real drawings."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import StepCost
 
-# A step that took longer than usual had a reason of its own (a warm-up, a busy machine); one that was quicker shows
-# what the device can do.
+# A step that was slower than usual had a special reason (warm-up, a busy machine), so it counts little. A faster one
+# shows what the device can do.
 WEIGHT_OF_SLOWER = 0.1
 WEIGHT_OF_QUICKER = 0.5
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one forward of the model is asked to do."""
+    """The size of one forward of the model."""
 
-    images: int  # with classifier-free guidance, each counts twice
-    pixels: int  # of all of them
+    images: int  # with classifier-free guidance, each image counts twice
+    pixels: int  # of all images together
 
     def __add__(self, other: Load) -> Load:
         return Load(self.images + other.images, self.pixels + other.pixels)
@@ -37,7 +37,7 @@ def load_of(parameters: Parameters) -> Load:
 
 
 class StepCosts:
-    """Seconds and peak memory of a step, by load. The drawing thread observes, others may read."""
+    """Seconds and peak memory of a step, by load. The drawing thread writes; other threads may read."""
 
     def __init__(self, known: Iterable[StepCost] = ()) -> None:
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class StepCosts:
         self._changed: set[Load] = set()
 
     def observe(self, load: Load, seconds: float, peak_bytes: int | None = None) -> None:
-        """A step of this load took so long, and had so much memory in use at most."""
+        """Record a step of this load: its time and its peak memory."""
         with self._lock:
             old = self._known.get(load)
             if old is None:
@@ -63,26 +63,26 @@ class StepCosts:
             self._changed.add(load)
 
     def samples(self, load: Load) -> int:
-        """How many steps of exactly this load were ever taken."""
+        """How many steps of exactly this load were recorded."""
         with self._lock:
             return self._known[load].samples if load in self._known else 0
 
     def seconds(self, load: Load) -> float | None:
-        """A step's time: as observed, or between the observations around it; None beyond the largest one."""
+        """A step's time: as recorded, or interpolated between two records; None above the largest one."""
         with self._lock:
             if load in self._known:
                 return self._known[load].seconds
             points = self._points()
-        place = bisect_left(points, (load.pixels, 0.0))
-        if place == len(points):
+        index = bisect_left(points, (load.pixels, 0.0))
+        if index == len(points):
             return None
-        above = points[place]
-        below = points[place - 1] if place else (0, 0.0)
+        above = points[index]
+        below = points[index - 1] if index else (0, 0.0)
         share = (load.pixels - below[0]) / (above[0] - below[0])
         return below[1] + share * (above[1] - below[1])
 
     def estimate(self, load: Load) -> float | None:
-        """The same, and beyond the largest observation in proportion to it; None where nothing was observed."""
+        """Like `seconds`, but above the largest record it scales with the pixels. None if nothing was recorded."""
         seconds = self.seconds(load)
         if seconds is not None:
             return seconds
@@ -91,7 +91,7 @@ class StepCosts:
         return points[-1][1] * load.pixels / points[-1][0] if points else None
 
     def peak_bytes(self, load: Load) -> int | None:
-        """The memory that a step of this load needs, judged by the greediest one observed."""
+        """The memory that a step of this load needs: as recorded, or by the highest use per pixel that was recorded."""
         with self._lock:
             if (cost := self._known.get(load)) and cost.peak_bytes is not None:
                 return cost.peak_bytes
@@ -99,7 +99,7 @@ class StepCosts:
         return int(max(rates) * load.pixels) if rates else None
 
     def largest_image_alone(self, below: Load) -> Load | None:
-        """The largest load with fewer pixels than this that was ever drawn."""
+        """The largest load with fewer pixels than `below` that was ever drawn."""
         with self._lock:
             smaller = [load for load in self._known if load.pixels < below.pixels]
         return max(smaller, key=lambda load: load.pixels, default=None)

@@ -53,7 +53,7 @@ class BlankEngine:
             drawing.steps_done += 1
         after_each()
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
         assert isinstance(drawing, Sheet)
         return partial(sheets_of, drawing.parameters)
 

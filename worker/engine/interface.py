@@ -76,7 +76,7 @@ class Engine(Protocol):
         is done with it; what it raises ends the drawings. Raises DrawingFailed, OutOfMemory, DeviceLost.
         """
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         """Decode a drawing that has taken all its steps.
 
         The function that is returned waits for the pixels and gives the images (RGB), in the order of their seeds;

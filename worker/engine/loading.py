@@ -51,7 +51,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         import diffusers
         import torch
 
-        from worker.engine.placement import place
+        from worker.engine.placement import set_up_on_device
         from worker.engine.quantization import quantized
 
         engine_class = engine_for(name).load()
@@ -73,7 +73,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
             **quantized(model, folder),
             **({"device_map": model.device.device_map} if model.device.device_map else {}),
         )
-        place(pipeline, model.device, chosen)
+        set_up_on_device(pipeline, model.device, chosen)
     except ModelNotLoaded:
         raise
     except Exception as error:  # whatever a damaged folder makes the libraries raise

@@ -79,7 +79,7 @@ class PipelineEngine:
         finally:
             self._pipeline.maybe_free_model_hooks()
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, PipelineDrawing)
         images = drawing.images
         assert images is not None, "all of its steps are done"

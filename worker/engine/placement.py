@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def place(pipeline: Any, asked: DeviceSettings, device: torch.device) -> None:
+def set_up_on_device(pipeline: Any, asked: DeviceSettings, device: torch.device) -> None:
     """Move a pipeline to its device and set it up there. Raises ModelNotLoaded where a setting can't be had."""
     pipeline.set_progress_bar_config(disable=True)
     denoiser: Any = getattr(pipeline, "transformer", None) or getattr(pipeline, "unet", None)

@@ -120,7 +120,7 @@ class ZImageEngine:
 
     @told_apart
     @torch.inference_mode()
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, ZImageDrawing)
         vae = self._pipeline.vae
         decoded = []

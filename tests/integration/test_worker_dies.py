@@ -18,6 +18,7 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.rescue import expire_leases_of_process
 from storage.predictions.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
+from tests.integration.courier_running import eventually
 from tests.integration.worker_running import rescuing, start_worker, wait_until, worker
 from tests.making import count, submit_one
 
@@ -176,6 +177,8 @@ def test_a_rolling_restart_under_load_repeats_and_loses_nothing(
                 assert workers[place].wait(120) == 0
                 workers[place] = start_worker(settings, tmp_path)
             wait_until(settings, f"NOT EXISTS (SELECT FROM predictions WHERE NOT {OVER})")
+            # While Python itself starts, no program can catch a signal; this test is about workers that run.
+            eventually(lambda: count(conn, "workers") == 2, timeout_s=120)
     finally:
         for process in workers:
             process.send_signal(signal.SIGTERM)

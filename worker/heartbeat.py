@@ -1,4 +1,4 @@
-"""What a worker says of itself: in the table of workers, in the log, and to those who wait for its model."""
+"""What a worker reports about itself: in the table `workers`, in its log, and to clients waiting for its model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """This process's row in `workers`. None of it raises where Postgres is away, but for `beat`."""
+    """This process's row in `workers`. If Postgres is unreachable, only `beat` raises."""
 
     def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
         self._pool = pool
@@ -42,11 +42,11 @@ class Heartbeat:
         return self._presence.state
 
     def note(self, state: WorkerState) -> None:
-        """The next beat says it."""
+        """Change the state; the next beat writes it."""
         self._presence = replace(self._presence, state=state)
 
     def say(self, state: WorkerState, *, device: str | None = None, error: str | None = None) -> None:
-        """Say it now; where Postgres is away, the next beat does."""
+        """Change the state and write it now; if Postgres is unreachable, the next beat writes it."""
         self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
         try:
             with self._pool.connection() as conn:
@@ -55,13 +55,13 @@ class Heartbeat:
             pass
 
     def say_ready(self, device: str) -> None:
-        """The model is loaded: `say` so, and that what kept others from it is over."""
+        """Report that the model is loaded, and remove the rows of workers that had failed to load it."""
         self.say("idle", device=device)
         try:
             with self._pool.connection() as conn:
                 forget_failures(conn, self._presence.model, before=self.worker_id)
         except psycopg.OperationalError:
-            pass  # it is forgotten in time
+            pass  # rescue removes the rows in the end
 
     def beat(self, conn: Connection) -> None:
         """Write the row again, on the caller's connection. Raises psycopg.Error."""
@@ -70,16 +70,16 @@ class Heartbeat:
                 say_alive(conn, self._presence)
 
     def say_not_loaded(self, reason: str) -> None:
-        """In the log, in the workers' table, and in the logs of the predictions that wait for it.
+        """Report it in the log, in the table of workers, and in the `logs` of the predictions that wait for the model.
 
-        Clients are told no more of a path than its last part.
+        Clients see only the last part of a path.
         """
         model = self._presence.model
         log.error("model.not_loaded", model=model, reason=reason)
         self._say_failed(reason, f"A worker could not load {model}: {PATH.sub(r'…/', reason)}")
 
     def say_bucket_not_writable(self, reason: str) -> None:
-        """Likewise; those who wait are not told where the bucket is."""
+        """Report it in the same places. Clients don't see where the bucket is."""
         model = self._presence.model
         log.error("bucket.not_writable", model=model, reason=reason)
         self._say_failed(reason, f"A worker for {model} could not start: it can't store pictures")

@@ -199,6 +199,7 @@ class WorkerProcess:
         finally:
             # Idle exit: nothing is held. Device lost: what is drawn already is still published.
             self.lifecycle.drain(at_once=scheduler.broken is None)
+            self._heartbeat.note("draining")
             self.hangs = not drain_scheduler(scheduler, drawing, self._results, self._leases, self.lifecycle)
             saved_costs.save()
         if scheduler.broken is None:

@@ -94,7 +94,7 @@ except ModelNotLoaded as error:
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert said.returncode == 0, said.stderr
-    assert "compile = true can't be had here" in said.stdout
+    assert "compile = true isn't available here" in said.stdout
     assert "compiler" in said.stdout
 
 
@@ -120,7 +120,7 @@ except ModelNotLoaded as error:
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
-    assert said.stdout.startswith("compile = true can't be had here: ")
+    assert said.stdout.startswith("compile = true isn't available here: ")
 
 
 @pytest.mark.parametrize("parallel", [True, False])

@@ -38,7 +38,7 @@ def draw(engine: PipelineEngine, *several: Parameters) -> list[list[np.ndarray[A
     return [[np.asarray(image, dtype=int) for image in engine.decode(drawing)()] for drawing in drawings]
 
 
-def test_it_draws_and_a_seed_s_picture_does_not_depend_on_its_company(engine: PipelineEngine) -> None:
+def test_it_draws_and_a_seed_s_picture_does_not_depend_on_its_batch(engine: PipelineEngine) -> None:
     other = replace(RED, prompt="a blue square", negative_prompt="green", seed=9, num_outputs=2)
     assert engine.batch_key(RED) == engine.batch_key(other)
     [[red]] = draw(engine, RED)

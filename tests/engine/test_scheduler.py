@@ -249,7 +249,7 @@ def test_leaving_returns_what_waits_at_once_and_the_rest_when_time_is_up(joins_m
     assert late.scheduler.free_slots() == 0
 
 
-def test_prompts_are_encoded_before_a_place_is_free() -> None:
+def test_prompts_are_encoded_before_a_slot_is_free() -> None:
     scene = Scene(PlayingEngine(saturated), max_images=1)
     scene.add("drawn", steps=5)
     scene.add("next", steps=5)
@@ -258,7 +258,7 @@ def test_prompts_are_encoded_before_a_place_is_free() -> None:
     assert scene.engine.batches == [["drawn"]] * 2
 
 
-def test_the_appetite_counts_places_that_are_free_or_soon_will_be() -> None:
+def test_free_slots_counts_those_that_soon_will_be_free_too() -> None:
     scene = Scene(PlayingEngine(lambda images: 0.1 * images), max_images=1)
     assert scene.scheduler.free_slots() == 1
     scene.add("a", steps=20)
@@ -266,12 +266,12 @@ def test_the_appetite_counts_places_that_are_free_or_soon_will_be() -> None:
     scene.play(10)
     assert scene.scheduler.free_slots() == 0
     scene.play(6)
-    assert scene.scheduler.free_slots() == 1  # half a second before the place is free
+    assert scene.scheduler.free_slots() == 1  # half a second before the slot is free
     scene.add("b", steps=20)
     assert scene.scheduler.free_slots() == 0
 
 
-def test_a_lost_device_ends_the_studio_and_says_who_was_on_it() -> None:
+def test_a_lost_device_ends_the_scheduler_and_says_what_was_on_it() -> None:
     def die(plays: list[Play]) -> None:
         raise DeviceLost("CUDA error: unspecified launch failure")
 

@@ -137,7 +137,7 @@ def test_no_drawing_holds_a_shorter_one_up_for_longer_than_it_takes_alone(
     scene.add("short", steps=short_steps)
     scene.play()
     waited_s = scene.heard.ended_at["short"] - arrived_at
-    # Each of the long ones before it, one after the other if need be, and its own steps in company.
+    # Each of the long ones before it, one after the other if need be, and its own steps in a batch.
     assert waited_s <= (longs * long_steps + 2 + short_steps) * 1.0 * max(1.0, step_s(4) / 4) + short_steps * step_s(4)
 
 

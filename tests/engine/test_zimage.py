@@ -108,7 +108,7 @@ def test_it_draws_bit_for_bit_what_the_pipeline_draws_in_bfloat16(bfloat16: Any)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_float32(engine: ZImageEngine, seed: int) -> None:
+def test_the_picture_of_a_seed_does_not_depend_on_its_batch_in_float32(engine: ZImageEngine, seed: int) -> None:
     for parameters, drawing in zip(MIXED, draw_together(engine, MIXED, chance=random.Random(seed)), strict=True):
         alone = draw_alone(engine, parameters)
         for ours, theirs in zip(alone.latents, drawing.latents, strict=True):
@@ -116,7 +116,7 @@ def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_float32(engine:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_bfloat16_bit_for_bit(bfloat16: Any, seed: int) -> None:
+def test_the_picture_of_a_seed_does_not_depend_on_its_batch_in_bfloat16_bit_for_bit(bfloat16: Any, seed: int) -> None:
     engine = ZImageEngine(bfloat16, device=CPU)
     for parameters, drawing in zip(MIXED, draw_together(engine, MIXED, chance=random.Random(seed)), strict=True):
         alone = draw_alone(engine, parameters)

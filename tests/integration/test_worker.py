@@ -309,7 +309,7 @@ def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, wire: Wire
     assert rescue_once(conn, wire, expire=True).gone_workers == 1
 
 
-def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
+def test_the_worker_s_row_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
     with working(worker_settings, blank(step_s=1.0)):
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)

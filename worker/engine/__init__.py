@@ -1,4 +1,4 @@
-"""What draws. The only folder that imports torch, and only when an engine is loaded."""
+"""Engines: they draw. This is the only folder that imports torch, and it does so only when an engine is loaded."""
 
 from worker.engine.interface import (
     DeviceLost,

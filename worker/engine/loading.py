@@ -1,4 +1,4 @@
-"""From a catalog entry to an engine that can draw: find the weights, read them, place them on the device."""
+"""From a catalog entry to an engine that can draw: find the weights, read them, set them up on the device."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         from worker.engine.quantization import quantized
 
         engine_class = engine_for(name).load()
-    except (ImportError, OSError) as error:  # a cache folder of torch's that can't be written is one reason
+    except (ImportError, OSError) as error:  # for example, torch can't write its cache folder
         raise ModelNotLoaded(f"torch and diffusers can't be imported: {_first_line(error)}") from error
 
     imported = time.monotonic()
@@ -76,16 +76,16 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         set_up_on_device(pipeline, model.device, chosen)
     except ModelNotLoaded:
         raise
-    except Exception as error:  # whatever a damaged folder makes the libraries raise
-        cause = error.__cause__ or error.__context__  # of a damaged file the outer one says only that it can't be read
+    except Exception as error:  # a damaged folder: the libraries raise all kinds
+        cause = error.__cause__ or error.__context__  # for a damaged file, the cause says more
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
     engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention)
     if model.device.compile:
         try:
             warm_up(engine, model.typical)
-        except Exception as error:  # no compiler, no space for what it writes, a device that is too small
-            raise ModelNotLoaded(f"compile = true can't be had here: {_first_line(error)}") from error
+        except Exception as error:  # no compiler, no disk space for its output, a device that is too small
+            raise ModelNotLoaded(f"compile = true isn't available here: {_first_line(error)}") from error
     log.info(
         "engine.loaded",
         model=model.name,
@@ -98,7 +98,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
 
 
 def _silence_progress_bars() -> None:
-    """Both libraries draw theirs into the log, at every load."""
+    """Both libraries write progress bars into the log at every load."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -107,7 +107,7 @@ def _silence_progress_bars() -> None:
 
 
 def warm_up(engine: Engine, typical: Parameters) -> None:
-    """Take the steps that compile: one drawing, two, and two whose captions differ in length (they need a mask).
+    """Take the steps that trigger compilation: one drawing, two, and two with captions of different length (a mask).
 
     Raises what the engine raises.
     """

@@ -1,4 +1,4 @@
-"""Decoded pictures on their way from the device to main memory, while it goes on drawing."""
+"""Copies decoded images from the device to main memory, while the device goes on drawing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
-    """Begin to copy pictures, each (3, height, width) in -1..1; the function returned waits and gives the images.
+    """Start copying images, each (3, height, width) in -1..1. The returned function waits and returns them.
 
-    The arithmetic is that of diffusers' VaeImageProcessor, but on the device, so that a quarter of the bytes travels.
+    The arithmetic is that of diffusers' VaeImageProcessor, but on the device: a quarter of the bytes is copied.
     """
     copies = [_bytes_of(pixels).to("cpu", non_blocking=True) for pixels in decoded]
     copied: torch.cuda.Event | None = None

@@ -23,7 +23,7 @@ from storage.predictions.submit import Submission, submit
 from storage.settings import Settings
 from tests.conftest import TEMPLATE
 from worker.engine import load_engine
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 MODEL = Model(name="bench/pocket", source=str(Path("models/pocket")), dtype="float32", limits=Limits())

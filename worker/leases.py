@@ -29,7 +29,7 @@ class Leases:
 
     `on_beat` runs on the same connection each time (for the worker's heartbeat). If an attempt is on the device and
     makes no progress for `stall_s`, its lease is not renewed: `on_stall` hands back what is not on the device, and
-    the process exits. If the whole process was frozen (SIGSTOP, a laptop's sleep), that time is counted anew.
+    the process exits. If the whole process was frozen (SIGSTOP, a laptop's sleep), the count starts again.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ from tests.integration.flaky_proxy import FlakyProxy
 from tests.making import MODEL, count, submit_one
 from worker.intake import CanNotAsk
 from worker.lifecycle import Stage
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 PARAMETERS = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=4, guidance_scale=0.0, seed=7)

@@ -37,7 +37,7 @@ NO_RENEWAL_IN_DRAIN = Breakage(
     "skip lease renewal in drain",
     (
         Edit(
-            "worker/main.py",
+            "worker/process.py",
             "        before = self.lifecycle.stop()\n",
             "        before = self.lifecycle.stop()\n        self._leases._stopping.set()\n",
         ),

@@ -15,10 +15,16 @@ GRACE_S = 100.0
 @pytest.fixture
 def drawing() -> Lifecycle:
     lifecycle = Lifecycle(grace_s=GRACE_S)
-    assert lifecycle.stage is Stage.STARTING
     assert lifecycle.begin_drawing()
-    assert lifecycle.stage is Stage.DRAWING
     return lifecycle
+
+
+def test_a_worker_starts_and_then_draws() -> None:
+    lifecycle = Lifecycle(grace_s=GRACE_S)
+    before = lifecycle.stage
+    lifecycle.begin_drawing()
+    assert [before, lifecycle.stage] == [Stage.STARTING, Stage.DRAWING]
+    assert not lifecycle.time_is_up()
 
 
 def test_a_worker_that_is_told_to_stop_while_it_starts_never_draws() -> None:

@@ -18,7 +18,7 @@ from worker.attempt import Attempt
 from worker.batching.step_costs import NOTHING, Load, StepCosts, load_of
 from worker.engine import Memory
 
-# Published for Z-Image-Turbo on an H800: at 1024² a second picture adds 0.86 of a step alone, at 512² 0.58.
+# Published for Z-Image-Turbo on an H800: at 1024² a second image adds 0.86 of a step alone, at 512² 0.58.
 PAYS = 0.8
 # The first steps of a new shape are slow (warm-up), so a single one must not decide.
 ENOUGH_SAMPLES = 4

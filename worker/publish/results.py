@@ -133,7 +133,7 @@ class Results:
             return
         except Exception as error:
             log.exception("prediction.not_published")
-            reason = f"The picture could not be published: {type(error).__name__}: {error}"
+            reason = f"The image could not be published: {type(error).__name__}: {error}"
             outcome = Failed(reason, logs=attempt.logs)
         self._commit(attempt, outcome)
 

@@ -113,8 +113,9 @@ def test_a_worker_that_was_frozen_for_longer_than_a_stall_keeps_its_model_and_go
     settings: ApiSettings, conn: Connection, tmp_path: Path
 ) -> None:
     submit_steps(conn, 1)
-    with worker(settings, tmp_path, step_s=14.0, STALL_SECONDS="8") as frozen:
+    with worker(settings, tmp_path, step_s=16.0, STALL_SECONDS="8") as frozen:
         wait_until(settings, "status = 'processing'")
+        time.sleep(3)  # nothing outside says that the step has begun: on a busy machine that takes a moment
         frozen.send_signal(signal.SIGSTOP)
         time.sleep(10)  # it thaws in the middle of its step, without progress for longer than a stall takes
         frozen.send_signal(signal.SIGCONT)

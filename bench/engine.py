@@ -2,7 +2,7 @@
 
     python -m bench.engine [--requests 120] [--rounds 3] [--folder models/pocket]
 
-All are the same studio on the same weights: "none" admits one drawing; "batches" lets nobody join midway, and is
+All are the same scheduler on the same weights: "none" admits one drawing; "batches" lets nobody join midway, and is
 otherwise the step engine, so that nothing but the policy differs; "pipeline" is diffusers' own call with a list of
 prompts, as Darkroom runs every pipeline but Z-Image's; "steps" is what the worker does. Capacity is what "none"
 reaches on 8-step drawings, measured first. Latency runs from arrival to the decoded picture. In each round all get the
@@ -28,14 +28,14 @@ from bench.report import machine
 from storage.catalog import DeviceSettings, Model
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import Load
-from tests.engine.playing import commission_of
+from tests.engine.playing import attempt_of
+from worker.attempt import Attempt
 from worker.batching.admission import Admission
-from worker.batching.commission import Commission
-from worker.batching.scheduler import Studio
+from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
 from worker.engine import load_engine
 from worker.engine.pipeline import PipelineEngine
-from worker.engine.placement import place
+from worker.engine.placement import set_up_on_device
 
 SIDE = 128
 
@@ -62,7 +62,7 @@ class RunsToTheEnd:
 def whole_pipeline(folder: Path) -> PipelineEngine:
     """diffusers' ZImagePipeline as it is, with the decoder's memory laid out as the engine's loading does it."""
     pipeline = ZImagePipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    place(pipeline, DeviceSettings(), torch.device("cpu"))
+    set_up_on_device(pipeline, DeviceSettings(), torch.device("cpu"))
     return PipelineEngine(pipeline, device=torch.device("cpu"))
 
 
@@ -73,38 +73,38 @@ class Latencies:
     arrived_at: dict[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
-    def stepped(self, commission: Commission, preview: object) -> None: ...
+    def on_step(self, attempt: Attempt, preview: object) -> None: ...
 
-    def drawn(self, commission: Commission, develop: Callable[[], object]) -> None:
-        develop()
-        self.seconds.append(time.monotonic() - self.arrived_at[commission.id])
+    def on_drawn(self, attempt: Attempt, fetch_images: Callable[[], object]) -> None:
+        fetch_images()
+        self.seconds.append(time.monotonic() - self.arrived_at[attempt.id])
 
-    def failed(self, commission: Commission, reason: str) -> None:
+    def on_failed(self, attempt: Attempt, reason: str) -> None:
         raise AssertionError(reason)
 
-    def dropped(self, commission: Commission) -> None:
+    def on_lost(self, attempt: Attempt) -> None:
         raise AssertionError
 
-    returned = dropped
+    on_unfinished = on_lost
 
 
 def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_images: int, costs: StepCosts) -> float:
     """The mean latency of these arrivals."""
     typical = Parameters("", SIDE, SIDE, 8, 0.0, 0)
     latencies = Latencies()
-    studio = Studio(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
-    drawing = threading.Thread(target=studio.run)
+    scheduler = BatchScheduler(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
+    drawing = threading.Thread(target=scheduler.run)
     drawing.start()
     try:
         for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
             time.sleep(gap_s)
-            commission = commission_of("a red circle", number=number, steps=count, size=SIDE)
-            latencies.arrived_at[commission.id] = time.monotonic()
-            studio.offer(commission)
+            attempt = attempt_of("a red circle", number=number, steps=count, size=SIDE)
+            latencies.arrived_at[attempt.id] = time.monotonic()
+            scheduler.add(attempt)
         while len(latencies.seconds) < len(steps) and drawing.is_alive():
             time.sleep(0.01)
     finally:
-        studio.leave_by(time.monotonic())
+        scheduler.leave_by(time.monotonic())
         drawing.join()
     return statistics.fmean(latencies.seconds)
 

@@ -2,8 +2,8 @@
 
     python -m bench.idle_share [--backlog 200] [--upload-s 0.3]
 
-A whole worker on a real Postgres and a real S3 server. From the first `begin` to the last `finish` of the engine, all
-that lies outside begin, step and finish counts as idle; claims, encoding, uploads and commits happen meanwhile.
+A whole worker on a real Postgres and a real S3 server. From the first `begin` to the last `decode` of the engine, all
+that lies outside begin, step and decode counts as idle; claims, encoding, uploads and commits happen meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from storage.predictions.submit import Submission, submit
 from storage.settings import Settings
 from tests.conftest import TEMPLATE
 from worker.engine import load_engine
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 MODEL = Model(name="bench/pocket", source=str(Path("models/pocket")), dtype="float32", limits=Limits())
@@ -39,7 +39,7 @@ class Timed:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._engine, name)
-        return self._timed(found) if name in {"begin", "step", "finish"} else found
+        return self._timed(found) if name in {"begin", "step", "decode"} else found
 
     def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*given: Any) -> Any:

@@ -25,6 +25,7 @@ from courier.retention import keep_retaining
 from courier.slots import Slots
 from courier.tasks import add_tasks
 from storage.access.sealing import open_sealer
+from storage.backoff import Backoff
 from storage.postgres.database import open_pool
 from storage.postgres.procrastinate import make_async_app
 from storage.settings import Settings
@@ -95,7 +96,7 @@ async def _supervise(
     with _signals_set(stop, exit_anyway):
         app = make_async_app(settings)
         add_tasks(app, deliverer)
-        restart_after_s = MIN_RESTART_AFTER_S
+        backoff = Backoff(MIN_RESTART_AFTER_S, at_most_s=MAX_RESTART_AFTER_S)
         log.info("courier started", concurrency=settings.webhook_concurrency)
         while not stop.is_set():
             started_at = time.monotonic()
@@ -107,9 +108,8 @@ async def _supervise(
                 return
             _log_why_it_ended(worker.task)
             if time.monotonic() - started_at > HEALTHY_AFTER_S:
-                restart_after_s = MIN_RESTART_AFTER_S
-            await _sleep(restart_after_s, stop)
-            restart_after_s = min(restart_after_s * 2, MAX_RESTART_AFTER_S)
+                backoff.reset()
+            await _sleep(backoff.next_s(), stop)
 
 
 async def _stop_worker(worker: QueueWorker, deliverer: Deliverer) -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 import psycopg
 import structlog
 
+from storage.backoff import Backoff
 from storage.postgres.database import Connection, connect
 from storage.postgres.notify import RESCUE_CHANNEL
 from storage.predictions.render import open_wire
@@ -30,13 +31,14 @@ EXPIRE_NOTHING_FOR_S = 10.0
 BACKLOG_EVERY_TURNS = 5
 
 LOOK_WHETHER_TO_STOP_EVERY_S = 0.2
+RECONNECT_AFTER_S = 0.25
 MAX_RECONNECT_AFTER_S = 5.0
 STATEMENT_TIMEOUT = "30s"
 
 
 def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
     """Rescue every second until `stop` is set, through any failure of the database."""
-    failures = 0
+    backoff = Backoff(RECONNECT_AFTER_S, at_most_s=MAX_RECONNECT_AFTER_S)
     while not stop.is_set():
         connected_at = time.monotonic()
         try:
@@ -49,8 +51,9 @@ def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
                 log.warning("rescue has no database", error=" ".join(str(error).split()))
             else:
                 log.exception("rescue broke")
-            failures = 0 if time.monotonic() - connected_at > MAX_RECONNECT_AFTER_S * 2 else failures + 1
-            stop.wait(min(0.25 * 2**failures, MAX_RECONNECT_AFTER_S))
+            if time.monotonic() - connected_at > MAX_RECONNECT_AFTER_S * 2:
+                backoff.reset()
+            stop.wait(backoff.next_s())
 
 
 def _rescue_while_connected(conn: Connection, settings: Settings, stop: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""What a worker says of itself: in the table of workers, in the log, and to those who wait for its model."""
+"""What a worker reports about itself: in the table `workers`, in its log, and to clients waiting for its model."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from storage.postgres.database import Connection
 from storage.predictions.progress import note_on_waiting
 from storage.workers.load_failures import forget_failures_to_load, record_failure
 from storage.workers.load_times import write_load_time
-from storage.workers.registry import Presence, WorkerState, forget_failures, say_alive, say_goodbye
+from storage.workers.registry import WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
 
 PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 
 log = structlog.get_logger(__name__)
 
 
-class SignsOfLife:
-    """This process's row in `workers`. None of it raises where Postgres is away, but for `beat`."""
+class Heartbeat:
+    """This process's row in `workers`. If Postgres is unreachable, only `beat` raises."""
 
     def __init__(self, pool: ConnectionPool[Connection], model: str) -> None:
         self._pool = pool
-        self._saying = threading.Lock()  # or a beat under way would say an older state after a newer one
-        self._presence = Presence(
+        self._saying = threading.Lock()  # or a beat that is under way would write an older state after a newer one
+        self._is_gone = False
+        self._presence = WorkerRow(
             id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
         )
 
@@ -45,11 +46,11 @@ class SignsOfLife:
         return self._presence.state
 
     def note(self, state: WorkerState) -> None:
-        """The next beat says it."""
+        """Change the state; the next beat writes it."""
         self._presence = replace(self._presence, state=state)
 
     def say(self, state: WorkerState, *, device: str | None = None, error: str | None = None) -> None:
-        """Say it now; where Postgres is away, the next beat does."""
+        """Change the state and write it now; if Postgres is unreachable, the next beat writes it."""
         self._presence = replace(self._presence, state=state, error=error, device=device or self._presence.device)
         try:
             with self._pool.connection() as conn:
@@ -58,7 +59,7 @@ class SignsOfLife:
             pass
 
     def say_ready(self, device: str, *, version: str, joins_midway: bool) -> None:
-        """The model is loaded: `say` so, how long it took, and that what kept others from it is over."""
+        """Report that the model is loaded and how long it took, and remove what earlier failures to load it left."""
         since_start_s = time.time() - psutil.Process().create_time()
         self.say("idle", device=device)
         try:
@@ -74,18 +75,19 @@ class SignsOfLife:
                 forget_failures(conn, self._presence.model, before=self.worker_id)
                 forget_failures_to_load(conn, self._presence.model)
         except psycopg.OperationalError:
-            pass  # it is forgotten in time
+            pass  # rescue removes the rows in the end
 
     def beat(self, conn: Connection) -> None:
-        """Say it again, on somebody's connection. Raises psycopg.Error."""
+        """Write the row again, on the caller's connection. Raises psycopg.Error."""
         with self._saying:
-            say_alive(conn, self._presence)
+            if not self._is_gone:
+                say_alive(conn, self._presence)
 
     def say_not_loaded(self, reason: str) -> None:
-        """In the log, in the workers' table, and in the logs of the predictions that wait for it.
+        """Report it in the log, in the table of workers, and in the `logs` of the predictions that wait for the model.
 
         It also counts as a failed try, after some of which those predictions fail (`storage.workers.load_failures`).
-        Clients are told no more of a path than its last part.
+        Clients see only the last part of a path.
         """
         model = self._presence.model
         log.error("model.not_loaded", model=model, reason=reason)
@@ -98,7 +100,7 @@ class SignsOfLife:
             log.warning("worker.failure_not_counted", reason=str(error).strip())
 
     def say_bucket_not_writable(self, reason: str) -> None:
-        """Likewise; those who wait are not told where the bucket is."""
+        """Report it in the same places. Clients don't see where the bucket is."""
         model = self._presence.model
         log.error("bucket.not_writable", model=model, reason=reason)
         self._say_failed(reason, f"A worker for {model} could not start: it can't store pictures")
@@ -112,10 +114,12 @@ class SignsOfLife:
         except psycopg.Error as error:
             log.warning("worker.failure_not_noted", reason=str(error).strip())
 
-    def say_goodbye(self) -> None:
-        """Take the row out; that of a worker that failed stays for people to see, and rescue forgets it."""
-        if self.state == "failed":
+    def say_goodbye(self, *, even_if_failed: bool = False) -> None:
+        """Remove the row for good. If this worker failed, the row stays for people to see, and rescue removes it."""
+        if self.state == "failed" and not even_if_failed:
             return
+        with self._saying:
+            self._is_gone = True
         try:
             with self._pool.connection() as conn:
                 say_goodbye(conn, self._presence.id)

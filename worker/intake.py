@@ -1,4 +1,8 @@
-"""Taking predictions in: LISTEN for the bell, poll as the net under it, claim."""
+"""Claims predictions from the queue.
+
+A bell is the queue job that wakes a worker; the prediction's row is the truth. Bells are heard by LISTEN, and polling
+finds those that were missed.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +19,19 @@ from storage.postgres.database import Connection
 from storage.postgres.procrastinate import channel_of
 from storage.predictions.claim import Claim, claim
 from storage.predictions.render import Wire
-from storage.workers import registry as presence
+from storage.workers import registry
 
 log = structlog.get_logger(__name__)
 
 
 class CanNotAsk(Exception):
-    """Postgres is away, or has forgotten us: whether there is work is not known. The next call tries again."""
+    """Postgres is unreachable, or has removed our row, so we don't know if there is work. The next call tries again."""
 
 
 class Intake:
     """Claims predictions of one queue.
 
-    `on_event(payload)` gets the news of predictions that moved, which come over the same connection.
+    `on_event(payload)` is called when any prediction changes: those notifications use the same connection.
     """
 
     def __init__(
@@ -59,37 +63,37 @@ class Intake:
         self._listener.start()
 
     def stop(self) -> None:
-        """Stop listening and take our row out of Procrastinate's table of workers."""
+        """Stop listening and remove our row from Procrastinate's table of workers."""
         self._listener.stop()
         if self.bell_worker_id is not None:
             try:
                 with self._pool.connection() as conn:
-                    presence.unregister_bell_worker(conn, self.bell_worker_id)
+                    registry.unregister_bell_worker(conn, self.bell_worker_id)
             except psycopg.Error as error:
                 log.warning("intake.not_unregistered", reason=str(error).strip())
 
     def wake(self) -> None:
-        """Let `wait` return at once."""
+        """Make `wait` return at once."""
         self._rung.set()
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until the bell rings, or for that long."""
+        """Sleep until a bell rings or `wake` is called, at most `timeout_s`."""
         self._rung.wait(timeout_s)
 
     def listen_anew(self) -> None:
-        """From now on a bell, or `wake`, ends the next `wait`."""
+        """Forget earlier bells: only a bell or a `wake` from now on ends the next `wait`."""
         self._rung.clear()
 
     def take(self, *, holds_others: bool = False) -> Claim | None:
-        """The next prediction, or None: there is none.
+        """Claim the next prediction; None if there is none.
 
-        Call `listen_anew` first: a bell that rings during the fetch must not be slept through.
+        Call `listen_anew` first, so that a bell that rings during the fetch ends the next `wait`.
         Raises NeedsEmptyWorker, CanNotAsk.
         """
         try:
             with self._pool.connection() as conn:
                 if self.bell_worker_id is None:
-                    self.bell_worker_id = presence.register_bell_worker(conn)
+                    self.bell_worker_id = registry.register_bell_worker(conn)
                 return claim(
                     conn,
                     self._wire,
@@ -110,7 +114,7 @@ class Intake:
     def beat(self, conn: Connection) -> None:
         """Keep our row in Procrastinate's table alive."""
         if self.bell_worker_id is not None:
-            presence.beat(conn, self.bell_worker_id)
+            registry.beat(conn, self.bell_worker_id)
 
     def _hear(self, channel: str, payload: str) -> None:
         if channel == events.CHANNEL:

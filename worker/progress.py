@@ -1,4 +1,4 @@
-"""Telling how far the drawings are, beside the drawing thread: events of each step, previews, and the logs."""
+"""Reports progress on a thread of its own: an event for each step, previews, and the predictions' `logs`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LOGS_EVERY_S = 0.5  # Replicate's own rhythm for `logs` webhooks
+LOGS_EVERY_S = 0.5  # as often as Replicate sends `logs` webhooks
 EVENTS_EVERY_S = 0.05  # one NOTIFY transaction for all drawings, at most 20 a second
 
 
 class ProgressReports:
-    """Sends every step, the newest preview of each drawing, and writes the newest logs of each claim."""
+    """Sends every step and the newest preview of each drawing, and writes the newest logs of each claim."""
 
     def __init__(self, pool: ConnectionPool[Connection], wire: Wire) -> None:
         self._pool = pool
@@ -39,7 +39,7 @@ class ProgressReports:
         self._logs: dict[UUID, tuple[str, str]] = {}
         self._steps: list[dict[str, Any]] = []
         self._previews: dict[str, Callable[[], Image]] = {}
-        self._told = threading.Event()
+        self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
@@ -48,23 +48,23 @@ class ProgressReports:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._told.set()
+        self._news.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
     def report(
         self, claim: Claim, logs: str, *, step: int, steps: int, preview: Callable[[], Image] | None = None
     ) -> None:
-        """A step was taken. `logs` are written at the next turn, unless newer ones come first."""
+        """Report a step. `logs` are written within LOGS_EVERY_S, unless newer ones replace them."""
         with self._lock:
             self._logs[claim.claim_id] = (claim.prediction_id, logs)
             self._steps.append({"id": claim.prediction_id, "status": "processing", "step": step, "steps": steps})
             if preview is not None:
                 self._previews[claim.prediction_id] = preview
-        self._told.set()
+        self._news.set()
 
     def forget(self, claim: Claim) -> None:
-        """Write nothing more of this claim."""
+        """Report nothing more about this claim."""
         with self._lock:
             self._logs.pop(claim.claim_id, None)
             self._previews.pop(claim.prediction_id, None)
@@ -72,17 +72,17 @@ class ProgressReports:
     def _run(self) -> None:
         write_logs_at = time.monotonic() + LOGS_EVERY_S
         while not self._stopping.is_set():
-            self._told.wait(max(0.0, write_logs_at - time.monotonic()) if self._logs else None)
-            self._told.clear()
+            self._news.wait(max(0.0, write_logs_at - time.monotonic()) if self._logs else None)
+            self._news.clear()
             try:
                 self._send_events()
                 if time.monotonic() >= write_logs_at:
                     self._write_logs()
                     write_logs_at = time.monotonic() + LOGS_EVERY_S
-            except psycopg.Error as error:  # what was to be told is old news by the time Postgres is back
-                log.warning("progress.not_told", reason=str(error).strip().partition("\n")[0])
+            except psycopg.Error as error:  # it is out of date when Postgres is back, so it is not sent again
+                log.warning("progress.not_sent", reason=str(error).strip().partition("\n")[0])
             except Exception:
-                log.exception("progress.broke")
+                log.exception("progress.failed")
             self._stopping.wait(EVENTS_EVERY_S)
 
     def _send_events(self) -> None:

@@ -1,4 +1,4 @@
-"""Settings of the GPU worker, beside the ones that everybody shares."""
+"""Settings of the GPU worker, in addition to the shared ones."""
 
 from __future__ import annotations
 

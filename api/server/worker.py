@@ -1,8 +1,8 @@
 """The loop that serves all connections of the API's process: a worker of gunicorn.
 
-Only the loop's thread reads from a connection. When a whole request has arrived, a thread of
-`api/server/threads.py` answers it; what the client doesn't take at once is left to the loop. So no client can hold a thread, however slow it is,
-except for the streams that it may open.
+Only the loop's thread reads from a connection. When a whole request has arrived, a thread of `api/server/threads.py`
+answers it; what the client doesn't take at once is left to the loop. So no client can hold a thread, however slow it
+is, except for the streams that it may open.
 """
 
 from __future__ import annotations

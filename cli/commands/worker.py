@@ -23,16 +23,20 @@ import click
 @click.option("--drain", is_flag=True, help="Draw what waits, then end.")
 def command(model: str | None, idle_exit_s: float | None, drain: bool) -> None:
     """Draw: claim predictions of one model, upload the images, commit."""
+    from worker.stop_signals import StopSignals
+
+    signals = StopSignals()
+    signals.listen()  # first of all: a worker that is told to stop while Python imports the rest exits with 0 too
     from worker.main import run_worker
     from worker.settings import WorkerSettings
 
-    _end(run_worker(WorkerSettings(), model=model, idle_exit_s=idle_exit_s, drain=drain))
+    _end(run_worker(WorkerSettings(), model=model, idle_exit_s=idle_exit_s, drain=drain, signals=signals))
 
 
 def _end(code: int) -> NoReturn:
-    """End at once. Nothing is held any more, and Python would take torch apart, piece by piece, for up to 3 s."""
+    """Exit at once. Nothing is held any more, and an ordinary exit would spend up to 3 s on taking torch apart."""
     atexit._run_exitfuncs()
-    with suppress(OSError):  # whoever read our lines is gone
+    with suppress(OSError):  # the reader of our lines is gone
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

@@ -14,7 +14,7 @@ WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
 
 
 @dataclass(frozen=True)
-class Presence:
+class WorkerRow:
     """What a worker says of itself."""
 
     id: UUID
@@ -35,7 +35,7 @@ class Sign:
     seen_at: datetime
 
 
-def say_alive(conn: Connection, presence: Presence) -> None:
+def say_alive(conn: Connection, row: WorkerRow) -> None:
     """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
     conn.execute(
         """
@@ -54,13 +54,13 @@ def say_alive(conn: Connection, presence: Presence) -> None:
         """,
         {
             "channel": WORKERS_CHANNEL,
-            "id": presence.id,
-            "hostname": presence.hostname,
-            "pid": presence.pid,
-            "model": presence.model,
-            "device": presence.device,
-            "state": presence.state,
-            "error": presence.error,
+            "id": row.id,
+            "hostname": row.hostname,
+            "pid": row.pid,
+            "model": row.model,
+            "device": row.device,
+            "state": row.state,
+            "error": row.error,
         },
     )
 

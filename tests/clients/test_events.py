@@ -21,7 +21,7 @@ from websockets.sync.client import connect as connect_websocket
 
 from storage.postgres.database import connect
 from storage.workers.load_times import write_load_time
-from storage.workers.registry import Presence, say_alive, say_goodbye
+from storage.workers.registry import WorkerRow, say_alive, say_goodbye
 from storage.workers.step_costs import StepCost, write_step_costs
 from tests.clients.listening import Listener
 from tests.drawing_news import as_webp, drawing_news
@@ -86,7 +86,7 @@ def test_queued_says_the_position_and_no_start_where_nothing_was_measured(servic
 
 def test_queued_says_a_start_that_counts_the_cold_start_and_the_steps_of_those_before(service: Service) -> None:
     """What was measured is written as a worker writes it."""
-    worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
+    worker = WorkerRow(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
     device, model, pixels = "a test's device", worker.model, 1024 * 1024
     costs = [StepCost(images, images * pixels, images * 0.5, None, samples=10) for images in (1, 2)]
     with connect(service.settings.database_url, application_name="test") as conn:
@@ -117,7 +117,7 @@ def test_loading_is_told_while_a_worker_loads_and_no_time_when_it_can_not(servic
         connect(service.settings.database_url, application_name="test") as conn,
     ):
         assert listener.next()[0] == "queued"
-        worker = Presence(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
+        worker = WorkerRow(id=uuid4(), hostname="elsewhere", pid=1, model="darkroom/nobody", state="loading")
         say_alive(conn, worker)
         name, _, data = listener.next()
         assert name == "loading"

@@ -15,7 +15,7 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import check
 from storage.settings import Settings
-from storage.workers.registry import Presence, WorkerState, list_workers, say_alive
+from storage.workers.registry import WorkerRow, WorkerState, list_workers, say_alive
 from tests.conftest import RunningServices
 from tests.making import MODEL
 
@@ -35,8 +35,8 @@ def run(settings: Settings, *words: str) -> Result:
     return CliRunner().invoke(darkroom, list(words), env=environment_of(settings))
 
 
-def sign_in(conn: Connection, state: WorkerState, *, hostname: str | None = None) -> Presence:
-    presence = Presence(uuid4(), hostname or socket.gethostname(), 7, MODEL, state, device="NVIDIA H100")
+def sign_in(conn: Connection, state: WorkerState, *, hostname: str | None = None) -> WorkerRow:
+    presence = WorkerRow(uuid4(), hostname or socket.gethostname(), 7, MODEL, state, device="NVIDIA H100")
     say_alive(conn, presence)
     return presence
 

@@ -1,4 +1,4 @@
-"""A studio with an engine that keeps its own time: what happens is decided by the test, to the step."""
+"""A scheduler with an engine that keeps its own time: what happens is decided by the test, to the step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from PIL import Image
 
 from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
+from worker.attempt import Attempt
 from worker.batching.admission import Admission
-from worker.batching.commission import Commission
-from worker.batching.scheduler import Studio
+from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
 from worker.engine import Drawing, Memory
-from worker.leases import HeldClaim
 
 TYPICAL = Parameters(prompt="", width=64, height=64, num_inference_steps=8, guidance_scale=0.0, seed=0)
 
@@ -45,7 +44,7 @@ class PlayingEngine:
     device: str = "playing"
     before_step: Callable[[list[Play]], None] = lambda plays: None
     before_begin: Callable[[Parameters], None] = lambda parameters: None
-    before_finish: Callable[[Play], None] = lambda play: None
+    before_decode: Callable[[Play], None] = lambda play: None
     batches: list[list[str]] = field(default_factory=list)  # the prompts of every step
     begun: list[str] = field(default_factory=list)
 
@@ -71,10 +70,10 @@ class PlayingEngine:
             if self.joins_midway or plays[0].steps_done == plays[0].steps:
                 return
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
         assert isinstance(drawing, Play)
         assert drawing.steps_done == drawing.steps
-        self.before_finish(drawing)
+        self.before_decode(drawing)
         return list
 
     def preview(self, drawing: Drawing) -> Callable[[], Image.Image] | None:
@@ -86,61 +85,63 @@ class PlayingEngine:
 
 @dataclass
 class Heard:
-    """Outcomes, as they came."""
+    """Outcomes, in the order in which they were reported."""
 
     engine: PlayingEngine
     ends: list[tuple[str, str, str]] = field(default_factory=list)  # prompt, what became of it, why
     ended_at: dict[str, float] = field(default_factory=dict)
     steps: list[tuple[str, int]] = field(default_factory=list)
 
-    def stepped(self, commission: Commission, preview: object) -> None:
-        self.steps.append((commission.parameters.prompt, commission.steps_done))
+    def on_step(self, attempt: Attempt, preview: object) -> None:
+        self.steps.append((attempt.parameters.prompt, attempt.steps_done))
 
-    def drawn(self, commission: Commission, develop: object) -> None:
-        self._end(commission, "drawn")
+    def on_drawn(self, attempt: Attempt, fetch_images: object) -> None:
+        self._end(attempt, "drawn")
 
-    def failed(self, commission: Commission, reason: str) -> None:
-        self._end(commission, "failed", reason)
+    def on_failed(self, attempt: Attempt, reason: str) -> None:
+        self._end(attempt, "failed", reason)
 
-    def dropped(self, commission: Commission) -> None:
-        self._end(commission, "dropped")
+    def on_lost(self, attempt: Attempt) -> None:
+        self._end(attempt, "lost")
 
-    def returned(self, commission: Commission) -> None:
-        self._end(commission, "returned")
+    def on_unfinished(self, attempt: Attempt) -> None:
+        self._end(attempt, "unfinished")
 
     def of(self, outcome: str) -> list[str]:
         return [prompt for prompt, what, _ in self.ends if what == outcome]
 
-    def _end(self, commission: Commission, outcome: str, reason: str = "") -> None:
-        self.ends.append((commission.parameters.prompt, outcome, reason))
-        self.ended_at[commission.parameters.prompt] = self.engine.now
+    def _end(self, attempt: Attempt, outcome: str, reason: str = "") -> None:
+        self.ends.append((attempt.parameters.prompt, outcome, reason))
+        self.ended_at[attempt.parameters.prompt] = self.engine.now
 
 
 class Scene:
-    """A studio whose turns the test takes."""
+    """A scheduler whose turns the test takes."""
 
     def __init__(self, engine: PlayingEngine | None = None, *, max_images: int = 8) -> None:
         self.engine = engine or PlayingEngine()
         self.heard = Heard(self.engine)
         self.admission = Admission(StepCosts(), max_images=max_images)
-        self.studio = Studio(self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now)
+        self.scheduler = BatchScheduler(
+            self.engine, self.admission, self.heard, typical=TYPICAL, clock=lambda: self.engine.now
+        )
         self._offered = 0
 
-    def offer(self, prompt: str, **more: Any) -> Commission:
-        commission = commission_of(prompt, number=self._offered, **more)
+    def add(self, prompt: str, **more: Any) -> Attempt:
+        attempt = attempt_of(prompt, number=self._offered, **more)
         self._offered += 1
-        self.studio.offer(commission)
-        return commission
+        self.scheduler.add(attempt)
+        return attempt
 
     def play(self, turns: int | None = None) -> None:
         """Take so many turns, or all until nothing is left to do."""
         taken = 0
-        while (turns is None or taken < turns) and self.studio.turn():
+        while (turns is None or taken < turns) and self.scheduler.turn():
             taken += 1
             assert taken < 100_000
 
 
-def commission_of(
+def attempt_of(
     prompt: str,
     *,
     number: int = 0,
@@ -149,11 +150,8 @@ def commission_of(
     priority: int = 0,
     crashes: int = 0,
     images: int = 1,
-) -> Commission:
-    """A commission whose prediction is in no database; `number` is its age, 0 the oldest."""
-    prediction = {
-        "id": f"{number:026d}", "attempt": 1, "crashes": crashes, "priority": priority, "logs": "", "input": {},
-    }  # fmt: skip
+) -> Attempt:
+    """An attempt at a prediction that is in no database; `number` is its age, 0 the oldest."""
     parameters = Parameters(
         prompt=prompt,
         width=size,
@@ -163,4 +161,13 @@ def commission_of(
         seed=0,
         num_outputs=images,
     )
-    return Commission(HeldClaim(Claim(prediction, uuid4())), parameters)
+    prediction = {
+        "id": f"{number:026d}",
+        "attempt": 1,
+        "crashes": crashes,
+        "priority": priority,
+        "logs": "",
+        "input": {},
+        "parameters": parameters.to_json(),
+    }
+    return Attempt(Claim(prediction, uuid4()))

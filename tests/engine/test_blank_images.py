@@ -50,7 +50,7 @@ def blank(develop: Callable[[], Any]) -> BlankImages:
 def test_what_the_safety_checker_blackened_is_told_with_its_reason() -> None:
     engine = PipelineEngine(guarded_stable_diffusion(threshold=EVERYTHING), device=CPU)
     [drawing] = draw(engine, RED)
-    error = blank(engine.finish(drawing))
+    error = blank(engine.decode(drawing))
     assert str(error).startswith("The image came out blank: NSFW content detected")
     assert [is_black(image) for image in error.images] == [True]
 
@@ -58,7 +58,7 @@ def test_what_the_safety_checker_blackened_is_told_with_its_reason() -> None:
 def test_a_safety_checker_that_finds_nothing_changes_nothing() -> None:
     guarded = PipelineEngine(guarded_stable_diffusion(threshold=NOTHING), device=CPU)
     open_ = PipelineEngine(tiny_stable_diffusion(), device=CPU)
-    [[ours], [theirs]] = [engine.finish(draw(engine, RED)[0])() for engine in (guarded, open_)]
+    [[ours], [theirs]] = [engine.decode(draw(engine, RED)[0])() for engine in (guarded, open_)]
     assert not is_black(ours)
     assert same(ours, theirs)
 
@@ -73,18 +73,18 @@ def test_in_a_batch_only_the_request_whose_image_was_flagged_is_blank(monkeypatc
     monkeypatch.setattr(pipeline.safety_checker, "forward", flag_the_third)
     engine = PipelineEngine(pipeline, device=CPU)
     first, second, third = draw(engine, RED, replace(RED, seed=6, num_outputs=3), replace(RED, seed=9))
-    assert not is_black(engine.finish(first)()[0])
-    error = blank(engine.finish(second))
+    assert not is_black(engine.decode(first)()[0])
+    error = blank(engine.decode(second))
     assert str(error).startswith("Image 2 of 3 came out blank: NSFW content detected")
     assert [is_black(image) for image in error.images] == [False, True, False]
-    assert not is_black(engine.finish(third)()[0])
+    assert not is_black(engine.decode(third)()[0])
 
 
 @pytest.mark.parametrize("maker", [tiny_stable_diffusion, tiny_sdxl, tiny_flux])
 def test_nan_from_the_decoder_is_told_and_the_others_of_the_batch_are_not_harmed(maker: Callable[[], Any]) -> None:
     pipeline = maker()
     expected = PipelineEngine(pipeline, device=CPU)
-    [[good], *_] = [expected.finish(drawing)() for drawing in draw(expected, RED, replace(RED, seed=6))]
+    [[good], *_] = [expected.decode(drawing)() for drawing in draw(expected, RED, replace(RED, seed=6))]
 
     def spoil(module: object, given: object, decoded: torch.Tensor) -> torch.Tensor:
         decoded[1, :, 3, 4] = torch.nan  # one pixel of the second picture
@@ -93,8 +93,8 @@ def test_nan_from_the_decoder_is_told_and_the_others_of_the_batch_are_not_harmed
     pipeline.vae.decoder.register_forward_hook(spoil)
     engine = PipelineEngine(pipeline, device=CPU)
     first, second = draw(engine, RED, replace(RED, seed=6))
-    assert same(engine.finish(first)()[0], good)
-    error = blank(engine.finish(second))
+    assert same(engine.decode(first)()[0], good)
+    error = blank(engine.decode(second))
     assert "came out blank: the model computed NaN" in str(error)
     assert "dtype" in str(error)
     assert error.images[0].size == (64, 64)
@@ -107,13 +107,13 @@ def test_nan_and_a_safety_checker_at_once_are_told(monkeypatch: pytest.MonkeyPat
     engine = PipelineEngine(pipeline, device=CPU)
     with pytest.warns(RuntimeWarning, match="invalid value"):  # diffusers makes a picture of it for the checker
         [drawing] = draw(engine, RED)
-    assert "NaN" in str(blank(engine.finish(drawing)))
+    assert "NaN" in str(blank(engine.decode(drawing)))
 
 
 @pytest.mark.parametrize("maker", [tiny_stable_diffusion, tiny_sdxl, tiny_flux])
 def test_images_are_what_the_pipeline_itself_makes_of_them(maker: Callable[[], Any]) -> None:
     engine = PipelineEngine(maker(), device=CPU)
-    [ours] = engine.finish(draw(engine, RED)[0])()
+    [ours] = engine.decode(draw(engine, RED)[0])()
     [theirs] = engine._pipeline(**engine._arguments([engine.begin(RED)]) | {"output_type": "pil"}).images
     assert same(ours, theirs)
     assert ours.mode == "RGB"
@@ -122,12 +122,12 @@ def test_images_are_what_the_pipeline_itself_makes_of_them(maker: Callable[[], A
 def test_z_image_tells_which_picture_is_nan_and_gives_the_others(zimage: Any) -> None:
     engine = ZImageEngine(zimage, device=CPU)
     asked = replace(RED, guidance_scale=0.0, num_outputs=2)
-    good = engine.finish(draw(engine, asked)[0])()
+    good = engine.decode(draw(engine, asked)[0])()
     [drawing] = draw(engine, asked)
     assert isinstance(drawing, ZImageDrawing)
     with torch.inference_mode():
         drawing.latents[1][0, 0, 2, 3] = torch.nan
-    error = blank(engine.finish(drawing))
+    error = blank(engine.decode(drawing))
     assert str(error).startswith("Image 2 of 2 came out blank: the model computed NaN")
     assert same(error.images[0], good[0])
 
@@ -139,4 +139,4 @@ def test_z_image_whose_numbers_overflow_is_told(zimage: Any) -> None:
         parameter.data.mul_(1e30)
     engine = ZImageEngine(broken, device=CPU)
     [drawing] = draw(engine, replace(RED, guidance_scale=0.0))
-    assert "NaN" in str(blank(engine.finish(drawing)))
+    assert "NaN" in str(blank(engine.decode(drawing)))

@@ -41,7 +41,7 @@ def test_bfloat16_is_the_default_and_an_attention_back_end_can_be_named(zimage_f
     asked = Parameters(prompt="a", width=64, height=64, num_inference_steps=1, guidance_scale=0.0, seed=0)
     drawing = engine.begin(asked)
     engine.step([drawing], lambda: None)
-    assert engine.finish(drawing)()[0].size == (64, 64)
+    assert engine.decode(drawing)()[0].size == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ except ModelNotLoaded as error:
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
     )
     assert said.returncode == 0, said.stderr
-    assert "compile = true can't be had here" in said.stdout
+    assert "compile = true isn't available here" in said.stdout
     assert "compiler" in said.stdout
 
 
@@ -120,7 +120,7 @@ except ModelNotLoaded as error:
     said = subprocess.run(
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
     )
-    assert said.stdout.startswith("compile = true can't be had here: ")
+    assert said.stdout.startswith("compile = true isn't available here: ")
 
 
 @pytest.mark.parametrize("parallel", [True, False])

@@ -22,7 +22,7 @@ MAKERS = {"stable-diffusion": tiny_stable_diffusion, "sdxl": tiny_sdxl, "flux": 
 
 
 class Stop(Exception):
-    """What the studio raises where nobody waits any more."""
+    """What the scheduler raises where nobody waits any more."""
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -35,10 +35,10 @@ def draw(engine: PipelineEngine, *several: Parameters) -> list[list[np.ndarray[A
     steps: list[int] = []
     engine.step(drawings, lambda: steps.append(drawings[0].steps_done))
     assert steps == [1, 2, 3]
-    return [[np.asarray(image, dtype=int) for image in engine.finish(drawing)()] for drawing in drawings]
+    return [[np.asarray(image, dtype=int) for image in engine.decode(drawing)()] for drawing in drawings]
 
 
-def test_it_draws_and_a_seed_s_picture_does_not_depend_on_its_company(engine: PipelineEngine) -> None:
+def test_it_draws_and_a_seed_s_picture_does_not_depend_on_its_batch(engine: PipelineEngine) -> None:
     other = replace(RED, prompt="a blue square", negative_prompt="green", seed=9, num_outputs=2)
     assert engine.batch_key(RED) == engine.batch_key(other)
     [[red]] = draw(engine, RED)

@@ -45,7 +45,7 @@ def draw(model: Model) -> tuple[Any, np.ndarray[Any, Any]]:
     drawing = engine.begin(ASKED)
     while drawing.steps_done < drawing.steps:
         engine.step([drawing], lambda: None)
-    return engine._pipeline.transformer, np.asarray(engine.finish(drawing)()[0]).astype(float)
+    return engine._pipeline.transformer, np.asarray(engine.decode(drawing)()[0]).astype(float)
 
 
 def write_gguf(path: Path) -> None:

@@ -90,7 +90,7 @@ def test_it_draws_what_the_pipeline_draws(zimage: Any, engine: ZImageEngine, ask
     expected = with_the_pipeline(zimage, asked, output_type="latent")
     ours = torch.stack(drawing.latents).squeeze(2)
     assert (ours - expected).abs().max() < FLOAT32_DIFFERENCE
-    images = engine.finish(drawing)()
+    images = engine.decode(drawing)()
     assert [image.size for image in images] == [(asked.width, asked.height)] * asked.num_outputs
     for image, wanted in zip(images, with_the_pipeline(zimage, asked), strict=True):
         assert np.abs(np.asarray(image, dtype=int) - np.asarray(wanted, dtype=int)).max() <= 1
@@ -102,13 +102,13 @@ def test_it_draws_bit_for_bit_what_the_pipeline_draws_in_bfloat16(bfloat16: Any)
         drawing = draw_alone(engine, asked)
         expected = with_the_pipeline(bfloat16, asked, output_type="latent")
         assert torch.equal(torch.stack(drawing.latents).squeeze(2), expected)
-        [image] = engine.finish(drawing)()
+        [image] = engine.decode(drawing)()
         [wanted] = with_the_pipeline(bfloat16, asked)
         assert np.array_equal(np.asarray(image), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_float32(engine: ZImageEngine, seed: int) -> None:
+def test_the_picture_of_a_seed_does_not_depend_on_its_batch_in_float32(engine: ZImageEngine, seed: int) -> None:
     for parameters, drawing in zip(MIXED, draw_together(engine, MIXED, chance=random.Random(seed)), strict=True):
         alone = draw_alone(engine, parameters)
         for ours, theirs in zip(alone.latents, drawing.latents, strict=True):
@@ -116,7 +116,7 @@ def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_float32(engine:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_picture_of_a_seed_does_not_depend_on_its_company_in_bfloat16_bit_for_bit(bfloat16: Any, seed: int) -> None:
+def test_the_picture_of_a_seed_does_not_depend_on_its_batch_in_bfloat16_bit_for_bit(bfloat16: Any, seed: int) -> None:
     engine = ZImageEngine(bfloat16, device=CPU)
     for parameters, drawing in zip(MIXED, draw_together(engine, MIXED, chance=random.Random(seed)), strict=True):
         alone = draw_alone(engine, parameters)

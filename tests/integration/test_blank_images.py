@@ -20,7 +20,7 @@ from tests.integration.courier_running import eventually
 from tests.making import MODEL, count, submit_one
 from worker.engine import BlankImages, Drawing
 from worker.engine.blank import BlankEngine
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 PARAMETERS = Parameters(
@@ -32,8 +32,8 @@ REASON = "NSFW content detected."
 class BlackeningEngine(BlankEngine):
     """Its safety checker blackens the second image of everything."""
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
-        draw = super().finish(drawing)
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+        draw = super().decode(drawing)
 
         def develop() -> list[Image.Image]:
             raise BlankImages({1: REASON}, draw())

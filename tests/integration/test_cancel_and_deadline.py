@@ -20,6 +20,7 @@ from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.test_worker import blank, over, submit_many, until, working
 from tests.making import claim_one, count, submit_one, succeeded
+from worker.lifecycle import Stage
 from worker.settings import WorkerSettings
 
 
@@ -47,12 +48,14 @@ def nothing_was_published(conn: Connection, bucket: Bucket, settings: Settings) 
     assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
 
 
-def test_a_cancel_while_the_model_loads_is_never_drawn(worker_settings: WorkerSettings, conn: Connection) -> None:
+def test_a_cancel_while_the_model_loads_is_never_drawn(
+    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+) -> None:
     dropped, kept = submit_many(conn, 2)
     with working(worker_settings, blank(load_s=1.0)) as process:
-        assert process._signs.state == "loading"
+        assert process.lifecycle.stage is Stage.STARTING
         with connect(worker_settings.database_url, application_name="test") as other:
-            assert finish(other, process._wire, dropped, Canceled()) is not None
+            assert finish(other, wire, dropped, Canceled()) is not None
         until(over(conn, 1))
     assert count(conn, "predictions", f"id = '{dropped}' AND status = 'canceled' AND attempt = 0") == 1
     assert count(conn, "predictions", f"id = '{kept}' AND status = 'succeeded'") == 1

@@ -16,7 +16,7 @@ from storage.postgres.listener import FEED_LENGTH, Feed, Hub, Preview, Signal, S
 from storage.postgres.notify import CHANNEL
 from storage.predictions.progress import progress_line, read_progress
 from storage.settings import Settings
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 from tests.drawing_news import DrawingNews, as_webp, drawing_news
 
 
@@ -110,7 +110,7 @@ def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, news: DrawingN
     from dataclasses import replace
     from uuid import uuid4
 
-    def moved(presence: Presence) -> bool:
+    def moved(presence: WorkerRow) -> bool:
         before = hub.moves
         say_alive(conn, presence)
         news.tell("a", 1, 8)  # comes after what say_alive may have notified
@@ -118,7 +118,7 @@ def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, news: DrawingN
             pass
         return hub.moves > before
 
-    worker = Presence(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
+    worker = WorkerRow(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
     with hub.follow("a") as feed:
         assert moved(worker)
         assert not moved(worker)

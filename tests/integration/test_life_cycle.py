@@ -18,7 +18,7 @@ from storage.predictions.rescue import expire_leases_of_process, rescue_once
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES
 from storage.settings import Settings
 from storage.workers.demand import Demand, waiting_by_model
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 from tests.making import MODEL, QUEUE, claim_one, count, expire_lease, submit_one, succeeded
 
 
@@ -225,7 +225,7 @@ def test_claims_of_a_process_that_was_seen_to_die_are_taken_back_also_after_a_re
     conn: Connection, wire: Wire
 ) -> None:
     row = submit_one(conn)
-    worker = Presence(id=uuid4(), hostname="here", pid=4711, model=MODEL, state="drawing")
+    worker = WorkerRow(id=uuid4(), hostname="here", pid=4711, model=MODEL, state="drawing")
     say_alive(conn, worker)
     bell_worker_id = conn.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()
     assert bell_worker_id is not None

@@ -14,12 +14,12 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.render import Wire
 from storage.workers.load_times import read_load_times, write_load_time
 from storage.workers.queue_state import FORESEEN, QueueState, read_queue_state
-from storage.workers.registry import Presence, say_alive
+from storage.workers.registry import WorkerRow, say_alive
 from storage.workers.step_costs import StepCost, write_step_costs
 from tests.making import MODEL, claim_one, submit_one
 
 DEVICE = "a test's device"
-WORKER = Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
+WORKER = WorkerRow(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")
 PARAMETERS = Parameters(prompt="a", width=64, height=64, num_inference_steps=10, guidance_scale=0.0, seed=1)
 
 

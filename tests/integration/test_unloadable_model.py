@@ -18,10 +18,10 @@ from storage.predictions.render import Wire
 from storage.predictions.rescue import RescueReport, expire_leases_of_process, rescue_once
 from storage.settings import Settings
 from storage.workers.load_failures import DIED, LoadPatience, forget_old_failures, record_failure
-from storage.workers.registry import Presence, WorkerState, say_alive
+from storage.workers.registry import WorkerRow, WorkerState, say_alive
 from tests.making import MODEL, claim_one, count, submit_one
 from worker.engine import Engine
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 BROKEN = Model(name=MODEL, source="/srv/secret/place/weights")
@@ -55,7 +55,7 @@ def fail_to_load(conn: Connection, times: int = 1, *, model: str = MODEL) -> Non
 def sign_in(conn: Connection, state: WorkerState, *, model: str = MODEL) -> UUID:
     worker_id = uuid4()
     pid = os.getpid()
-    say_alive(conn, Presence(id=worker_id, hostname=socket.gethostname(), pid=pid, model=model, state=state))
+    say_alive(conn, WorkerRow(id=worker_id, hostname=socket.gethostname(), pid=pid, model=model, state=state))
     return worker_id
 
 

@@ -25,7 +25,7 @@ from storage.predictions.render import Wire
 from storage.predictions.rescue import expire_leases_of_process, rescue_once
 from storage.predictions.result_cache import cache_key_of
 from storage.workers.queue_state import read_queue_state
-from storage.workers.registry import Presence, forget_failures, say_alive
+from storage.workers.registry import WorkerRow, forget_failures, say_alive
 from storage.workers.step_costs import read_step_costs
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
@@ -33,7 +33,8 @@ from tests.integration.flaky_proxy import FlakyProxy
 from tests.making import MODEL, count, submit_one
 from worker.engine.blank import BlankEngine, Sheet
 from worker.intake import CanNotAsk
-from worker.main import WorkerProcess
+from worker.lifecycle import Stage
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 PARAMETERS = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=4, guidance_scale=0.0, seed=7)
@@ -66,7 +67,7 @@ def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[Wor
         yield process
     finally:
         while thread.is_alive():
-            if not process._is_starting:
+            if process.lifecycle.stage is not Stage.STARTING:
                 process.leave()
             thread.join(timeout=5)
     assert codes == [more.get("code", 0)]
@@ -291,7 +292,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
 
 
 def test_of_several_failures_to_start_the_last_one_stays(conn: Connection) -> None:
-    first, last = (Presence(id=uuid4(), hostname="here", pid=pid, model=MODEL, state="failed") for pid in (1, 2))
+    first, last = (WorkerRow(id=uuid4(), hostname="here", pid=pid, model=MODEL, state="failed") for pid in (1, 2))
     other = replace(last, id=uuid4(), model="somebody/else")
     for failed in (first, other, last):
         say_alive(conn, failed)
@@ -302,14 +303,14 @@ def test_of_several_failures_to_start_the_last_one_stays(conn: Connection) -> No
 
 
 def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, wire: Wire) -> None:
-    say_alive(conn, Presence(id=uuid4(), hostname="here", pid=1, model=MODEL, state="failed", error="no weights"))
+    say_alive(conn, WorkerRow(id=uuid4(), hostname="here", pid=1, model=MODEL, state="failed", error="no weights"))
     conn.execute("UPDATE workers SET seen_at = seen_at - interval '9 minutes'")
     assert rescue_once(conn, wire, expire=True).gone_workers == 0
     conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
     assert rescue_once(conn, wire, expire=True).gone_workers == 1
 
 
-def test_the_presence_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
+def test_the_worker_s_row_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
     with working(worker_settings, blank(step_s=1.0)):
         until(lambda: count(conn, "workers", "state = 'drawing'") == 1)

@@ -24,7 +24,7 @@ from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_running import worker
 from tests.making import MODEL, count, submit_one
 from worker import bucket_at_start
-from worker.main import WorkerProcess
+from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 KEY, SECRET = "reader", "may-look-but-not-write"

@@ -18,6 +18,7 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.rescue import expire_leases_of_process
 from storage.predictions.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
+from tests.integration.courier_running import eventually
 from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker
 from tests.making import count, submit_one
 
@@ -112,8 +113,9 @@ def test_a_worker_that_was_frozen_for_longer_than_a_stall_keeps_its_model_and_go
     settings: ApiSettings, conn: Connection, tmp_path: Path
 ) -> None:
     submit_steps(conn, 1)
-    with worker(settings, tmp_path, step_s=14.0, STALL_SECONDS="8") as frozen:
+    with worker(settings, tmp_path, step_s=16.0, STALL_SECONDS="8") as frozen:
         wait_until(settings, "status = 'processing'")
+        time.sleep(3)  # nothing outside says that the step has begun: on a busy machine that takes a moment
         frozen.send_signal(signal.SIGSTOP)
         time.sleep(10)  # it thaws in the middle of its step, without progress for longer than a stall takes
         frozen.send_signal(signal.SIGCONT)
@@ -131,6 +133,7 @@ def test_a_worker_that_drains_keeps_its_claim_until_the_drawing_is_done(
     with rescuing(settings), worker(settings, tmp_path, step_s=0.2) as draining:
         wait_until(settings, "status = 'processing' AND logs <> ''")
         draining.send_signal(signal.SIGTERM)
+        eventually(lambda: count(conn, "workers", "state = 'draining'") == 1, timeout_s=60)
         assert draining.wait(120) == 0
     row = the_only(conn)
     assert (row["status"], row["attempt"], row["crashes"]) == ("succeeded", 1, 0)
@@ -177,6 +180,8 @@ def test_a_rolling_restart_under_load_repeats_and_loses_nothing(
                 assert workers[place].wait(120) == 0
                 workers[place] = start_worker(settings, tmp_path)
             wait_until(settings, f"NOT EXISTS (SELECT FROM predictions WHERE NOT {OVER})")
+            # While Python itself starts, no program can catch a signal; this test is about workers that run.
+            eventually(lambda: count(conn, "workers") == 2, timeout_s=120)
     finally:
         for process in workers:
             wait_until_it_heeds_signals(conn, process)

@@ -37,10 +37,9 @@ NO_RENEWAL_IN_DRAIN = Breakage(
     "skip lease renewal in drain",
     (
         Edit(
-            "worker/main.py",
-            "        self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds\n",
-            "        self._leave_by = now if self._leaving.is_set() else now + self._settings.grace_seconds\n"
-            "        self._leases._stopping.set()\n",
+            "worker/process.py",
+            "        before = self.lifecycle.stop()\n",
+            "        before = self.lifecycle.stop()\n        self._leases._stopping.set()\n",
         ),
     ),
     ("tests/integration/test_worker_dies.py::test_a_worker_that_drains_keeps_its_claim_until_the_drawing_is_done",),
@@ -56,13 +55,13 @@ COMMIT_BEFORE_UPLOAD = Breakage(
         ),
         Edit(
             "worker/publish/publish.py",
-            "EXTENSIONS[content_type])\n            _insist(held, partial(self.bucket.put, key, body, content_type))\n",
-            "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put, key, body, content_type))\n",
+            "EXTENSIONS[content_type])\n            _retry(attempt, partial(self.bucket.put,",
+            "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put,",
         ),
         Edit(
             "worker/publish/publish.py",
-            "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n",
-            "        if not _insist(held, commit):\n            raise ClaimLost(held.claim.prediction_id)\n"
+            "        if row is None:\n            raise ClaimLost(attempt.id)\n",
+            "        if row is None:\n            raise ClaimLost(attempt.id)\n"
             "        while LATER:\n            LATER.pop()()\n",
         ),
     ),

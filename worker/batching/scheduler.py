@@ -1,7 +1,7 @@
-"""The drawing loop: admit, one denoising step for every drawing, finish those that are done. It knows no database.
+"""The drawing loop: admit attempts, take one denoising step for all of them, decode those that are done.
 
-The device waits for nobody: claims are taken in and prompts are encoded before a place is free, and whatever
-follows a drawing (encoding, upload, commit) happens on other threads.
+It uses no database. The device never waits: predictions are claimed and prompts are encoded before a slot is free, and
+everything after the decoding (image files, upload, commit) happens on other threads.
 """
 
 from __future__ import annotations
@@ -9,56 +9,38 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import load_of
+from worker.attempt import Attempt
 from worker.batching.admission import Admission, load_of_all
-from worker.batching.commission import Commission
-from worker.engine import DeviceLost, DrawingFailed, Engine, OutOfMemory
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from worker.batching.failure_reasons import reason_of, too_large
+from worker.batching.outcomes import Outcomes
+from worker.batching.suspects import on_device
+from worker.engine import DeviceLost, Engine, OutOfMemory
 
 log = structlog.get_logger(__name__)
 
-# A place that is free within this time is claimed for now: longer than a claim and the encoding of a prompt take,
-# and short, because what waits here could be drawn by another worker.
+# A slot that becomes free within this time counts as free. It is longer than a claim and the encoding of a prompt take,
+# and it is short, because another worker could draw what waits here.
 CLAIM_AHEAD_S = 0.5
 IDLE_WAIT_S = 0.5
 
 Clock = Callable[[], float]
 
 
-class Outcomes(Protocol):
-    """Who hears what becomes of a commission. Called on the drawing thread, so each returns at once."""
-
-    def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None: ...
-
-    def drawn(self, commission: Commission, develop: Callable[[], list[Image]]) -> None: ...
-
-    def failed(self, commission: Commission, reason: str) -> None: ...
-
-    def dropped(self, commission: Commission) -> None:
-        """Its claim is lost: somebody else decides about it."""
-
-    def returned(self, commission: Commission) -> None:
-        """It is not drawn here; another worker may."""
+class _BatchAborted(Exception):
+    """No attempt in the batch is needed any more. Stops an engine that runs a batch to its end."""
 
 
-class _Abandoned(Exception):
-    """Nobody waits for any of the drawings in the step."""
+class BatchScheduler:
+    """Draws what is added. Each attempt ends once: drawn, failed, lost or unfinished (see Outcomes).
 
-
-class Studio:
-    """Every commission that is offered ends once: drawn, failed, dropped or returned.
-
-    `typical` is what most requests ask for: places are counted by it. `on_hungry` is called on the drawing thread
-    where `appetite` may have grown.
+    Slots are counted in requests like `typical`. `on_free_slot` is called on the drawing thread whenever `free_slots`
+    may have grown.
     """
 
     def __init__(
@@ -68,119 +50,119 @@ class Studio:
         outcomes: Outcomes,
         *,
         typical: Parameters,
-        on_hungry: Callable[[], None] = lambda: None,
+        on_free_slot: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._outcomes = outcomes
         self._clock = clock
-        self._like = load_of(typical)
-        self._offers: deque[Commission] = deque()
-        self._waiting: list[Commission] = []
-        self._batch: list[Commission] = []  # in the order in which they joined
+        self._typical_load = load_of(typical)
+        self._added: deque[Attempt] = deque()
+        self._waiting: list[Attempt] = []
+        self._batch: list[Attempt] = []  # in the order in which they joined
         self._woken = threading.Event()
         self._leave_by: float | None = None
         self._closed = False
         self._stepped_at = 0.0
-        self._free_places = 1
-        self._on_hungry = on_hungry
+        self._slots = 1
+        self._on_free_slot = on_free_slot
         self.broken: Exception | None = None
 
     # What other threads call.
 
-    def offer(self, commission: Commission) -> None:
-        """Have it drawn."""
-        self._offers.append(commission)
+    def add(self, attempt: Attempt) -> None:
+        """Draw this attempt."""
+        self._added.append(attempt)
         self._woken.set()
 
-    def appetite(self) -> int:
-        """How many more commissions should be claimed now."""
+    def free_slots(self) -> int:
+        """How many more predictions should be claimed now."""
         if self._leave_by is not None or self._closed:
             return 0
-        return max(0, self._free_places - len(self._offers) - len(self._waiting))
+        return max(0, self._slots - len(self._added) - len(self._waiting))
 
     def leave_by(self, moment: float) -> None:
-        """Return what has not begun, go on with the rest until then (of `time.monotonic`), return what is left."""
+        """End what has not begun, and at `moment` (of `time.monotonic`) the rest: `on_unfinished` is called for it."""
         self._leave_by = moment
         self._woken.set()
 
     def run(self) -> None:
-        """Draw until everything has ended after `leave_by`, or the device is lost (`broken` says so)."""
+        """Draw until everything has ended after `leave_by`, or until the device is lost (see `broken`)."""
         try:
             while not self._closed:
                 if not self.turn():
                     self._woken.wait(IDLE_WAIT_S)
                     self._woken.clear()
-        except Exception as error:  # DeviceLost, or a fault of our own: nothing more can be drawn here
-            log.exception("studio.broken")
+        except Exception as error:  # DeviceLost, or a bug of ours: this process can draw nothing more
+            log.exception("batch.broken")
             self.broken = error
         finally:
             self._closed = True
-            self._on_hungry()
+            self._on_free_slot()
 
-    def leftovers(self) -> list[Commission]:
-        """After `run`: what was offered too late, or could not be drawn because the device was lost.
+    def unfinished(self) -> list[Attempt]:
+        """After `run`: what was added too late, or could not be drawn because the device was lost.
 
-        What was on the device then is not among them: it may be why.
+        Attempts that were on the device at that moment are left out: one of them may be the cause.
         """
-        undrawn = [*self._batch, *self._waiting, *self._offers]
-        return [commission for commission in undrawn if not commission.held.at_risk]
+        undrawn = [*self._batch, *self._waiting, *self._added]
+        return [attempt for attempt in undrawn if not attempt.on_device]
 
     # The loop, on the drawing thread.
 
     def turn(self) -> bool:
-        """One round of the loop; False where there is nothing to do."""
+        """One round of the loop; False if there is nothing to do."""
         self._woken.clear()
-        while self._offers:
-            self._waiting.append(self._offers.popleft())
-        self._waiting.sort(key=lambda commission: commission.order)
+        while self._added:
+            self._waiting.append(self._added.popleft())
+        self._waiting.sort(key=lambda attempt: attempt.order)
         self._drop_lost()
-        self._return_what_must_leave()
+        self._end_unfinished()
         self._begin()
         self._admit()
         if self._batch:
             self._step(list(self._batch))
-            self._finish()
-        self._count_places()
-        if self._leave_by is not None and not (self._batch or self._waiting or self._offers):
+            self._decode()
+        self._count_free_slots()
+        if self._leave_by is not None and not (self._batch or self._waiting or self._added):
             self._closed = True
-        return bool(self._batch or self._waiting or self._offers)
+        return bool(self._batch or self._waiting or self._added)
 
     def _drop_lost(self) -> None:
-        for commission in [*self._batch, *self._waiting]:
-            if commission.held.is_lost:
-                self._end(commission)
-                self._outcomes.dropped(commission)
+        for attempt in [*self._batch, *self._waiting]:
+            if attempt.is_lost:
+                self._remove(attempt)
+                self._outcomes.on_lost(attempt)
 
-    def _return_what_must_leave(self) -> None:
+    def _end_unfinished(self) -> None:
         if self._leave_by is None:
             return
         time_is_up = self._clock() >= self._leave_by
-        for commission in [*self._waiting, *self._batch]:
-            if time_is_up or (commission.steps_done == 0 and commission not in self._batch):
-                self._end(commission)
-                self._outcomes.returned(commission)
+        for attempt in [*self._waiting, *self._batch]:
+            if time_is_up or (attempt.steps_done == 0 and attempt not in self._batch):
+                self._remove(attempt)
+                self._outcomes.on_unfinished(attempt)
 
     def _begin(self) -> None:
-        """Encode the prompts of all that could join now, else of one: it is ready when a place is free."""
-        ahead = 1 if self._batch else max(1, self._free_places)
-        for commission in self._waiting[:ahead]:
-            if commission.drawing is None:
-                self._begin_one(commission)
+        """Encode the prompts of all that could join now. While a batch runs, encode one, so that it is ready."""
+        ahead = 1 if self._batch else max(1, self._slots)
+        for attempt in self._waiting[:ahead]:
+            if attempt.drawing is None:
+                self._begin_one(attempt)
 
-    def _begin_one(self, commission: Commission) -> None:
+    def _begin_one(self, attempt: Attempt) -> None:
         try:
-            with _at_risk([commission]):
-                commission.drawing = self._engine.begin(commission.parameters)
-            commission.held.progressed()
+            with on_device([attempt]):
+                attempt.drawing = self._engine.begin(attempt.parameters)
+            attempt.progressed()
         except OutOfMemory:
             if not self._batch:
-                self._fail(commission, self._too_large(commission))
+                self._fail(attempt, too_large(attempt, self._admission.costs))
         except DeviceLost:
             raise
         except Exception as error:
-            self._fail(commission, _reason(error))
+            self._fail(attempt, reason_of(error))
 
     def _admit(self) -> None:
         memory = self._engine.memory()
@@ -193,193 +175,154 @@ class Studio:
                 break
             if head.drawing is None:
                 self._begin_one(head)
-            if head.drawing is None:  # failed, or it waits for memory
+            if head.drawing is None:  # failed, or waits for memory
                 break
             self._waiting.remove(head)
             self._batch.append(head)
-        self._let_shorter_ones_pass()
+        self._replace_longer_drawings()
 
     def _admit_batch(self) -> None:
-        """For an engine that runs to the end: all that go with the first one, and fit beside it."""
+        """For an engine that runs to the end: all that can share a batch with the first one, and fit."""
         if self._batch or not self._waiting:
             return
         memory, key = self._engine.memory(), self._engine.batch_key(self._waiting[0].parameters)
-        for commission in list(self._waiting):
-            if self._engine.batch_key(commission.parameters) != key:
+        for attempt in list(self._waiting):
+            if self._engine.batch_key(attempt.parameters) != key:
                 continue
-            if not self._admission.may_join(commission, self._batch, memory):
+            if not self._admission.may_join(attempt, self._batch, memory):
                 break
-            if commission.drawing is None:
-                self._begin_one(commission)
-            if commission.drawing is not None:
-                self._waiting.remove(commission)
-                self._batch.append(commission)
+            if attempt.drawing is None:
+                self._begin_one(attempt)
+            if attempt.drawing is not None:
+                self._waiting.remove(attempt)
+                self._batch.append(attempt)
 
-    def _let_shorter_ones_pass(self) -> None:
-        for commission in list(self._waiting):
-            if commission.drawing is None:
+    def _replace_longer_drawings(self) -> None:
+        for attempt in list(self._waiting):
+            if attempt.drawing is None:
                 continue
-            longer = self._admission.may_replace(self._batch, commission, self._engine.memory())
+            longer = self._admission.may_replace(self._batch, attempt, self._engine.memory())
             if longer is None:
                 continue
-            log.info("studio.passed", prediction_id=commission.id, waits_now=longer.id)
-            self._batch[self._batch.index(longer)] = commission
-            self._waiting.remove(commission)
+            log.info("batch.replaced", prediction_id=attempt.id, waits_now=longer.id)
+            self._batch[self._batch.index(longer)] = attempt
+            self._waiting.remove(attempt)
             self._waiting.append(longer)
             self._waiting.sort(key=lambda waiting: waiting.order)
 
-    def _step(self, commissions: list[Commission]) -> None:
-        """One step together. Where that breaks, one each alone: only those that broke it end."""
-        drawings = [commission.drawing for commission in commissions if commission.drawing is not None]
-        for commission in commissions:
-            commission.batch_size = max(commission.batch_size, len(commissions))
+    def _step(self, attempts: list[Attempt]) -> None:
+        """Take one step together. If that fails, take it one by one: only those that break it fail."""
+        drawings = [attempt.drawing for attempt in attempts if attempt.drawing is not None]
+        for attempt in attempts:
+            attempt.batch_size = max(attempt.batch_size, len(attempts))
         self._stepped_at = self._clock()
         try:
-            with _at_risk(commissions):
-                self._engine.step(drawings, lambda: self._after_step(commissions))
-        except _Abandoned:
-            self._set_back(commissions)
+            with on_device(attempts):
+                self._engine.step(drawings, lambda: self._after_step(attempts))
+        except _BatchAborted:
+            self._restart(attempts)
         except DeviceLost:
             raise
         except OutOfMemory:
-            self._relieve(commissions)
+            self._shrink_batch(attempts)
         except Exception as error:
-            if len(commissions) == 1:
-                self._fail(commissions[0], _reason(error))
+            if len(attempts) == 1:
+                self._fail(attempts[0], reason_of(error))
                 return
-            log.warning("studio.step_broke", drawings=len(commissions), reason=_reason(error))
+            log.warning("batch.step_failed", drawings=len(attempts), reason=reason_of(error))
             if not self._engine.joins_midway:
-                self._set_back(commissions, keep=True)
-            for commission in commissions:
-                if commission in self._batch and commission.drawing is not None and not commission.held.is_lost:
-                    self._step([commission])
+                self._restart(attempts, at_once=True)
+            for attempt in attempts:
+                if attempt in self._batch and attempt.drawing is not None and not attempt.is_lost:
+                    self._step([attempt])
 
-    def _after_step(self, commissions: list[Commission]) -> None:
+    def _after_step(self, attempts: list[Attempt]) -> None:
         now = self._clock()
         elapsed_s, self._stepped_at = now - self._stepped_at, now
         memory = self._engine.memory()
-        self._admission.costs.observe(load_of_all(commissions), elapsed_s, memory.peak if memory else None)
+        self._admission.costs.observe(load_of_all(attempts), elapsed_s, memory.peak if memory else None)
         for waiting in self._waiting:
-            waiting.held.progressed()
-            for commission in commissions:
-                waiting.held_up_s[commission.id] = waiting.held_up_s.get(commission.id, 0.0) + elapsed_s
-        for commission in commissions:
-            commission.held.progressed()
-            if not commission.held.is_lost:
-                assert commission.drawing is not None
-                preview = self._engine.preview(commission.drawing) if commission.parameters.previews else None
-                self._outcomes.stepped(commission, preview)
+            waiting.progressed()
+            for attempt in attempts:
+                waiting.delay_caused_by_s[attempt.id] = waiting.delay_caused_by_s.get(attempt.id, 0.0) + elapsed_s
+        for attempt in attempts:
+            attempt.progressed()
+            if not attempt.is_lost:
+                assert attempt.drawing is not None
+                preview = self._engine.preview(attempt.drawing) if attempt.parameters.previews else None
+                self._outcomes.on_step(attempt, preview)
         time_is_up = self._leave_by is not None and now >= self._leave_by
-        if not self._engine.joins_midway and (time_is_up or all(commission.held.is_lost for commission in commissions)):
-            raise _Abandoned
+        if not self._engine.joins_midway and (time_is_up or all(attempt.is_lost for attempt in attempts)):
+            raise _BatchAborted
 
-    def _set_back(self, commissions: Sequence[Commission], *, keep: bool = False) -> None:
-        """Have them begin anew: a seed gives the same picture again. `keep` begins them at once, in the batch."""
-        for commission in commissions:
-            if commission not in self._batch:
+    def _restart(self, attempts: Sequence[Attempt], *, at_once: bool = False) -> None:
+        """Draw them from the beginning: the same seed gives the same image. `at_once`: without leaving the batch."""
+        for attempt in attempts:
+            if attempt not in self._batch:
                 continue
-            commission.drawing = None
-            if keep:
-                self._begin_one(commission)
-            if commission.drawing is None and commission in self._batch:
-                self._batch.remove(commission)
-                self._waiting.append(commission)
-        self._waiting.sort(key=lambda commission: commission.order)
+            attempt.drawing = None
+            if at_once:
+                self._begin_one(attempt)
+            if attempt.drawing is None and attempt in self._batch:
+                self._batch.remove(attempt)
+                self._waiting.append(attempt)
+        self._waiting.sort(key=lambda attempt: attempt.order)
 
-    def _relieve(self, commissions: Sequence[Commission]) -> None:
-        """Out of memory: the newest drawing waits and begins anew, the others go on; alone, it fails."""
-        load = load_of_all(commissions)
-        log.warning("studio.out_of_memory", drawings=len(commissions), images=load.images, pixels=load.pixels)
-        if len(commissions) == 1 and len(self._batch) == 1:
-            self._fail(commissions[0], self._too_large(commissions[0]))
+    def _shrink_batch(self, attempts: Sequence[Attempt]) -> None:
+        """Out of memory: the newest drawing waits and restarts, the others go on. A drawing that is alone fails."""
+        load = load_of_all(attempts)
+        log.warning("batch.out_of_memory", drawings=len(attempts), images=load.images, pixels=load.pixels)
+        if len(attempts) == 1 and len(self._batch) == 1:
+            self._fail(attempts[0], too_large(attempts[0], self._admission.costs))
             return
         self._admission.ran_out_of_memory(load)
         if self._engine.joins_midway:
-            self._set_back([max(commissions, key=self._batch.index)])
+            self._restart([max(attempts, key=self._batch.index)])
         else:
-            self._set_back(commissions)
+            self._restart(attempts)
 
-    def _finish(self) -> None:
-        for commission in list(self._batch):
-            drawing = commission.drawing
-            if drawing is None or drawing.steps_done < drawing.steps or commission.held.is_lost:
+    def _decode(self) -> None:
+        """Decode the drawings that have taken all their steps."""
+        for attempt in list(self._batch):
+            drawing = attempt.drawing
+            if drawing is None or drawing.steps_done < drawing.steps or attempt.is_lost:
                 continue
             try:
-                with _at_risk([commission]):
-                    develop = self._engine.finish(drawing)
+                with on_device([attempt]):
+                    fetch_images = self._engine.decode(drawing)
             except OutOfMemory:
-                self._fail(commission, self._too_large(commission))
+                self._fail(attempt, too_large(attempt, self._admission.costs))
             except DeviceLost:
                 raise
             except Exception as error:
-                self._fail(commission, _reason(error))
+                self._fail(attempt, reason_of(error))
             else:
-                self._end(commission)
-                self._outcomes.drawn(commission, develop)
+                self._remove(attempt)
+                self._outcomes.on_drawn(attempt, fetch_images)
 
-    def _count_places(self) -> None:
+    def _count_free_slots(self) -> None:
         step_s = self._admission.costs.estimate(load_of_all(self._batch)) if self._batch else None
         staying = [
-            commission
-            for commission in self._batch
-            if step_s is None or (commission.steps - commission.steps_done) * step_s > CLAIM_AHEAD_S
+            attempt
+            for attempt in self._batch
+            if step_s is None or (attempt.steps - attempt.steps_done) * step_s > CLAIM_AHEAD_S
         ]
         if self._engine.joins_midway:
-            places = self._admission.free_places(staying, self._like, self._engine.memory())
+            slots = self._admission.slots_for(self._typical_load, staying, self._engine.memory())
         else:
-            places = 0 if staying else self._admission.free_places([], self._like, self._engine.memory())
-        self._free_places = places
-        if self.appetite() > 0:
-            self._on_hungry()
+            slots = 0 if staying else self._admission.slots_for(self._typical_load, [], self._engine.memory())
+        self._slots = slots
+        if self.free_slots() > 0:
+            self._on_free_slot()
 
-    def _too_large(self, commission: Commission) -> str:
-        asked = commission.parameters
-        fits = self._admission.costs.largest_image_alone(load_of(asked))
-        size = f"{asked.width}x{asked.height}"
-        if asked.num_outputs > 1:
-            size = f"{asked.num_outputs} of {size}"
-        advice = (
-            f"the largest that was drawn here so far has {fits.pixels // fits.images} pixels ({fits.images} at a time)"
-            if fits
-            else "ask for a smaller size or fewer num_outputs"
-        )
-        return f"The device has not enough memory for {size}: {advice}."
+    def _fail(self, attempt: Attempt, reason: str) -> None:
+        self._remove(attempt)
+        self._outcomes.on_failed(attempt, reason)
 
-    def _fail(self, commission: Commission, reason: str) -> None:
-        self._end(commission)
-        self._outcomes.failed(commission, reason)
-
-    def _end(self, commission: Commission) -> None:
-        """Forget it; whoever calls says what became of it."""
-        if commission in self._batch:
-            self._batch.remove(commission)
-        if commission in self._waiting:
-            self._waiting.remove(commission)
-        commission.drawing = None
-
-
-@contextmanager
-def _at_risk(commissions: Sequence[Commission]) -> Iterator[None]:
-    """If the device is lost or hangs meanwhile, these are suspect: they are drawn alone the next time."""
-    for commission in commissions:
-        commission.held.at_risk = True
-    try:
-        yield
-    except DeviceLost:
-        raise
-    except BaseException:
-        _out_of_risk(commissions)
-        raise
-    _out_of_risk(commissions)
-
-
-def _out_of_risk(commissions: Sequence[Commission]) -> None:
-    for commission in commissions:
-        commission.held.at_risk = False
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, DrawingFailed):
-        return str(error)
-    log.error("studio.drawing_broke", exc_info=error)
-    return f"Drawing failed: {type(error).__name__}: {error}"
+    def _remove(self, attempt: Attempt) -> None:
+        """Take it out of the scheduler; the caller reports its outcome."""
+        if attempt in self._batch:
+            self._batch.remove(attempt)
+        if attempt in self._waiting:
+            self._waiting.remove(attempt)
+        attempt.drawing = None

@@ -1,4 +1,4 @@
-"""What a denoising step costs on this device, learned from the steps that are taken anyway."""
+"""What a denoising step costs on this device, learned from the steps of real drawings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 from storage.workers.step_costs import Load, StepCost, estimate, pays, seconds_of
 
-# A step that took longer than usual had a reason of its own (a warm-up, a busy machine); one that was quicker shows
-# what the device can do.
+# A step that was slower than usual had a special reason (warm-up, a busy machine), so it counts little. A faster one
+# shows what the device can do.
 WEIGHT_OF_SLOWER = 0.1
 WEIGHT_OF_QUICKER = 0.5
 
 
 class StepCosts:
-    """Seconds and peak memory of a step, by load. The drawing thread observes, others may read."""
+    """Seconds and peak memory of a step, by load. The drawing thread writes; other threads may read."""
 
     def __init__(self, known: Iterable[StepCost] = ()) -> None:
         self._lock = threading.Lock()
@@ -22,7 +22,7 @@ class StepCosts:
         self._changed: set[Load] = set()
 
     def observe(self, load: Load, seconds: float, peak_bytes: int | None = None) -> None:
-        """A step of this load took so long, and had so much memory in use at most."""
+        """Record a step of this load: its time and its peak memory."""
         with self._lock:
             old = self._known.get(load)
             if old is None:
@@ -40,12 +40,12 @@ class StepCosts:
             self._changed.add(load)
 
     def seconds(self, load: Load) -> float | None:
-        """A step's time: as observed, or between the observations around it; None beyond the largest one."""
+        """A step's time: as recorded, or interpolated between two records; None above the largest one."""
         with self._lock:
             return seconds_of(self._known, load)
 
     def estimate(self, load: Load) -> float | None:
-        """The same, and beyond the largest observation in proportion to it; None where nothing was observed."""
+        """Like `seconds`, but above the largest record it scales with the pixels. None if nothing was recorded."""
         with self._lock:
             return estimate(self._known, load)
 
@@ -55,7 +55,7 @@ class StepCosts:
             return pays(self._known, load, more)
 
     def peak_bytes(self, load: Load) -> int | None:
-        """The memory that a step of this load needs, judged by the greediest one observed."""
+        """The memory that a step of this load needs: as recorded, or by the highest use per pixel that was recorded."""
         with self._lock:
             if (cost := self._known.get(load)) and cost.peak_bytes is not None:
                 return cost.peak_bytes
@@ -63,7 +63,7 @@ class StepCosts:
         return int(max(rates) * load.pixels) if rates else None
 
     def largest_image_alone(self, below: Load) -> Load | None:
-        """The largest load with fewer pixels than this that was ever drawn."""
+        """The largest load with fewer pixels than `below` that was ever drawn."""
         with self._lock:
             smaller = [load for load in self._known if load.pixels < below.pixels]
         return max(smaller, key=lambda load: load.pixels, default=None)

@@ -1,4 +1,4 @@
-"""What draws. The only folder that imports torch, and only when an engine is loaded."""
+"""Engines: they draw. This is the only folder that imports torch, and it does so only when an engine is loaded."""
 
 from worker.engine.interface import (
     BlankImages,
@@ -9,8 +9,8 @@ from worker.engine.interface import (
     Memory,
     ModelNotLoaded,
     OutOfMemory,
-    load_engine,
 )
+from worker.engine.loading import load_engine
 
 __all__ = [
     "BlankImages",

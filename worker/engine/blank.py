@@ -1,4 +1,4 @@
-"""An engine without a model: plain sheets of a colour, for tests and benchmarks of everything around the model."""
+"""An engine without a model: it draws one colour, for tests and benchmarks of everything around the model."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Sheet:
 
 
 class BlankEngine:
-    """Takes the times that the catalog says (`blank = { load_s = …, step_s = … }`), and no device."""
+    """Takes as long as the catalog says (`blank = { load_s = …, step_s = … }`) and uses no device."""
 
     def __init__(self, times: Blank) -> None:
-        """Takes `load_s`."""
+        """Sleeps for `load_s`."""
         time.sleep(times.load_s)
         self._times = times
 
@@ -42,7 +42,7 @@ class BlankEngine:
     joins_midway = True
 
     def batch_key(self, parameters: Parameters) -> object:
-        return None  # everything goes with everything
+        return None  # any requests can share a batch
 
     def begin(self, parameters: Parameters) -> Sheet:
         return Sheet(parameters)
@@ -55,7 +55,7 @@ class BlankEngine:
             drawing.steps_done += 1
         after_each()
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
         assert isinstance(drawing, Sheet)
         return partial(sheets_of, drawing.parameters)
 
@@ -70,7 +70,7 @@ class BlankEngine:
 
 
 def sheets_of(asked: Parameters) -> list[Image.Image]:
-    """The pictures of a request."""
+    """The images of a request."""
     return [
         Image.new("RGB", (asked.width, asked.height), colour_of(asked.prompt, asked.seed_of(index)))
         for index in range(asked.num_outputs)
@@ -78,6 +78,6 @@ def sheets_of(asked: Parameters) -> list[Image.Image]:
 
 
 def colour_of(prompt: str, seed: int) -> tuple[int, int, int]:
-    """The colour of a prompt's sheet: the same prompt and seed give the same one."""
+    """The colour for a prompt and a seed; it is always the same."""
     digest = hashlib.sha256(f"{prompt}\n{seed}".encode()).digest()
     return digest[0], digest[1], digest[2]

@@ -1,4 +1,4 @@
-"""Telling apart what a device raises: out of memory (draw less), and lost (only a new process helps)."""
+"""Tells a device's errors apart: out of memory (draw less at once) and device lost (only a new process helps)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from worker.engine.interface import DeviceLost, OutOfMemory
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Where torch has no type of its own for it: Metal, and main memory.
+# Metal and main memory: torch has no exception type of its own for these.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def told_apart(call: Callable[P, T]) -> Callable[P, T]:
-    """Have a function raise OutOfMemory and DeviceLost for what torch raises.
+    """Decorate a function so that it raises OutOfMemory and DeviceLost instead of torch's errors.
 
-    OutOfMemory is raised when the failed call's tensors are gone: a traceback would keep them alive, so the error
-    that torch raised is not chained to it.
+    OutOfMemory is raised after the failed call's tensors are freed. Torch's error is not chained to it, because its
+    traceback would keep them alive.
     """
 
     @wraps(call)
@@ -44,7 +44,7 @@ def told_apart(call: Callable[P, T]) -> Callable[P, T]:
 
 
 def free_unused() -> None:
-    """Give back what torch keeps for later."""
+    """Return memory that torch caches to the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""What a CUDA device has left, and the most that a call had in use."""
+"""Free memory of a CUDA device, and the peak of the latest call."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from worker.engine.interface import Memory
 
 
 class DeviceMemory:
-    """Counts beyond what lies on the device when this is made: the weights."""
+    """Does not count what is on the device when it is created: the weights."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._weights = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
     def watch(self) -> None:
-        """Count the peak from here on."""
+        """Start measuring the peak."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def now(self) -> Memory | None:
-        """None where torch keeps no count (main memory, Metal)."""
+        """None if torch doesn't measure it (main memory, Metal)."""
         if self._device.type != "cuda":
             return None
         free, _ = torch.cuda.mem_get_info(self._device)

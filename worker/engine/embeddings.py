@@ -1,4 +1,4 @@
-"""Prompts that were encoded before: the least recently used go first, counted in bytes."""
+"""A cache of encoded prompts, limited in bytes. The least recently used are dropped first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_BYTES = 256 * 1024 * 1024  # about 500 prompts of 100 tokens for Z-Image (2,
 
 
 class EmbeddingCache:
-    """Text to its embedding. What comes out is the very tensor that went in, so reuse is bit-identical."""
+    """Maps a text to its embedding. It returns the stored tensor itself, so a reused one is bit-identical."""
 
     def __init__(self, encode: Callable[[str], torch.Tensor], *, max_bytes: int = MAX_BYTES) -> None:
         self._encode = encode
@@ -20,7 +20,7 @@ class EmbeddingCache:
         self.size_bytes = 0
 
     def get(self, text: str) -> torch.Tensor:
-        """The embedding of a text; nobody may write to it."""
+        """The embedding of a text. Don't change the tensor in place."""
         if text in self._kept:
             self._kept.move_to_end(text)
             return self._kept[text]

@@ -1,4 +1,4 @@
-"""What the studio asks of an engine: begin, step, finish."""
+"""What the scheduler needs from an engine: begin, step, decode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from storage.catalog import Model
 from storage.errors import DarkroomError
 from storage.predictions.parameters import Parameters
 
@@ -15,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ModelNotLoaded(DarkroomError):
-    """The weights can't be had or can't be loaded; the message says why and what to do."""
+    """The weights can't be found or loaded; the message says why and what to do."""
 
 
 class DrawingFailed(DarkroomError):
-    """This request can't be drawn; the message is for its client. The engine can draw the next one."""
+    """This request can't be drawn; the message is for the client. The engine can draw others."""
 
 
 class BlankImages(DrawingFailed):
@@ -35,11 +34,11 @@ class BlankImages(DrawingFailed):
 
 
 class OutOfMemory(DarkroomError):
-    """The device has no memory left for these drawings together. What was taken is free again."""
+    """The device has not enough memory for these drawings together. What the failed call took is free again."""
 
 
 class DeviceLost(DarkroomError):
-    """The device answers nothing any more, whatever is drawn: only a new process can go on."""
+    """The device fails whatever is drawn. Only a new process can go on."""
 
 
 class Drawing(Protocol):
@@ -47,11 +46,11 @@ class Drawing(Protocol):
 
     @property
     def steps(self) -> int:
-        """Denoising steps in all."""
+        """The number of denoising steps."""
 
     @property
     def steps_done(self) -> int:
-        """Steps that `Engine.step` has taken so far."""
+        """How many of them `Engine.step` has taken so far."""
 
     @property
     def sampler(self) -> str:
@@ -64,28 +63,28 @@ class Drawing(Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """Of the device, in bytes."""
+    """Memory of the device, in bytes."""
 
     free: int
-    peak: int  # the most that the latest step or decoding had in use beyond what lies there anyway
+    peak: int  # of the latest step or decoding, without the weights
 
 
 class Engine(Protocol):
-    """One model on one device. One thread uses it, but for what `finish` and `preview` return."""
+    """One model on one device. One thread uses it, except for the functions that `decode` and `preview` return."""
 
     @property
     def device(self) -> str:
-        """Where it draws, as people say it: "cpu", "NVIDIA H100"."""
+        """What people call the device: "cpu", "NVIDIA H100"."""
 
     @property
     def joins_midway(self) -> bool:
-        """Whether a drawing may join others that have begun.
+        """Whether a drawing may join a batch that has begun.
 
-        Where not, `step` runs a batch to its end, and all of it must have the same `batch_key`.
+        If not, `step` runs a batch to its end, and all its drawings must have the same `batch_key`.
         """
 
     def batch_key(self, parameters: Parameters) -> object:
-        """Requests with equal keys may be drawn together."""
+        """Requests with equal keys can be drawn in one batch."""
 
     def begin(self, parameters: Parameters) -> Drawing:
         """Encode the prompts and seed the latents. Raises DrawingFailed, OutOfMemory."""
@@ -93,30 +92,19 @@ class Engine(Protocol):
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         """Advance each drawing by one denoising step, or none of them: it raises before it changes any.
 
-        An engine that doesn't join midway takes all steps. `after_each` is called after every step, when the device
-        is done with it; what it raises ends the drawings. Raises DrawingFailed, OutOfMemory, DeviceLost.
+        An engine without `joins_midway` takes all steps. `after_each` is called after every step, when the device has
+        finished it; if it raises, the run ends. Raises DrawingFailed, OutOfMemory, DeviceLost.
         """
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         """Decode a drawing that has taken all its steps.
 
-        The function that is returned waits for the pixels and gives the images (RGB), in the order of their seeds;
-        another thread may call it, and it raises BlankImages. Raises OutOfMemory, DeviceLost.
+        The returned function waits for the pixels and returns the images (RGB), in the order of their seeds. Another
+        thread may call it. It raises BlankImages. Raises OutOfMemory, DeviceLost.
         """
 
     def preview(self, drawing: Drawing) -> Callable[[], Image] | None:
-        """What the first image looks like so far, about an eighth of its size; None where it can't be told."""
+        """Return a function that makes a preview of the first image, about an eighth of its size; None: no preview."""
 
     def memory(self) -> Memory | None:
-        """What the device has left; None where nobody keeps count."""
-
-
-def load_engine(model: Model, *, device: str) -> Engine:
-    """Bring a model of the catalog into memory. Raises ModelNotLoaded."""
-    if model.engine == "blank":
-        from worker.engine.blank import BlankEngine
-
-        return BlankEngine(model.blank)
-    from worker.engine.loading import load_diffusers
-
-    return load_diffusers(model, device=device)
+        """The device's memory; None if it isn't measured."""

@@ -1,4 +1,4 @@
-"""From a catalog entry to an engine that can draw: find the weights, read them, place them on the device."""
+"""From a catalog entry to an engine that can draw: find the weights, read them, set them up on the device."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from storage.catalog import Model
 from storage.predictions.parameters import Parameters
+from worker.engine.devices import choose_device
+from worker.engine.engines import engine_for
 from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.read_ahead import reading_ahead
 from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files
 
-if TYPE_CHECKING:
-    import torch
-
 log = structlog.get_logger(__name__)
+
+
+def load_engine(model: Model, *, device: str) -> Engine:
+    """Bring a model of the catalog into memory. Raises ModelNotLoaded."""
+    if model.engine == "blank":
+        from worker.engine.blank import BlankEngine
+
+        return BlankEngine(model.blank)
+    return load_diffusers(model, device=device)
 
 
 def load_diffusers(model: Model, *, device: str) -> Engine:
     """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
     folder = find_weights(model.source, without_transformer=bool(model.device.gguf))
     name = pipeline_class_of(folder)
-    if name == "ZImagePipeline" and model.dtype == "float16":
-        raise ModelNotLoaded("Z-Image gives black images in float16: set dtype to bfloat16 or float32")
+    engine_for(name).check_dtype(model.dtype)
     check_weights(folder)
     files = weight_files(folder)
     if model.device.gguf:
@@ -44,11 +51,11 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         import diffusers
         import torch
 
-        from worker.engine.pipeline import PipelineEngine
-        from worker.engine.placement import place
+        from worker.engine.placement import set_up_on_device
         from worker.engine.quantization import quantized
-        from worker.engine.zimage import ZImageEngine
-    except (ImportError, OSError) as error:  # a cache folder of torch's that can't be written is one reason
+
+        engine_class = engine_for(name).load()
+    except (ImportError, OSError) as error:  # for example, torch can't write its cache folder
         raise ModelNotLoaded(f"torch and diffusers can't be imported: {_first_line(error)}") from error
 
     imported = time.monotonic()
@@ -66,20 +73,19 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
             **quantized(model, folder),
             **({"device_map": model.device.device_map} if model.device.device_map else {}),
         )
-        place(pipeline, model.device, chosen)
+        set_up_on_device(pipeline, model.device, chosen)
     except ModelNotLoaded:
         raise
-    except Exception as error:  # whatever a damaged folder makes the libraries raise
-        cause = error.__cause__ or error.__context__  # of a damaged file the outer one says only that it can't be read
+    except Exception as error:  # a damaged folder: the libraries raise all kinds
+        cause = error.__cause__ or error.__context__  # for a damaged file, the cause says more
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
-    kind: Any = ZImageEngine if name == "ZImagePipeline" else PipelineEngine
-    engine: Engine = kind(pipeline, device=chosen, attention=model.device.attention)
+    engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention)
     if model.device.compile:
         try:
             warm_up(engine, model.typical)
-        except Exception as error:  # no compiler, no space for what it writes, a device that is too small
-            raise ModelNotLoaded(f"compile = true can't be had here: {_first_line(error)}") from error
+        except Exception as error:  # no compiler, no disk space for its output, a device that is too small
+            raise ModelNotLoaded(f"compile = true isn't available here: {_first_line(error)}") from error
     log.info(
         "engine.loaded",
         model=model.name,
@@ -92,7 +98,7 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
 
 
 def _silence_progress_bars() -> None:
-    """Both libraries draw theirs into the log, at every load."""
+    """Both libraries write progress bars into the log at every load."""
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -101,7 +107,7 @@ def _silence_progress_bars() -> None:
 
 
 def warm_up(engine: Engine, typical: Parameters) -> None:
-    """Take the steps that compile: one drawing, two, and two whose captions differ in length (they need a mask).
+    """Take the steps that trigger compilation: one drawing, two, and two with captions of different length (a mask).
 
     Raises what the engine raises.
     """
@@ -109,30 +115,6 @@ def warm_up(engine: Engine, typical: Parameters) -> None:
     for prompts in ([""], ["", ""], ["", longer]):
         asked = [replace(typical, prompt=prompt, num_inference_steps=1) for prompt in prompts]
         engine.step([engine.begin(parameters) for parameters in asked], lambda: None)
-
-
-def choose_device(asked: str) -> torch.device:
-    """The device that DEVICE names; auto is the first there is. Raises ModelNotLoaded."""
-    import torch
-
-    if asked == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(asked)
-    except RuntimeError as error:
-        raise ModelNotLoaded(f"DEVICE={asked}: {_first_line(error)}") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelNotLoaded(f"DEVICE={asked}, but torch {torch.__version__} sees no CUDA device here")
-    return device
-
-
-def device_name(device: torch.device) -> str:
-    """As people say it: "cpu", "NVIDIA H100 80GB HBM3"."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _first_line(error: BaseException) -> str:

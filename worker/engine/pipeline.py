@@ -13,8 +13,8 @@ import torch
 from storage.predictions.parameters import Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
+from worker.engine.devices import device_name
 from worker.engine.interface import Drawing, DrawingFailed, Memory
-from worker.engine.loading import device_name
 from worker.engine.long_prompts import notes_on, quiet_diffusers
 from worker.engine.pixels import images_of
 
@@ -94,7 +94,7 @@ class PipelineEngine:
         finally:
             self._pipeline.maybe_free_model_hooks()
 
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, PipelineDrawing)
         assert drawing.images is not None, "all of its steps are done"
         return partial(images_of, drawing.images, drawing.unsafe)

@@ -1,4 +1,4 @@
-"""Decoded pictures on their way from the device to main memory, while it goes on drawing; blank ones are told apart."""
+"""Copies decoded images from the device to main memory, while the device goes on drawing, and finds blank ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ UNSAFE = "NSFW content detected by the model's safety checker. Try a different p
 
 
 def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
-    """Begin to copy pictures, each (3, height, width) in -1..1; the function returned waits and gives the images.
+    """Start copying images, each (3, height, width) in -1..1. The returned function waits and returns them.
 
-    The arithmetic is that of diffusers' VaeImageProcessor, but on the device, so that a quarter of the bytes travels.
-    The function raises BlankImages where a picture has NaN or infinite values.
+    The arithmetic is that of diffusers' VaeImageProcessor, but on the device: a quarter of the bytes is copied.
+    The returned function raises BlankImages if an image has NaN or infinite values.
     """
     copies = [_bytes_of(pixels).to("cpu", non_blocking=True) for pixels in decoded]
     # One value that isn't finite makes the sum so. In float32, since sums of float16 overflow by themselves.
@@ -35,7 +35,7 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch has not annotated it
         copied.record()
 
-    def develop() -> list[Image]:
+    def fetch_images() -> list[Image]:
         from PIL import Image
 
         if copied is not None:
@@ -44,7 +44,7 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
         _raise_for({index: OVERFLOWED for index, total in enumerate(sums) if not torch.isfinite(total)}, images)
         return images
 
-    return develop
+    return fetch_images
 
 
 def images_of(arrays: Sequence[np.ndarray[Any, Any]], unsafe: Sequence[bool]) -> list[Image]:

@@ -1,4 +1,4 @@
-"""From latents to a small picture without the decoder: a linear map, fitted to the VAE's own encoder."""
+"""Previews without the decoder: a linear map from latents to a small image, fitted to the VAE's own encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PICTURES, SIDE = 32, 64  # what it is fitted to: smooth random colours; 2,048 la
 
 
 class PreviewMap:
-    """(channels + 1, 3): red, green and blue in -1..1 out of a latent pixel and a constant."""
+    """A matrix (channels + 1, 3): from one latent pixel and a constant to red, green and blue in -1..1."""
 
     def __init__(self, vae: Any) -> None:
         generator = torch.Generator("cpu").manual_seed(0)

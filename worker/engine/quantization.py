@@ -1,4 +1,4 @@
-"""Weights of fewer bits: quantized while they are read (torchao), or in a file that was quantized before (GGUF)."""
+"""Weights with fewer bits: quantized while they are read (torchao), or read from a quantized file (GGUF)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIGS = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "floa
 
 
 def quantized(model: Model, folder: Path) -> dict[str, Any]:
-    """The arguments of `from_pretrained` that give a pipeline its quantized transformer. Raises ModelNotLoaded."""
+    """Arguments for `from_pretrained` that give a pipeline a quantized transformer. Raises ModelNotLoaded."""
     if model.device.gguf:
         return {TRANSFORMER: _read_gguf(model, folder)}
     if model.device.quantization:
@@ -33,7 +33,7 @@ def _torchao_config(asked: str) -> Any:
 
 
 def _read_gguf(model: Model, folder: Path) -> Any:
-    """The transformer of a file as ComfyUI's users know them; its configuration is the folder's."""
+    """Read the transformer from a .gguf file, as used with ComfyUI; its configuration comes from the folder."""
     file = Path(model.device.gguf)
     if not file.is_file():
         raise ModelNotLoaded(f"there is no file {file}: check `gguf` in models.toml")
@@ -56,7 +56,7 @@ def _read_gguf(model: Model, folder: Path) -> Any:
             torch_dtype=dtype,
             local_files_only=True,
         )
-    except Exception as error:  # whatever a damaged file, or one of another model, makes the libraries raise
+    except Exception as error:  # a damaged file, or one of another model: the libraries raise all kinds
         reason = str(error).strip().partition("\n")[0]
         raise ModelNotLoaded(f"{file} can't be read as a {name}: {type(error).__name__}: {reason}") from error
 

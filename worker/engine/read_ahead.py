@@ -1,6 +1,6 @@
-"""Reading the weights into the page cache while torch is imported: the disk and the processor need not wait in turn.
+"""Reads the weights into the page cache while torch is imported, so that disk and processor work at the same time.
 
-`python -m bench.cold_load` measures what that is worth here.
+`python -m bench.cold_load` measures how much time that saves.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 
 import psutil
 
-AT_ONCE = 4  # files: a network disk gives one reader a part of what it can do
+AT_ONCE = 4  # files: one reader alone doesn't get the full speed of a network disk
 PIECE = 8 << 20  # bytes
-SHARE = 0.5  # of the memory that is free: what is read last must not push out what was read first
+SHARE = 0.5  # of the free memory: the last files must not push the first ones out of the cache
 
 
 @contextmanager
 def reading_ahead(files: Sequence[Path]) -> Iterator[None]:
-    """Read the files on threads of their own while the block runs. Nothing is read where memory is short.
+    """Read the files on other threads while the block runs. If memory is short, nothing is read.
 
-    A file that can't be read is left to whoever needs it, who can say so better.
+    A file that can't be read is skipped here: the code that needs it reports the error.
     """
     sizes = [file.stat().st_size for file in files if file.is_file()]
     if sum(sizes) > SHARE * psutil.virtual_memory().available:
@@ -41,7 +41,7 @@ def reading_ahead(files: Sequence[Path]) -> Iterator[None]:
 
 
 def is_cached(file: Path) -> bool:
-    """Whether the middle of the file lies in the page cache; False where the system can't say."""
+    """Whether the middle of the file is in the page cache; False if the system can't say."""
     flag = getattr(os, "RWF_NOWAIT", None)  # Linux only
     if flag is None:
         return False

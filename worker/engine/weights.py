@@ -1,4 +1,4 @@
-"""Where a model's weights lie: a folder as it is, or a hub id that is downloaded before anything is claimed."""
+"""Finds a model's weights: a local folder, or a hub id that is downloaded before anything is claimed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.engine.interface import ModelNotLoaded
 
 log = structlog.get_logger(__name__)
 
-# Safetensors only: other weight files are pickles, which run code when they are loaded.
+# Safetensors only: the other formats are pickles, which can run code when they are loaded.
 PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 TRANSFORMER = "transformer"
 
@@ -19,8 +19,8 @@ TRANSFORMER = "transformer"
 def find_weights(source: str, *, without_transformer: bool = False) -> Path:
     """The local folder of a diffusers pipeline. Raises ModelNotLoaded.
 
-    A source that looks like a path (/…, ./…, ../…, ~…) is one; anything else that is no folder is a hub id. Its
-    transformer's weights, which are most of it, are left where they are `without_transformer`.
+    A source that looks like a path (/…, ./…, ../…, ~…) is one. Anything else that is not a folder is a hub id.
+    `without_transformer` skips the transformer's weights, which are most of the download.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -46,14 +46,14 @@ def pipeline_class_of(folder: Path) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """All weights of a pipeline, part after part."""
+    """All weight files of a pipeline, sorted by part."""
     return sorted(folder.glob("*/*.safetensors"))
 
 
 def check_weights(folder: Path) -> None:
-    """Refuse what can't be read before anything large is imported. Raises ModelNotLoaded.
+    """Check the weights before torch is imported, which takes seconds. Raises ModelNotLoaded.
 
-    Each part of the pipeline must have its weights as safetensors; pickles would run code.
+    Each part of the pipeline must have its weights as safetensors: pickles can run code.
     """
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for part, kind in index.items():
@@ -73,10 +73,10 @@ def check_weights(folder: Path) -> None:
 
 
 def _check_whole(file: Path) -> None:
-    """Raises ModelNotLoaded where a file ends before its tensors do.
+    """Raises ModelNotLoaded if the file is shorter than its header says.
 
     The format (https://github.com/huggingface/safetensors): the length of the header in 8 bytes, the header in JSON
-    with each tensor's place in what follows, and the tensors.
+    with each tensor's offsets, then the tensors.
     """
     size = file.stat().st_size
     with file.open("rb") as opened:

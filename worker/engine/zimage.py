@@ -18,9 +18,9 @@ import torch
 from storage.predictions.parameters import Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
+from worker.engine.devices import device_name
 from worker.engine.embeddings import EmbeddingCache
 from worker.engine.interface import Drawing, Memory
-from worker.engine.loading import device_name
 from worker.engine.long_prompts import count_tokens, note_of
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
@@ -125,7 +125,7 @@ class ZImageEngine:
 
     @told_apart
     @torch.inference_mode()
-    def finish(self, drawing: Drawing) -> Callable[[], list[Image]]:
+    def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, ZImageDrawing)
         vae = self._pipeline.vae
         decoded = []

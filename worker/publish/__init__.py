@@ -1,1 +1,1 @@
-"""From pictures in memory to a finished prediction: encode, upload, commit."""
+"""From images in memory to a finished prediction: encode, upload, commit."""

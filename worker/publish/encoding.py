@@ -1,4 +1,4 @@
-"""Pictures as files: the format that was asked for, its parameters written into it, and the thumbnail beside it."""
+"""Encodes images as files in the requested format, with their parameters inside, and makes thumbnails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture that is not done yet, small enough for a notification."""
+"""Previews: an unfinished image, small enough for a notification."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_BYTES = 5_000  # Postgres notifies at most 8,000; in base64 this is 6,668
-SIDES = (160, 112, 80, 48)  # pixels, tried one after the other
+MAX_BYTES = 5_000  # a NOTIFY holds at most 8,000 bytes; 5,000 are 6,668 in base64
+SIDES = (160, 112, 80, 48)  # pixels, tried in this order
 QUALITY = 60
 
 
 def encode_preview(image: Image) -> bytes | None:
-    """WebP of at most 5,000 bytes; None where even the smallest is larger."""
+    """Return a WebP of at most 5,000 bytes, or None if even the smallest size is larger."""
     for side in SIDES:
         small = image.copy()
         small.thumbnail((side, side))

@@ -1,4 +1,4 @@
-"""From pictures in memory to a prediction that succeeded: encode, upload, finish."""
+"""From images in memory to a prediction that succeeded: encode, upload, commit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION
+from storage.backoff import Backoff
 from storage.bucket import Bucket, BucketUnavailable
-from storage.postgres.database import Connection
+from storage.postgres.database import Connection, Row
 from storage.predictions.claim import Claim
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
-from storage.predictions.parameters import Parameters
 from storage.predictions.render import Wire
-from worker.leases import ClaimLost, HeldClaim
+from worker.attempt import Attempt, ClaimLost
 from worker.publish.encoding import describe, encode, encode_thumbnail
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Publisher:
-    """Writes results, through outages of the bucket and of Postgres, for as long as the claim is ours."""
+    """Writes results. It retries during outages of the bucket and of Postgres, as long as the claim is ours."""
 
     pool: ConnectionPool[Connection]
     bucket: Bucket
@@ -44,20 +44,18 @@ class Publisher:
     s3_prefix: str
     embed_parameters: bool = True
 
-    def upload(
-        self, held: HeldClaim, images: Sequence[Image], parameters: Parameters, *, sampler: str = ""
-    ) -> list[StoredImage]:
-        """Store the images under keys of this claim's own, so that nobody's published image is overwritten.
+    def upload(self, attempt: Attempt, images: Sequence[Image]) -> list[StoredImage]:
+        """Store the images under keys that only this claim uses, so that no published image is overwritten.
 
         Raises ClaimLost, MustLeave.
         """
         stored = []
-        row = held.claim.prediction
+        row, parameters = attempt.claim.prediction, attempt.parameters
         for index, image in enumerate(images):
-            text = describe(parameters, index, model=row["model"], version=row["version"], sampler=sampler)
+            text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
             body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
-            key = key_of(self.s3_prefix, held.claim, index, EXTENSIONS[content_type])
-            _insist(held, partial(self.bucket.put, key, body, content_type))
+            key = key_of(self.s3_prefix, attempt.claim, index, EXTENSIONS[content_type])
+            _retry(attempt, partial(self.bucket.put, key, body, content_type))
             stored.append(
                 StoredImage(
                     key=key,
@@ -67,30 +65,32 @@ class Publisher:
                     width=image.width,
                     height=image.height,
                     seed=parameters.seed_of(index),
-                    thumbnail=self._upload_thumbnail(held, index, image),
+                    thumbnail=self._upload_thumbnail(attempt, index, image),
                 )
             )
         return stored
 
-    def _upload_thumbnail(self, held: HeldClaim, index: int, image: Image) -> StoredThumbnail:
+    def _upload_thumbnail(self, attempt: Attempt, index: int, image: Image) -> StoredThumbnail:
         body, content_type = encode_thumbnail(image)
-        key = key_of(self.s3_prefix, held.claim, index, THUMBNAIL_EXTENSION)
-        _insist(held, partial(self.bucket.put, key, body, content_type))
+        key = key_of(self.s3_prefix, attempt.claim, index, THUMBNAIL_EXTENSION)
+        _retry(attempt, partial(self.bucket.put, key, body, content_type))
         return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)
 
-    def finish(self, held: HeldClaim, outcome: Outcome) -> None:
-        """Commit the outcome. Raises MustLeave, and ClaimLost where the claim was lost, also if only the fence knew it.
+    def commit(self, attempt: Attempt, outcome: Outcome) -> Row:
+        """Write the outcome; returns the prediction's row as it is now.
 
-        A COMMIT whose answer was lost is tried again, finds the prediction terminal, and ends as ClaimLost too.
+        Raises MustLeave, and ClaimLost when the claim is no longer ours (the fence may be the first to notice). If
+        the answer to a COMMIT is lost, the second try finds the prediction terminal, which is ClaimLost as well.
         """
 
-        def commit() -> bool:
+        def finish_once() -> Row | None:
             with self.pool.connection() as conn:
-                claim = held.claim
-                return finish(conn, self.wire, claim.prediction_id, outcome, claim_id=claim.claim_id) is not None
+                return finish(conn, self.wire, attempt.id, outcome, claim_id=attempt.claim.claim_id)
 
-        if not _insist(held, commit):
-            raise ClaimLost(held.claim.prediction_id)
+        row = _retry(attempt, finish_once)
+        if row is None:
+            raise ClaimLost(attempt.id)
+        return row
 
 
 def key_of(s3_prefix: str, claim: Claim, index: int, extension: str) -> str:
@@ -99,21 +99,15 @@ def key_of(s3_prefix: str, claim: Claim, index: int, extension: str) -> str:
     return f"{s3_prefix}/{name}" if s3_prefix else name
 
 
-def _insist(held: HeldClaim, attempt: Callable[[], T]) -> T:
-    """Try until it works: an outage must not cost a picture that is drawn already. Raises ClaimLost, MustLeave."""
-    pause_s = RETRY_AFTER_S
+def _retry(attempt: Attempt, work: Callable[[], T]) -> T:
+    """Try until it works: an outage must not cost an image that is drawn already. Raises ClaimLost, MustLeave."""
+    backoff = Backoff(RETRY_AFTER_S, at_most_s=RETRY_AFTER_AT_MOST_S)
     while True:
-        held.raise_if_lost()
-        held.progressed()
+        attempt.raise_if_lost()
+        attempt.progressed()
         try:
-            return attempt()
+            return work()
         except (BucketUnavailable, psycopg.OperationalError) as error:
-            log.warning(
-                "publish.retry",
-                prediction_id=held.claim.prediction_id,
-                attempt=held.claim.attempt,
-                reason=str(error).strip().partition("\n")[0],
-            )
-            held.raise_if_must_leave()
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, RETRY_AFTER_AT_MOST_S)
+            log.warning("publish.retry", **attempt.names, reason=str(error).strip().partition("\n")[0])
+            attempt.raise_if_must_leave()
+            time.sleep(backoff.next_s())

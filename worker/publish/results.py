@@ -1,4 +1,4 @@
-"""What becomes of a drawing, off the drawing thread: encode, upload, commit, hand back, and let the claim go."""
+"""What happens after the drawing, off the drawing thread: encode, upload, commit or hand back, then end the attempt."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from storage.predictions.claim import hand_back
 from storage.predictions.finish import Failed, Outcome, Succeeded
 from storage.predictions.progress import progress_line
 from storage.predictions.render import Wire
-from worker.batching.commission import Commission
+from storage.predictions.states import PredictionStatus
+from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.engine import BlankImages, DrawingFailed
-from worker.leases import ClaimLost, HeldClaim, Leases, MustLeave
+from worker.leases import Leases
 from worker.progress import ProgressReports
 from worker.publish.publish import Publisher
 
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# An upload waits most of its time (encoding a PNG of 1024² takes about 0.2 s): with two objects of 0.3 s a picture,
-# so many publish 26 pictures a second.
+# An upload mostly waits (encoding a PNG of 1024² takes about 0.2 s). When an image needs two objects of 0.3 s each,
+# this many threads publish 26 images a second.
 THREADS = 16
-# Pictures wait here for the bucket; when so many do, the studio takes no more in.
+# When this many attempts wait for the bucket, the worker claims no more.
 MAX_UNPUBLISHED = 32
 NO_PREVIEWS = "previews has no effect: this model shows none\n"
 
 
 class Results:
-    """The studio's Outcomes. Each returns at once; the work is done by a few threads."""
+    """Hears from the scheduler how attempts end (`worker.batching.outcomes`). Other threads do the work."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Results:
         on_release: Callable[[], None],
         passes_blank_images: bool = False,
     ) -> None:
+        """`on_release` is called after each attempt has ended and its claim is released."""
         self._pool = pool
         self._wire = wire
         self._publisher = publisher
@@ -57,137 +59,144 @@ class Results:
         self._reports = reports
         self._on_release = on_release
         self._passes_blank_images = passes_blank_images
-        self._logs: dict[HeldClaim, str] = {}
         self._lock = threading.Lock()
         self._unpublished = 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="results")
 
     @property
     def is_full(self) -> bool:
-        """So many pictures wait for the bucket that no more should be drawn."""
+        """Whether so many images wait for the bucket that no more should be drawn."""
         return self._unpublished >= MAX_UNPUBLISHED
 
-    def stepped(self, commission: Commission, preview: Callable[[], Image] | None) -> None:
-        step, steps = commission.steps_done, commission.steps
-        if commission.drawing is not None:
-            commission.sampler = commission.drawing.sampler
-        logs = self._logs.get(commission.held) or self._logs_so_far(commission)
-        if commission.parameters.previews and preview is None and NO_PREVIEWS not in logs:
-            logs += NO_PREVIEWS
-        self._logs[commission.held] = logs = f"{logs}{progress_line(step, steps)}\n"
-        self._reports.report(commission.claim, logs, step=step, steps=steps, preview=preview)
+    # What the scheduler calls. Each returns at once.
 
-    @staticmethod
-    def _logs_so_far(commission: Commission) -> str:
-        """What was logged before the first step: by the API, by earlier attempts, and the engine's notes."""
-        logs: str = commission.claim.prediction["logs"]
-        for note in commission.drawing.notes if commission.drawing is not None else ():
-            if f"{note}\n" not in logs:  # an earlier attempt may have said it
-                logs += f"{note}\n"
-        return logs
+    def on_step(self, attempt: Attempt, preview: Callable[[], Image] | None) -> None:
+        if attempt.drawing is not None:
+            attempt.sampler = attempt.drawing.sampler
+        step, steps = attempt.steps_done, attempt.steps
+        attempt.logs = f"{attempt.logs}{_new_notes(attempt, preview)}{progress_line(step, steps)}\n"
+        self._reports.report(attempt.claim, attempt.logs, step=step, steps=steps, preview=preview)
 
-    def drawn(self, commission: Commission, develop: Callable[[], list[Image]]) -> None:
-        self._do(commission.held, partial(self._publish, commission, develop))
+    def on_drawn(self, attempt: Attempt, fetch_images: Callable[[], list[Image]]) -> None:
+        self._submit(attempt, partial(self._publish, attempt, fetch_images))
 
-    def failed(self, commission: Commission, reason: str) -> None:
-        self.fail(commission.held, reason)
+    def on_failed(self, attempt: Attempt, reason: str) -> None:
+        self._submit(attempt, partial(self._commit, attempt, Failed(reason, logs=attempt.logs)))
 
-    def fail(self, held: HeldClaim, reason: str) -> None:
-        """Also for what never came into the studio."""
-        logs = self._logs.get(held, held.claim.prediction["logs"])
-        self._do(held, partial(self._finish, held, Failed(reason, logs=logs)))
+    def on_lost(self, attempt: Attempt) -> None:
+        _log_lost(attempt)
+        self._release(attempt)
 
-    def dropped(self, commission: Commission) -> None:
-        log.info("prediction.claim_lost", prediction_id=commission.id, attempt=commission.claim.attempt)
-        self._let_go(commission.held)
+    def on_unfinished(self, attempt: Attempt) -> None:
+        self._submit(attempt, partial(self.hand_back_now, attempt))
 
-    def returned(self, commission: Commission) -> None:
-        self.give_back(commission.held)
+    # What the worker calls when it ends.
 
-    def give_back(self, held: HeldClaim) -> None:
-        """Hand it back, for another worker."""
-        self._do(held, partial(self.hand_back, held))
-
-    def hand_back(self, held: HeldClaim) -> None:
-        """The same, on this thread."""
+    def hand_back_now(self, attempt: Attempt) -> None:
+        """Give the prediction back to the queue, on the calling thread. The claim is not released."""
         try:
             with self._pool.connection() as conn:
-                handed_back = hand_back(conn, self._wire, held.claim.prediction_id, held.claim.claim_id)
-            log.info("prediction.handed_back" if handed_back else "prediction.claim_lost", **_names(held))
+                handed_back = hand_back(conn, self._wire, attempt.id, attempt.claim.claim_id)
         except psycopg.Error as error:  # its lease will expire
-            log.warning("prediction.not_handed_back", reason=str(error).strip(), **_names(held))
+            log.warning("prediction.not_handed_back", reason=str(error).strip(), **attempt.names)
+            return
+        if handed_back:
+            log.info("prediction.handed_back", **attempt.names)
+        else:
+            _log_lost(attempt)
 
     def close(self) -> None:
-        """Return when all of it is done; MustLeave bounds it."""
+        """Return when everything is published or handed back. MustLeave limits how long that takes."""
         self._threads.shutdown(wait=True)
 
-    def _do(self, held: HeldClaim, work: Callable[[], None]) -> None:
+    # On the threads of the pool.
+
+    def _submit(self, attempt: Attempt, work: Callable[[], None]) -> None:
         with self._lock:
             self._unpublished += 1
-        self._threads.submit(self._run, held, work)
+        self._threads.submit(self._run, attempt, work)
 
-    def _run(self, held: HeldClaim, work: Callable[[], None]) -> None:
-        self._reports.forget(held.claim)
+    def _run(self, attempt: Attempt, work: Callable[[], None]) -> None:
+        self._reports.forget(attempt.claim)
         try:
-            with structlog.contextvars.bound_contextvars(**_names(held)):
+            with structlog.contextvars.bound_contextvars(**attempt.names):
                 work()
         finally:
             with self._lock:
                 self._unpublished -= 1
-            self._let_go(held)
+            self._release(attempt)
 
-    def _publish(self, commission: Commission, develop: Callable[[], list[Image]]) -> None:
-        held = commission.held
-        logs = self._logs.get(held, "")
+    def _publish(self, attempt: Attempt, fetch_images: Callable[[], list[Image]]) -> None:
         outcome: Outcome
         try:
-            images, note = self._develop(develop)
-            stored = self._publisher.upload(held, images, commission.parameters, sampler=commission.sampler)
-            metrics = {"batch_size": commission.batch_size}
-            outcome = Succeeded(stored, logs=f"{logs}{note}", metrics=metrics, reusable=not note)
+            images, note = self._fetch(fetch_images)
+            stored = self._publisher.upload(attempt, images)
+            metrics = {"batch_size": attempt.batch_size}
+            outcome = Succeeded(stored, logs=f"{attempt.logs}{note}", metrics=metrics, reusable=not note)
         except DrawingFailed as error:
-            outcome = Failed(str(error), logs=logs)
+            outcome = Failed(str(error), logs=attempt.logs)
         except ClaimLost:
-            log.info("prediction.claim_lost")
+            _log_lost(attempt)
             return
         except MustLeave:
-            self.hand_back(held)
+            self.hand_back_now(attempt)
             return
         except Exception as error:
             log.exception("prediction.not_published")
-            outcome = Failed(f"The picture could not be published: {type(error).__name__}: {error}", logs=logs)
-        self._finish(held, outcome)
+            reason = f"The image could not be published: {type(error).__name__}: {error}"
+            outcome = Failed(reason, logs=attempt.logs)
+        self._commit(attempt, outcome)
 
-    def _develop(self, develop: Callable[[], list[Image]]) -> tuple[list[Image], str]:
-        """The images, and a line for the logs where some are blank and the model's catalog entry passes them on.
+    def _fetch(self, fetch_images: Callable[[], list[Image]]) -> tuple[list[Image], str]:
+        """The images, and a line for the logs if some are blank and the model's catalog entry allows that.
 
-        Raises BlankImages where it doesn't.
+        Raises BlankImages if it doesn't.
         """
         try:
-            return develop(), ""
+            return fetch_images(), ""
         except BlankImages as error:
             log.warning("prediction.blank_image", reason=str(error), passed_on=self._passes_blank_images)
             if not self._passes_blank_images:
                 raise
             return error.images, f"{error}\n"
 
-    def _finish(self, held: HeldClaim, outcome: Outcome) -> None:
+    def _commit(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
-            self._publisher.finish(held, outcome)
-            log.info(f"prediction.{outcome.status.value}", error=outcome.error)
+            row = self._publisher.commit(attempt, outcome)
         except ClaimLost:
-            log.info("prediction.claim_lost")
+            _log_lost(attempt)
         except MustLeave:
-            self.hand_back(held)
+            self.hand_back_now(attempt)
         except Exception:  # the lease will expire, and another worker tries
-            log.exception("prediction.not_committed")
+            log.exception("prediction.not_committed", **attempt.names)
+        else:
+            reason = {} if outcome.error is None else {"error": outcome.error}
+            metrics = row["metrics"]
+            log.info(
+                f"prediction.{outcome.status.value}",
+                **attempt.names,
+                **reason,
+                predict_time_s=metrics["predict_time"],
+                total_time_s=metrics["total_time"],
+            )
 
-    def _let_go(self, held: HeldClaim) -> None:
-        self._logs.pop(held, None)
-        self._leases.release(held)
-        self._reports.forget(held.claim)
+    def _release(self, attempt: Attempt) -> None:
+        self._leases.release(attempt)
+        self._reports.forget(attempt.claim)
         self._on_release()
 
 
-def _names(held: HeldClaim) -> dict[str, str | int]:
-    return {"prediction_id": held.claim.prediction_id, "attempt": held.claim.attempt}
+def _new_notes(attempt: Attempt, preview: Callable[[], Image] | None) -> str:
+    """Lines that the logs don't hold yet (an earlier attempt may have written them): notes of the engine, and ours."""
+    notes = [f"{note}\n" for note in attempt.drawing.notes] if attempt.drawing is not None else []
+    if attempt.parameters.previews and preview is None:
+        notes.append(NO_PREVIEWS)
+    return "".join(note for note in notes if note not in attempt.logs)
+
+
+def _log_lost(attempt: Attempt) -> None:
+    """Say how the attempt ended when this worker did not end it."""
+    if attempt.ended_as is PredictionStatus.CANCELED:
+        log.info("prediction.canceled", **attempt.names)
+    else:
+        log.info("prediction.claim_lost", **attempt.names)

@@ -1,4 +1,4 @@
-"""Any arrivals, cancels, failures and memory shortages at any point: each commission ends exactly once, as it must."""
+"""Any arrivals, cancels, failures and memory shortages at any point: each attempt ends exactly once, as it must."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.playing import Play, PlayingEngine, Scene
-from worker.batching.commission import Commission
+from worker.attempt import Attempt
 from worker.engine import DrawingFailed, OutOfMemory
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25")) * 6
@@ -60,7 +60,7 @@ def test_every_commission_ends_once_as_it_must(
     engine = PlayingEngine(lambda images: 1.0 + growth * (images - 1), joins_midway=joins_midway)
     scene = Scene(engine)
     asked = {f"{number}": request for number, request in enumerate(arrivals)}
-    commissions: dict[str, Commission] = {}
+    attempts: dict[str, Attempt] = {}
     calls = 0
 
     def device(plays: list[Play]) -> None:
@@ -73,30 +73,30 @@ def test_every_commission_ends_once_as_it_must(
             raise OutOfMemory("no room")
         if any(asked[play.parameters.prompt].breaks_at == play.steps_done for play in plays):
             raise DrawingFailed("it is broken")
-        for name, commission in commissions.items():  # cancels come while a step is on the device
+        for name, attempt in attempts.items():  # cancels come while a step is on the device
             cancel_after = asked[name].cancel_after
             if cancel_after is not None and engine.now >= asked[name].at + cancel_after:
-                commission.held.lose()
+                attempt.lose()
 
     engine.before_step = device
     waiting = sorted(asked, key=lambda name: asked[name].at)
-    while waiting or scene.studio.turn():
+    while waiting or scene.scheduler.turn():
         while waiting and asked[waiting[0]].at <= engine.now:
             name = waiting.pop(0)
             request = asked[name]
-            commissions[name] = scene.offer(
+            attempts[name] = scene.add(
                 name, steps=request.steps, size=request.size, priority=request.priority, crashes=int(request.suspect)
             )
         if leave_at is not None and engine.now >= leave_at:
-            scene.studio.leave_by(leave_at)
-        if not scene.studio.turn():
+            scene.scheduler.leave_by(leave_at)
+        if not scene.scheduler.turn():
             engine.now += 1.0
         assert engine.now < 20_000
     heard = scene.heard
     ended = [prompt for prompt, _, _ in heard.ends]
-    leftovers = [commission.parameters.prompt for commission in scene.studio.leftovers()]
-    assert sorted(ended + leftovers) == sorted(asked)
-    assert not leftovers or leave_at is not None
+    unfinished = [attempt.parameters.prompt for attempt in scene.scheduler.unfinished()]
+    assert sorted(ended + unfinished) == sorted(asked)
+    assert not unfinished or leave_at is not None
     for prompt, outcome, reason in heard.ends:
         request = asked[prompt]
         taken = [step for name, step in heard.steps if name == prompt]
@@ -106,7 +106,7 @@ def test_every_commission_ends_once_as_it_must(
         elif outcome == "failed":
             assert reason == "it is broken" or "not enough memory" in reason
             assert reason != "it is broken" or request.breaks_at is not None
-        elif outcome == "dropped":
+        elif outcome == "lost":
             assert request.cancel_after is not None
         else:
             assert leave_at is not None
@@ -128,16 +128,16 @@ def test_no_drawing_holds_a_shorter_one_up_for_longer_than_it_takes_alone(
 
     scene = Scene(PlayingEngine(step_s), max_images=4)
     for _ in range(4):  # it knows its device
-        scene.offer("warm-up", steps=12)
+        scene.add("warm-up", steps=12)
     scene.play()
     for number in range(longs):
-        scene.offer(f"long {number}", steps=long_steps)
+        scene.add(f"long {number}", steps=long_steps)
     scene.play(arrives_after)
     arrived_at = scene.engine.now
-    scene.offer("short", steps=short_steps)
+    scene.add("short", steps=short_steps)
     scene.play()
     waited_s = scene.heard.ended_at["short"] - arrived_at
-    # Each of the long ones before it, one after the other if need be, and its own steps in company.
+    # Each of the long ones before it, one after the other if need be, and its own steps in a batch.
     assert waited_s <= (longs * long_steps + 2 + short_steps) * 1.0 * max(1.0, step_s(4) / 4) + short_steps * step_s(4)
 
 
@@ -152,13 +152,13 @@ def test_of_a_hundred_requests_the_bad_ones_alone_go_wrong() -> None:
             raise OutOfMemory("no room")
         if any(play.parameters.prompt in broken and play.steps_done == 3 for play in plays):
             raise DrawingFailed("broken")
-        for commission in commissions:
-            if commission.parameters.prompt in cancelled & prompts and commission.steps_done == 2:
-                commission.held.lose()
+        for attempt in attempts:
+            if attempt.parameters.prompt in cancelled & prompts and attempt.steps_done == 2:
+                attempt.lose()
 
     scene = Scene(PlayingEngine(lambda images: 1.0 + 0.1 * images, before_step=device))
-    commissions = [scene.offer(f"{number}", steps=4 + number % 9) for number in range(100)]
+    attempts = [scene.add(f"{number}", steps=4 + number % 9) for number in range(100)]
     scene.play()
-    assert set(scene.heard.of("dropped")) == cancelled
+    assert set(scene.heard.of("lost")) == cancelled
     assert set(scene.heard.of("failed")) == broken | greedy
     assert len(scene.heard.of("drawn")) == 72

@@ -22,7 +22,7 @@ def saturated(images: int) -> float:
 
 def test_a_drawing_takes_its_steps_and_is_drawn() -> None:
     scene = Scene()
-    scene.offer("one", steps=3)
+    scene.add("one", steps=3)
     scene.play()
     assert scene.heard.ends == [("one", "drawn", "")]
     assert scene.heard.steps == [("one", 1), ("one", 2), ("one", 3)]
@@ -30,9 +30,9 @@ def test_a_drawing_takes_its_steps_and_is_drawn() -> None:
 
 def test_a_newcomer_joins_at_the_next_step() -> None:
     scene = Scene(PlayingEngine(free_sharing))
-    scene.offer("long", steps=10)
+    scene.add("long", steps=10)
     scene.play(2)
-    scene.offer("short", steps=2)
+    scene.add("short", steps=2)
     scene.play()
     assert scene.engine.batches[2:4] == [["long", "short"]] * 2
     assert scene.heard.of("drawn") == ["short", "long"]
@@ -41,7 +41,7 @@ def test_a_newcomer_joins_at_the_next_step() -> None:
 def test_the_batch_grows_while_it_pays_and_no_further_than_the_catalog_says() -> None:
     scene = Scene(PlayingEngine(free_sharing), max_images=4)
     for number in range(12):
-        scene.offer(f"{number}", steps=20)
+        scene.add(f"{number}", steps=20)
     scene.play()
     assert max(len(batch) for batch in scene.engine.batches) == 4
     assert len(scene.heard.of("drawn")) == 12
@@ -50,7 +50,7 @@ def test_the_batch_grows_while_it_pays_and_no_further_than_the_catalog_says() ->
 def test_a_saturated_device_soon_draws_one_at_a_time() -> None:
     scene = Scene(PlayingEngine(saturated))
     for number in range(12):
-        scene.offer(f"{number}", steps=8)
+        scene.add(f"{number}", steps=8)
     scene.play()
     assert all(len(batch) == 1 for batch in scene.engine.batches[20:])
     assert scene.heard.of("drawn") == [f"{number}" for number in range(12)]
@@ -58,37 +58,37 @@ def test_a_saturated_device_soon_draws_one_at_a_time() -> None:
 
 def test_priority_goes_before_age_and_nobody_is_skipped() -> None:
     scene = Scene(PlayingEngine(saturated), max_images=1)
-    scene.offer("old", steps=2)
-    scene.offer("older than urgent", steps=2)
-    scene.offer("urgent", steps=2, priority=9)
+    scene.add("old", steps=2)
+    scene.add("older than urgent", steps=2)
+    scene.add("urgent", steps=2, priority=9)
     scene.play()
     assert scene.heard.of("drawn") == ["urgent", "old", "older than urgent"]
 
 
 def test_a_long_drawing_holds_a_short_one_up_for_no_longer_than_it_takes_alone() -> None:
     scene = Scene(PlayingEngine(free_sharing), max_images=2)
-    scene.offer("warm-up", steps=4)
+    scene.add("warm-up", steps=4)
     scene.play()
     for name in ("long", "other long"):
-        scene.offer(name, steps=100)
+        scene.add(name, steps=100)
     scene.play(50)
     scene.engine.step_s = lambda images: 2.0 * images  # the device is slower than it was known to be
-    scene.offer("short", steps=4)
+    scene.add("short", steps=4)
     scene.play()
     began = next(at for at, batch in enumerate(scene.engine.batches) if "short" in batch)
     assert scene.heard.of("drawn")[1] == "short"
-    held_up_s = sum(4.0 for _ in scene.engine.batches[54:began])
+    delay_caused_by_s = sum(4.0 for _ in scene.engine.batches[54:began])
     longest_alone_s = 100 * 2.0
-    assert held_up_s <= longest_alone_s + 2 * 4.0
+    assert delay_caused_by_s <= longest_alone_s + 2 * 4.0
     assert set(scene.heard.of("drawn")) == {"warm-up", "long", "other long", "short"}
 
 
 def test_a_drawing_that_let_a_shorter_one_pass_goes_on_where_it_was() -> None:
     scene = Scene(PlayingEngine(lambda images: 1.0 if images == 1 else 3.0), max_images=2)
-    scene.offer("first", steps=40)
-    scene.offer("second", steps=40)
+    scene.add("first", steps=40)
+    scene.add("second", steps=40)
     scene.play(10)
-    scene.offer("short", steps=3)
+    scene.add("short", steps=3)
     scene.play()
     for name in ("first", "second"):
         assert [step for prompt, step in scene.heard.steps if prompt == name] == list(range(1, 41))
@@ -97,14 +97,14 @@ def test_a_drawing_that_let_a_shorter_one_pass_goes_on_where_it_was() -> None:
 
 def test_a_lost_claim_drops_its_drawing_at_the_next_step() -> None:
     scene = Scene(PlayingEngine(free_sharing))
-    lost = scene.offer("lost", steps=10)
-    scene.offer("kept", steps=10)
+    lost = scene.add("lost", steps=10)
+    scene.add("kept", steps=10)
     scene.play(4)
-    lost.held.lose()
+    lost.lose()
     before = len(scene.engine.batches)
     scene.play()
     assert all("lost" not in batch for batch in scene.engine.batches[before:])
-    assert (scene.heard.of("dropped"), scene.heard.of("drawn")) == (["lost"], ["kept"])
+    assert (scene.heard.of("lost"), scene.heard.of("drawn")) == (["lost"], ["kept"])
 
 
 def test_only_the_request_that_breaks_a_step_fails() -> None:
@@ -114,7 +114,7 @@ def test_only_the_request_that_breaks_a_step_fails() -> None:
 
     scene = Scene(PlayingEngine(free_sharing, before_step=break_on_bad))
     for name in ("a", "bad", "b"):
-        scene.offer(name, steps=6)
+        scene.add(name, steps=6)
     scene.play()
     assert sorted(scene.heard.of("drawn")) == ["a", "b"]
     assert ("bad", "failed", "it divides by zero") in scene.heard.ends
@@ -129,28 +129,28 @@ def test_only_the_request_that_breaks_a_whole_run_fails() -> None:
             raise RuntimeError("no")
 
     scene = Scene(PlayingEngine(free_sharing, joins_midway=False, before_step=break_on_bad))
-    scene.offer("warm-up")
+    scene.add("warm-up")
     scene.play()
     for name in ("a", "bad", "b"):
-        scene.offer(name)
+        scene.add(name)
     scene.play()
     assert sorted(scene.heard.of("drawn")) == ["a", "b", "warm-up"]
     assert scene.heard.of("failed") == ["bad"]
 
 
-@pytest.mark.parametrize("stage", ["begin", "finish"])
+@pytest.mark.parametrize("stage", ["begin", "decode"])
 def test_a_request_that_breaks_at_its_beginning_or_end_fails_alone(stage: str) -> None:
     def on_begin(parameters: Parameters) -> None:
         if stage == "begin" and parameters.prompt == "bad":
             raise DrawingFailed("no such words")
 
-    def on_finish(play: Play) -> None:
-        if stage == "finish" and play.parameters.prompt == "bad":
+    def on_decode(play: Play) -> None:
+        if stage == "decode" and play.parameters.prompt == "bad":
             raise DrawingFailed("no such words")
 
-    scene = Scene(PlayingEngine(free_sharing, before_begin=on_begin, before_finish=on_finish))
+    scene = Scene(PlayingEngine(free_sharing, before_begin=on_begin, before_decode=on_decode))
     for name in ("a", "bad", "b"):
-        scene.offer(name)
+        scene.add(name)
     scene.play()
     assert sorted(scene.heard.of("drawn")) == ["a", "b"]
     assert ("bad", "failed", "no such words") in scene.heard.ends
@@ -166,7 +166,7 @@ def test_out_of_memory_sets_the_newest_back_and_the_device_is_not_asked_for_as_m
 
     scene = Scene(PlayingEngine(free_sharing, before_step=three_are_too_many))
     for name in "abcdef":
-        scene.offer(name, steps=6)
+        scene.add(name, steps=6)
     scene.play()
     assert sorted(scene.heard.of("drawn")) == list("abcdef")
     assert tried.count(3) == 1
@@ -180,9 +180,9 @@ def test_alone_and_out_of_memory_fails_with_the_size_that_fits_and_the_next_one_
             raise OutOfMemory("no room")
 
     scene = Scene(PlayingEngine(before_step=large_is_too_much))
-    scene.offer("small")
-    scene.offer("large", size=128)
-    scene.offer("small again")
+    scene.add("small")
+    scene.add("large", size=128)
+    scene.add("small again")
     scene.play()
     assert sorted(scene.heard.of("drawn")) == ["small", "small again"]
     [reason] = [why for prompt, what, why in scene.heard.ends if what == "failed"]
@@ -197,16 +197,16 @@ def test_a_run_to_the_end_that_is_out_of_memory_goes_on_smaller() -> None:
 
     scene = Scene(PlayingEngine(free_sharing, joins_midway=False, before_step=two_are_too_many))
     for name in "abc":
-        scene.offer(name)
+        scene.add(name)
     scene.play()
     assert sorted(scene.heard.of("drawn")) == list("abc")
 
 
 def test_one_that_killed_a_worker_is_drawn_alone() -> None:
     scene = Scene(PlayingEngine(free_sharing))
-    scene.offer("a")
-    scene.offer("suspect", crashes=1)
-    scene.offer("b")
+    scene.add("a")
+    scene.add("suspect", crashes=1)
+    scene.add("b")
     scene.play()
     assert all(batch == ["suspect"] for batch in scene.engine.batches if "suspect" in batch)
     assert len(scene.heard.of("drawn")) == 3
@@ -214,75 +214,75 @@ def test_one_that_killed_a_worker_is_drawn_alone() -> None:
 
 def test_a_run_to_the_end_takes_what_is_equal_and_nobody_joins_it() -> None:
     scene = Scene(PlayingEngine(free_sharing, joins_midway=False))
-    scene.offer("warm-up", steps=4)
+    scene.add("warm-up", steps=4)
     scene.play()
     for name, steps in (("a", 4), ("other", 6), ("b", 4)):
-        scene.offer(name, steps=steps)
+        scene.add(name, steps=steps)
     scene.play()
     assert scene.engine.batches[4:] == [["a", "b"]] * 4 + [["other"]] * 6
 
 
 def test_a_run_to_the_end_stops_when_nobody_waits_for_it() -> None:
     scene = Scene(PlayingEngine(joins_midway=False))
-    lost = scene.offer("lost", steps=50)
-    scene.offer("next", steps=2)
-    scene.engine.before_step = lambda plays: lost.held.lose() if plays[0].steps_done == 3 else None
+    lost = scene.add("lost", steps=50)
+    scene.add("next", steps=2)
+    scene.engine.before_step = lambda plays: lost.lose() if plays[0].steps_done == 3 else None
     scene.play()
     assert scene.engine.batches == [["lost"]] * 4 + [["next"]] * 2
-    assert (scene.heard.of("dropped"), scene.heard.of("drawn")) == (["lost"], ["next"])
+    assert (scene.heard.of("lost"), scene.heard.of("drawn")) == (["lost"], ["next"])
 
 
 @pytest.mark.parametrize("joins_midway", [True, False])
 def test_leaving_returns_what_waits_at_once_and_the_rest_when_time_is_up(joins_midway: bool) -> None:
     scene = Scene(PlayingEngine(joins_midway=joins_midway), max_images=1)
-    scene.offer("quick", steps=2)
-    scene.offer("waits", steps=2)
-    scene.engine.before_step = lambda plays: scene.studio.leave_by(5.0) if scene.engine.now == 1 else None
+    scene.add("quick", steps=2)
+    scene.add("waits", steps=2)
+    scene.engine.before_step = lambda plays: scene.scheduler.leave_by(5.0) if scene.engine.now == 1 else None
     scene.play()
-    assert (scene.heard.of("drawn"), scene.heard.of("returned")) == (["quick"], ["waits"])
+    assert (scene.heard.of("drawn"), scene.heard.of("unfinished")) == (["quick"], ["waits"])
     late = Scene(PlayingEngine(joins_midway=joins_midway))
-    late.offer("slow", steps=20)
-    late.engine.before_step = lambda plays: late.studio.leave_by(5.0) if late.engine.now == 1 else None
+    late.add("slow", steps=20)
+    late.engine.before_step = lambda plays: late.scheduler.leave_by(5.0) if late.engine.now == 1 else None
     late.play()
-    assert late.heard.of("returned") == ["slow"]
+    assert late.heard.of("unfinished") == ["slow"]
     assert len(late.engine.batches) == 5
-    assert late.studio.appetite() == 0
+    assert late.scheduler.free_slots() == 0
 
 
-def test_prompts_are_encoded_before_a_place_is_free() -> None:
+def test_prompts_are_encoded_before_a_slot_is_free() -> None:
     scene = Scene(PlayingEngine(saturated), max_images=1)
-    scene.offer("drawn", steps=5)
-    scene.offer("next", steps=5)
+    scene.add("drawn", steps=5)
+    scene.add("next", steps=5)
     scene.play(2)
     assert scene.engine.begun == ["drawn", "next"]
     assert scene.engine.batches == [["drawn"]] * 2
 
 
-def test_the_appetite_counts_places_that_are_free_or_soon_will_be() -> None:
+def test_free_slots_counts_those_that_soon_will_be_free_too() -> None:
     scene = Scene(PlayingEngine(lambda images: 0.1 * images), max_images=1)
-    assert scene.studio.appetite() == 1
-    scene.offer("a", steps=20)
-    assert scene.studio.appetite() == 0
+    assert scene.scheduler.free_slots() == 1
+    scene.add("a", steps=20)
+    assert scene.scheduler.free_slots() == 0
     scene.play(10)
-    assert scene.studio.appetite() == 0
+    assert scene.scheduler.free_slots() == 0
     scene.play(6)
-    assert scene.studio.appetite() == 1  # half a second before the place is free
-    scene.offer("b", steps=20)
-    assert scene.studio.appetite() == 0
+    assert scene.scheduler.free_slots() == 1  # half a second before the slot is free
+    scene.add("b", steps=20)
+    assert scene.scheduler.free_slots() == 0
 
 
-def test_a_lost_device_ends_the_studio_and_says_who_was_on_it() -> None:
+def test_a_lost_device_ends_the_scheduler_and_says_what_was_on_it() -> None:
     def die(plays: list[Play]) -> None:
         raise DeviceLost("CUDA error: unspecified launch failure")
 
     scene = Scene(PlayingEngine(saturated, before_step=die), max_images=1)
-    on_it = scene.offer("on it")
-    waits = scene.offer("waits")
-    scene.studio.run()
-    assert isinstance(scene.studio.broken, DeviceLost)
-    assert on_it.held.at_risk
-    assert not waits.held.at_risk
-    assert scene.studio.appetite() == 0
+    on_it = scene.add("on it")
+    waits = scene.add("waits")
+    scene.scheduler.run()
+    assert isinstance(scene.scheduler.broken, DeviceLost)
+    assert on_it.on_device
+    assert not waits.on_device
+    assert scene.scheduler.free_slots() == 0
 
 
 def test_costs_that_another_worker_learned_are_used_from_the_first_step_on() -> None:
@@ -291,6 +291,6 @@ def test_costs_that_another_worker_learned_are_used_from_the_first_step_on() -> 
         for _ in range(5):
             scene.admission.costs.observe(Load(images, images * 64 * 64), 1.0)
     for number in range(8):
-        scene.offer(f"{number}")
+        scene.add(f"{number}")
     scene.play(1)
     assert len(scene.engine.batches[0]) == 8

@@ -1,0 +1,120 @@
+"""Claims predictions while the scheduler has free slots, and tells when there has been no work for long enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+import psycopg
+import structlog
+from psycopg_pool import ConnectionPool
+
+from storage.bucket import Bucket
+from storage.postgres.database import Connection
+from storage.predictions.claim import Claim, NeedsEmptyWorker
+from storage.predictions.render import Wire
+from storage.predictions.result_cache import reuse_result
+from worker.attempt import Attempt
+from worker.batching.saved_step_costs import SavedStepCosts
+from worker.batching.scheduler import BatchScheduler
+from worker.heartbeat import Heartbeat
+from worker.intake import CanNotAsk, Intake
+from worker.leases import Leases
+from worker.publish.results import Results
+
+log = structlog.get_logger(__name__)
+
+
+class Asked(Enum):
+    """The answer to "is there work?". Only NOTHING counts as idle."""
+
+    CLAIMED = auto()
+    NOTHING = auto()
+    NOT_ASKED = auto()  # we hold enough, the next prediction has to wait, or Postgres is unreachable
+
+
+class ClaimLoop:
+    """Fills the scheduler's free slots. Runs on the worker's main thread."""
+
+    def __init__(
+        self,
+        pool: ConnectionPool[Connection],
+        wire: Wire,
+        bucket: Bucket,
+        intake: Intake,
+        leases: Leases,
+        results: Results,
+        heartbeat: Heartbeat,
+        *,
+        poll_s: float,
+        idle_exit_s: float | None,
+    ) -> None:
+        """`poll_s`: how often to look for work if no bell rings. `idle_exit_s`: see `run`; None: never."""
+        self._pool = pool
+        self._wire = wire
+        self._bucket = bucket
+        self._intake = intake
+        self._leases = leases
+        self._results = results
+        self._heartbeat = heartbeat
+        self._poll_s = poll_s
+        self._idle_exit_s = idle_exit_s
+
+    def run(self, scheduler: BatchScheduler, saved_costs: SavedStepCosts, *, goes_on: Callable[[], bool]) -> None:
+        """Claim until `goes_on` says no, the device is lost, or there was no work for `idle_exit_s`."""
+        idle_since = time.monotonic()
+        while goes_on() and scheduler.broken is None:
+            asked = self._claim_one(scheduler)
+            holds_some = bool(self._leases.held())
+            is_idle = asked is Asked.NOTHING and not holds_some
+            if not is_idle:
+                idle_since = time.monotonic()
+            self._heartbeat.note("drawing" if holds_some or asked is Asked.CLAIMED else "idle")
+            if asked is Asked.CLAIMED:
+                continue
+            if self._idle_exit_s is not None and is_idle and time.monotonic() - idle_since >= self._idle_exit_s:
+                log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
+                return
+            saved_costs.save_if_due()
+            self._intake.wait(self._poll_s)
+
+    def _claim_one(self, scheduler: BatchScheduler) -> Asked:
+        """Claim one more prediction, if the scheduler has a slot for it and there is one."""
+        self._intake.listen_anew()  # before asking: whatever happens from here on ends the wait
+        held = self._leases.held()
+        if scheduler.free_slots() == 0 or self._results.is_full or any(attempt.must_be_alone for attempt in held):
+            return Asked.NOT_ASKED
+        try:
+            claim = self._intake.take(holds_others=bool(held))
+        except (NeedsEmptyWorker, CanNotAsk):  # the next one must be drawn alone: it waits until we hold nothing
+            return Asked.NOT_ASKED
+        if claim is None:
+            return Asked.NOTHING
+        self._start_attempt(claim, scheduler)
+        return Asked.CLAIMED
+
+    def _start_attempt(self, claim: Claim, scheduler: BatchScheduler) -> None:
+        attempt = self._leases.hold(claim)
+        log.info("prediction.claimed", **attempt.names)
+        if self._reuse_result(attempt):
+            self._leases.release(attempt)
+            return
+        try:
+            attempt.parameters  # noqa: B018 - read here, so that nobody after this has to expect a TypeError
+        except TypeError as error:
+            self._results.on_failed(attempt, f"Its parameters can't be read by this release: {error}")
+            return
+        scheduler.add(attempt)
+
+    def _reuse_result(self, attempt: Attempt) -> bool:
+        """Finish it with the images of an equal prediction that succeeded after this one was submitted."""
+        claim = attempt.claim
+        try:
+            with self._pool.connection() as conn:
+                if reuse_result(conn, self._wire, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:
+                    return False
+        except psycopg.OperationalError:
+            return False
+        log.info("prediction.reused", **attempt.names)
+        return True

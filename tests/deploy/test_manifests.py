@@ -10,6 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 
+from api.settings import ApiSettings
 from storage.catalog import load_catalog
 from storage.settings import Settings
 from tests.deploy.manifests import (
@@ -152,9 +153,10 @@ def test_a_pod_is_given_more_time_to_stop_than_the_worker_takes(overlay: str) ->
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_setting_in_a_config_map_exists(overlay: str) -> None:
     known = {name.upper() for name in Settings.model_fields} | {name.upper() for name in WorkerSettings.model_fields}
+    of_the_api = {name.upper() for name in ApiSettings.model_fields}  # all roles are given the same map
     for config in of_kind(build(overlay), "ConfigMap"):
         if config["metadata"]["name"].startswith("darkroom-"):
-            assert set(config["data"]) <= known
+            assert set(config["data"]) <= known | of_the_api
     for pod in workers(build(overlay)):
         assert {item["name"] for item in pod["containers"][0]["env"]} <= known
 

@@ -38,7 +38,7 @@ def make_deliverer(pool: ConnectionPool[Connection]) -> Deliverer:
         allow=LOOPBACK_ALLOWED,
         schedule_s=SCHEDULE_S,
         timeout_s=5,
-        slots=Slots(16),
+        slots=Slots(64),
     )
 
 

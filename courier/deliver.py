@@ -79,6 +79,7 @@ class Deliverer:
     stopping: threading.Event = field(default_factory=threading.Event)  # set: start no other POST
     interrupted: threading.Event = field(default_factory=threading.Event)  # set: end POSTs in flight
     claiming: threading.Lock = field(default_factory=threading.Lock)
+    waking: threading.Lock = field(default_factory=threading.Lock)
 
     def deliver_due(self) -> None:
         """Make one attempt of a delivery that is due, whichever's turn it is, and go on until there is none.
@@ -86,10 +87,18 @@ class Deliverer:
         There is none for this thread where all that are due wait for a slot. Whoever holds that slot looks again when
         it gives it back, so no delivery waits for a bell.
         """
-        while not self.stopping.is_set() and (held := self._claim()) is not None:
-            claimed, visit, allow = held
-            if not self._deliver(claimed, visit, allow):
-                return
+        held = self._claim_when_woken()
+        while held is not None and self._deliver(*held) and not self.stopping.is_set():
+            held = self._claim()
+
+    def _claim_when_woken(self) -> tuple[ClaimedDelivery, Visit, AllowList] | None:
+        """Bells wait here for each other, so that those who deliver wait for one of them at most before the next."""
+        if not self.waking.acquire(timeout=CLAIM_PATIENCE_S):
+            return None
+        try:
+            return None if self.stopping.is_set() else self._claim()
+        finally:
+            self.waking.release()
 
     def _claim(self) -> tuple[ClaimedDelivery, Visit, AllowList] | None:
         if not self.claiming.acquire(timeout=CLAIM_PATIENCE_S):

@@ -39,7 +39,7 @@ def make_deliverer(pool: ConnectionPool[Connection]) -> Deliverer:
         targets=LOOPBACK_TARGETS,
         schedule_s=SCHEDULE_S,
         timeout_s=5,
-        slots=Slots(16),
+        slots=Slots(64),
     )
 
 

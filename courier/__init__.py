@@ -1,0 +1,1 @@
+"""The courier: delivers webhooks, rescues work from dead workers, and deletes expired data. It needs no GPU."""

@@ -1,1 +1,1 @@
-"""What draws (the GPU worker) and what delivers (the courier)."""
+"""The GPU worker: claims predictions, draws them, and publishes the images."""

@@ -1,4 +1,4 @@
-"""The direction of the arrows: api → storage ← worker, torch in the engine alone."""
+"""Which folder may import which: everybody imports storage, api and worker and courier never each other."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FORBIDDEN = {
-    "storage": {"api", "worker", "cli", "flask", "torch", "diffusers"},
-    "api": {"worker", "cli", "torch", "diffusers"},
-    "worker": {"api", "cli", "flask"},
-    "migrations": {"api", "worker", "cli"},
+    "storage": {"api", "worker", "courier", "cli", "flask", "torch", "diffusers"},
+    "api": {"worker", "courier", "cli", "torch", "diffusers"},
+    "worker": {"api", "courier", "cli", "flask"},
+    "courier": {"api", "worker", "cli", "flask", "torch", "diffusers"},
+    "migrations": {"api", "worker", "courier", "cli"},
 }
 
 
@@ -43,7 +44,7 @@ def test_no_file_imports_what_its_folder_must_not(folder: str) -> None:
 def test_torch_is_imported_in_the_engine_alone() -> None:
     wrong = [
         str(file.relative_to(REPOSITORY))
-        for folder in ("api", "storage", "worker", "cli", "migrations")
+        for folder in ("api", "storage", "worker", "courier", "cli", "migrations")
         for file in (REPOSITORY / folder).rglob("*.py")
         if imported_by(file) & {"torch", "diffusers", "transformers"} and "engine" not in file.parts
     ]
@@ -53,9 +54,9 @@ def test_torch_is_imported_in_the_engine_alone() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("api.app", ["torch", "diffusers", "worker"]),
-        ("courier.main", ["torch", "diffusers", "flask", "api"]),
-        ("worker.main", ["torch", "diffusers", "flask", "api"]),
+        ("api.app", ["torch", "diffusers", "worker", "courier"]),
+        ("courier.main", ["torch", "diffusers", "flask", "api", "worker"]),
+        ("worker.main", ["torch", "diffusers", "flask", "api", "courier"]),
         ("cli.main", ["torch", "flask", "sqlalchemy", "boto3"]),
     ],
 )

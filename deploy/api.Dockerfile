@@ -15,13 +15,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY README.md models.toml ./
 COPY api api
 COPY cli cli
+COPY courier courier
 COPY migrations migrations
 COPY storage storage
 COPY worker worker
 # Editable: the code stays one folder, with its migrations and its page beside it. Nothing can write there later,
 # so the bytecode is compiled now.
 RUN python -m pip install --disable-pip-version-check --no-cache-dir --no-build-isolation --no-deps -e . \
-    && python -m compileall -q api cli migrations storage worker
+    && python -m compileall -q api cli courier migrations storage worker
 
 FROM python:${PYTHON}
 # tini is process 1: the kernel drops signals that process 1 has no handler for, such as a SIGTERM while Python

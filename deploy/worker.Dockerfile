@@ -18,12 +18,13 @@ COPY README.md models.toml ./
 COPY models/pocket models/pocket
 COPY api api
 COPY cli cli
+COPY courier courier
 COPY migrations migrations
 COPY storage storage
 COPY worker worker
 # Importing diffusers takes 6 s with compiled bytecode and 26 s without; nothing can write there later.
 RUN python -m pip install --disable-pip-version-check --no-cache-dir --no-build-isolation --no-deps -e . \
-    && python -m compileall -q api cli migrations storage worker
+    && python -m compileall -q api cli courier migrations storage worker
 
 FROM python:${PYTHON}
 # tini is process 1: the kernel drops signals that process 1 has no handler for, such as a SIGTERM while Python

@@ -43,6 +43,17 @@ def test_everything_that_is_copied_exists_and_passes_dockerignore(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_package_of_the_project_is_copied(name: str) -> None:
+    """The courier has the API's image; a package that is left out is noticed only when its command is run."""
+    tool = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]
+    packages = {pattern.removesuffix("*") for pattern in tool["setuptools"]["packages"]["find"]["include"]}
+    stage = read(name)[0]
+    assert packages <= set(copied(stage))
+    (compiled,) = (words.partition("compileall ")[2].split() for words in stage.of("RUN") if "compileall" in words)
+    assert packages <= set(compiled)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_darkroom_runs_without_a_shell_as_an_ordinary_user(name: str) -> None:
     final = read(name)[-1]
     assert json.loads(final.last("ENTRYPOINT")) == ["tini", "--", "darkroom"]

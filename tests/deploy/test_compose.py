@@ -172,7 +172,7 @@ def fields_without_a_reader(*classes: type[Settings]) -> set[str]:
 
 
 def _read_of_settings() -> Iterator[str]:
-    for room in ("api", "cli", "storage", "worker"):
+    for room in ("api", "cli", "courier", "storage", "worker"):
         for path in (REPOSITORY / room).rglob("*.py"):
             if path.name == "settings.py":
                 continue

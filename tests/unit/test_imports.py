@@ -12,10 +12,11 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 
 FORBIDDEN = {
-    "storage": {"api", "worker", "cli", "flask", "torch", "diffusers"},
-    "api": {"worker", "cli", "torch", "diffusers"},
-    "worker": {"api", "cli", "flask"},
-    "migrations": {"api", "worker", "cli"},
+    "storage": {"api", "courier", "worker", "cli", "flask", "torch", "diffusers"},
+    "api": {"courier", "worker", "cli", "torch", "diffusers"},
+    "courier": {"api", "worker", "cli", "flask", "torch", "diffusers"},
+    "worker": {"api", "courier", "cli", "flask"},
+    "migrations": {"api", "courier", "worker", "cli"},
 }
 
 
@@ -43,7 +44,7 @@ def test_no_file_imports_what_its_folder_must_not(folder: str) -> None:
 def test_torch_is_imported_in_the_engine_alone() -> None:
     wrong = [
         str(file.relative_to(REPOSITORY))
-        for folder in ("api", "storage", "worker", "cli", "migrations")
+        for folder in ("api", "courier", "storage", "worker", "cli", "migrations")
         for file in (REPOSITORY / folder).rglob("*.py")
         if imported_by(file) & {"torch", "diffusers", "transformers"} and "engine" not in file.parts
     ]

@@ -47,6 +47,7 @@ lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) an
 .PHONY: docs
 docs: setup ## Write the generated parts of the docs anew
 	@$(BIN)/python -m cli.catalog_keys docs/models.md
+	@$(BIN)/python -m cli.settings_reference docs/settings.md
 
 .PHONY: audit
 audit: setup ## Known vulnerabilities of the versions in constraints.txt (asks PyPI, so it is not part of `make test`)

@@ -13,14 +13,16 @@ class ApiSettings(Settings):
     """Every field is the environment variable of the same name in upper case."""
 
     # Threads are made when they are needed, and one that sleeps in a stream costs about 50 kB.
-    api_threads: int = Field(default=512, ge=4, description="requests at once, those that wait or stream included")
+    api_threads: int = Field(
+        default=512, ge=4, description="the most requests at once, including those that wait or stream"
+    )
     api_busy_threads: int = Field(
-        default=8, ge=1, description="of these, requests that neither wait nor stream; more of them wait their turn"
+        default=8, ge=1, description="requests that are processed at once; those that wait or stream don't count"
     )
     api_max_waiting: int = Field(
-        default=128, ge=1, description="of these, requests with `Prefer: wait`; one more gets its answer at once"
+        default=128, ge=1, description="the most requests with `Prefer: wait`; one more is answered at once"
     )
-    api_max_streams: int = Field(default=256, ge=1, description="of these, streams; one more gets 503 and Retry-After")
+    api_max_streams: int = Field(default=256, ge=1, description="the most streams; one more gets 503 and Retry-After")
     openai_wait_s: float = Field(
         default=300, ge=5, description="how long POST /v1/images/generations waits; then its prediction is canceled"
     )
@@ -34,48 +36,58 @@ class ApiSettings(Settings):
     api_header_timeout_s: float = Field(
         default=10,
         gt=0,
-        description="in which the header of a request has to arrive, and a new connection's first byte",
+        description="time until a request's header, and a new connection's first byte, must have arrived",
     )
     api_body_timeout_s: float = Field(
-        default=30, gt=0, description="in which a body has to arrive; a large one has its size / API_MIN_BYTES_PER_S"
+        default=30,
+        gt=0,
+        description="time until a body must have arrived; for a large one, its size / API_MIN_BYTES_PER_S",
     )
     api_send_timeout_s: float = Field(
-        default=30, gt=0, description="in which a client has to take an answer or an event; a large one as with bodies"
+        default=30,
+        gt=0,
+        description="time until a client must have read an answer or an event; for a large one as with bodies",
     )
-    api_min_bytes_per_s: int = Field(default=32 * 1024, ge=1, description="how fast a client needs to be, both ways")
+    api_min_bytes_per_s: int = Field(
+        default=32 * 1024, ge=1, description="how fast a client must be, in both directions"
+    )
     api_keepalive_s: float = Field(
         default=75, ge=0, description="how long a connection stays open between two requests; longer than the proxy's"
     )
     api_max_connections: int = Field(
-        default=8192, ge=64, description="connections at once; one more closes the oldest that wait"
+        default=8192, ge=64, description="connections at once; one more closes the oldest that wait for their client"
     )
     api_max_connections_per_address: int = Field(
-        default=256, ge=0, description="of one client address, or one IPv6 /64; one more is closed; 0: any number"
+        default=256,
+        ge=0,
+        description="connections of one client address (IPv6: of one /64); one more is closed. 0: no limit",
     )
     proxy_addresses: str = Field(
         default="127.0.0.0/8,::1",
-        description="networks that API_MAX_CONNECTIONS_PER_ADDRESS is not for, comma-separated: proxies in front",
+        description="networks of proxies, to which API_MAX_CONNECTIONS_PER_ADDRESS doesn't apply; comma-separated",
     )
     api_max_buffered_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=1024 * 1024,
-        description="memory for unfinished requests and for answers that clients have not taken; the oldest are closed",
+        description="memory for incomplete requests and for answers that clients have not read; the oldest are closed",
     )
     auth: str = Field(
         default="auto",
         pattern="^(auto|tokens|none)$",
-        description="whether requests need a token; auto: as soon as one was made, and never reachable without",
+        description="whether requests need a token; auto: once a token exists, and always if others can reach it",
     )
     rate_limit_per_minute: int = Field(
-        default=0, ge=0, description="predictions that a token may create in a minute, unless it says otherwise; 0: any"
+        default=0,
+        ge=0,
+        description="predictions that a token may create in a minute, unless it has its own limit; 0: no limit",
     )
     max_queued: int = Field(
-        default=0, ge=0, description="predictions of a token that may wait, unless it says otherwise; 0: any number"
+        default=0, ge=0, description="predictions of a token that may wait, unless it has its own limit; 0: no limit"
     )
     cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated; *: all")
     allowed_hosts: str = Field(
         default="",
-        description="while no token is needed: host names under which the API answers, beside its own, comma-separated",
+        description="more host names under which the API answers while it needs no token, comma-separated",
     )
 
     @field_validator("proxy_addresses")

@@ -7,24 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cli.generated_tables import between_marks, cell, values_of
 from storage.catalog import Model
 
-BEGIN = "<!-- The table is generated: run `make docs`. -->\n"
-END = "<!-- End of the generated table. -->\n"
 KINDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
 
 def with_table(page: str) -> str:
-    """The page with a fresh table between its marks. Raises ValueError where it has none."""
-    before, found, rest = page.partition(BEGIN)
-    _, found_end, after = rest.partition(END)
-    if not found or not found_end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}{table()}{END}{after}"
+    """The page with a fresh table between its marks. Raises ValueError if it has no marks."""
+    return between_marks(page, table())
 
 
 def table() -> str:
@@ -39,7 +33,7 @@ def _rows(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
             continue
         inner = _table(field.annotation)
         default = f"`{_toml(field.default)}`" if inner is None else ""
-        meaning = (field.description or "").replace("|", "\\|")
+        meaning = cell(field.description or "")
         yield f"| `{prefix}{name}` | {_kind(field) if inner is None else 'table'} | {default} | {meaning} |"
         if inner is not None:
             yield from _rows(inner, f"{prefix}{name}.")
@@ -55,14 +49,7 @@ def _kind(field: FieldInfo) -> str:
         return ", ".join(f"`{_toml(choice)}`" for choice in get_args(field.annotation))
     if get_origin(field.annotation) is tuple:
         return "list of texts"
-    bounds = [_bound(each) for each in field.metadata if isinstance(each, Ge | Gt | Le)]
-    return " ".join([KINDS[field.annotation], *bounds])
-
-
-def _bound(bound: Ge | Gt | Le) -> str:
-    if isinstance(bound, Ge):
-        return f"from {bound.ge}"
-    return f"above {bound.gt}" if isinstance(bound, Gt) else f"to {bound.le}"
+    return values_of(field, KINDS)
 
 
 def _toml(value: object) -> str:

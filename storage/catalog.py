@@ -40,10 +40,12 @@ class Limits(_Part):
     max_pixels: int = Field(default=4_194_304, gt=0, description="width × height of one image")
     min_side: int = Field(default=64, gt=0, description="pixels")
     max_side: int = Field(default=4096, gt=0, description="pixels")
-    multiple_of: int = Field(default=16, gt=0, description="the sides are multiples of it, in pixels")
+    multiple_of: int = Field(default=16, gt=0, description="width and height are multiples of it, in pixels")
     max_steps: int = Field(default=50, ge=1, description="the largest num_inference_steps")
     max_guidance_scale: float = Field(default=20.0, ge=0, description="the largest guidance_scale")
-    max_prompt_chars: int = Field(default=4000, ge=1, description="of prompt and of negative_prompt")
+    max_prompt_chars: int = Field(
+        default=4000, ge=1, description="the most characters of prompt, and of negative_prompt"
+    )
     max_outputs: int = Field(
         default=4,
         ge=1,
@@ -55,8 +57,8 @@ class Limits(_Part):
 class Blank(_Part):
     """How long the `blank` engine pretends to work: for tests and benchmarks of everything around the model."""
 
-    load_s: float = Field(default=0.0, ge=0, description="seconds to load")
-    step_s: float = Field(default=0.0, ge=0, description="seconds a step")
+    load_s: float = Field(default=0.0, ge=0, description="how many seconds loading takes")
+    step_s: float = Field(default=0.0, ge=0, description="how many seconds a step takes")
 
 
 class DeviceSettings(_Part):
@@ -65,7 +67,7 @@ class DeviceSettings(_Part):
     attention: str = Field(default="", description="diffusers' attention back end: native, flash, _flash_3, sage, …")
     compile: bool = Field(default=False, description="compile the repeated blocks: quicker steps, a slower start")
     quantization: Literal["", "int8", "int4", "float8"] = Field(
-        default="", description="of the transformer's weights, by torchao"
+        default="", description="quantize the transformer's weights with torchao"
     )
     gguf: str = Field(default="", description="a .gguf file with the transformer's weights; `source` gives the rest")
     offload: Literal["", "model", "sequential"] = Field(
@@ -90,25 +92,25 @@ class Model(_Part):
         default="1",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="letters, digits, `.`, `_`, `-`; change it with the weights. Replicate's clients cut "
-        "`owner/name:version` and send the version alone, so give each model another one",
+        "`owner/name:version` and send the version alone, so give each model a different one",
     )
     description: str = Field(default="", description="shown by GET /v1/models")
-    aliases: tuple[str, ...] = Field(default=(), description="other names that requests may use, as dall-e-3")
+    aliases: tuple[str, ...] = Field(default=(), description="other names that requests may use, such as dall-e-3")
     engine: Literal["diffusers", "blank"] = Field(
-        default="diffusers", description="blank draws plain sheets, without any weights: for tests"
+        default="diffusers", description="blank draws plain sheets without weights, for tests"
     )
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
-        default="bfloat16", description="of the weights on the device"
+        default="bfloat16", description="the data type of the weights on the device"
     )
-    defaults: Defaults = Field(default=Defaults(), description="used where a request says nothing")
+    defaults: Defaults = Field(default=Defaults(), description="values for inputs that a request leaves out")
     limits: Limits = Field(default=Limits(), description="what a request may ask for; anything beyond is 422")
-    max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, whatever pays")
+    max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, even if more would pay")
     on_blank_image: Literal["fail", "pass"] = Field(
         default="fail",
-        description="of an image that the safety checker blackened or that is NaN: fail the prediction, or pass it on",
+        description="if the safety checker blackened an image, or it is NaN: fail the prediction, or pass it on",
     )
-    device: DeviceSettings = Field(default=DeviceSettings(), description="how the weights lie on the device")
-    blank: Blank = Field(default=Blank(), description="of the blank engine")
+    device: DeviceSettings = Field(default=DeviceSettings(), description="how the weights are kept on the device")
+    blank: Blank = Field(default=Blank(), description="settings of the blank engine")
 
     @property
     def typical(self) -> Parameters:

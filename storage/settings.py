@@ -30,62 +30,78 @@ class Settings(BaseSettings):
     database_direct_url: str = Field(
         default="", description="the same database past any transaction pooler; default: DATABASE_URL"
     )
-    database_pool_size: int = Field(default=8, ge=1, le=200)
+    database_pool_size: int = Field(default=8, ge=1, le=200, description="connections of one API process")
 
     # S3. Without keys, boto3 looks where it always looks (instance roles, ~/.aws, …).
-    s3_endpoint_url: str | None = None
-    s3_public_endpoint_url: str | None = Field(default=None, description="used for presigning only")
-    s3_bucket: str = "darkroom"
-    s3_prefix: str = Field(default="darkroom", description="everything lies under it; one per deployment")
-    s3_region: str = "us-east-1"
-    s3_access_key_id: str | None = None
-    s3_secret_access_key: SecretStr | None = None
+    s3_endpoint_url: str | None = Field(default=None, description="the S3 server; without it, AWS S3")
+    s3_public_endpoint_url: str | None = Field(
+        default=None, description="where clients reach the bucket, for presigned URLs; default: S3_ENDPOINT_URL"
+    )
+    s3_bucket: str = Field(default="darkroom", description="created if it does not exist")
+    s3_prefix: str = Field(default="darkroom", description="all objects lie under it; each deployment needs its own")
+    s3_region: str = Field(default="us-east-1", description="the region of the bucket")
+    s3_access_key_id: str | None = Field(
+        default=None,
+        description="set both halves of the key, or neither: boto3 then looks for instance roles, ~/.aws, …",
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="the other half of the key")
 
     public_url: str = Field(
-        default="http://127.0.0.1:8000", description="where clients reach the API; it may have a path"
+        default="http://127.0.0.1:8000",
+        description="where clients reach the API; may have a path. All links begin with it",
     )
-    models: Path = Field(default=Path("models.toml"), description="the catalog")
+    models: Path = Field(default=Path("models.toml"), description="the catalog of models")
     image_urls: str = Field(
         default="api",
         pattern="^(api|presigned)$",
         description="where the URLs in answers lead: to this API, or presigned to the bucket",
     )
-    log_format: str = Field(default="console", pattern="^(console|json)$")
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_format: str = Field(
+        default="console", pattern="^(console|json)$", description="lines for people, or one JSON object a line"
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least severe messages that are logged"
+    )
 
     secret_key: SecretStr | None = Field(
-        default=None, description="encrypts the signing secrets in the database; `openssl rand -hex 32` makes one"
+        default=None,
+        description="encrypts the signing secrets in the database; `openssl rand -hex 32` makes one",
     )
 
     # Life of a prediction.
-    prediction_deadline_s: float = Field(default=DAY_S, ge=5, le=MAX_PERIOD_S)
+    prediction_deadline_s: float = Field(
+        default=DAY_S, ge=5, le=MAX_PERIOD_S, description="a prediction that has not ended by then is canceled"
+    )
     retention_s: float = Field(
         default=7 * DAY_S, ge=0, le=MAX_PERIOD_S, description="how long an ended prediction keeps its data; 0: for ever"
     )
     model_load_tries: int = Field(
-        default=3, ge=1, description="failed tries to load its model after which a prediction that waits fails"
+        default=3, ge=1, description="a waiting prediction fails after this many failed tries to load its model"
     )
     model_load_timeout_s: float = Field(
-        default=600, gt=0, description="the same, in time from the first failed try on; whichever is first"
+        default=600, gt=0, description="or after this time since the first failed try, whichever is first"
     )
 
     # Webhooks.
-    webhook_allow: str = Field(default="", description="private receivers: networks and host names, comma-separated")
+    webhook_allow: str = Field(
+        default="", description="private receivers that are allowed: networks and host names, comma-separated"
+    )
     webhook_allow_while_open: str = Field(
-        default="", description="the same, as long as the API needs no token; `darkroom up` sets it to this machine"
+        default="", description="the same, but only while the API needs no token; `darkroom up` sets it to this machine"
     )
     webhook_deny: str = Field(
         default="",
-        description="servers that webhooks never go to, beside this service's own as the other settings name them:"
-        " host:port or host, comma-separated",
+        description="servers that webhooks never go to, in addition to this service's own: host:port or host,"
+        " comma-separated",
     )
     # The schedule of the Standard Webhooks specification.
-    webhook_retry_schedule: Annotated[tuple[float, ...], NoDecode] = (
-        0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400,
-    )  # fmt: skip
-    webhook_timeout_s: float = Field(default=15, gt=0, description="wall clock, for one whole attempt")
+    webhook_retry_schedule: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=(0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="seconds before each attempt to deliver a webhook; the attempts end with the list",
+    )
+    webhook_timeout_s: float = Field(default=15, gt=0, description="wall-clock time for one whole attempt")
     webhook_concurrency: int = Field(
-        default=32, ge=1, description="POSTs in flight at once, of one courier; one token alone gets half of them"
+        default=32, ge=1, description="POSTs that one courier sends at once; one token alone gets half of them"
     )
 
     @field_validator("database_url", "database_direct_url")

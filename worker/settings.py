@@ -10,14 +10,18 @@ from storage.settings import Settings
 class WorkerSettings(Settings):
     """Every field is the environment variable of the same name in upper case."""
 
-    device: str = Field(default="auto", description="cuda, cuda:1, mps, cpu; auto takes the first there is")
+    device: str = Field(default="auto", description="cuda, cuda:1, mps or cpu; auto uses the first that exists")
     stall_seconds: float = Field(
-        default=120, gt=0, description="without progress for this long, a drawing is wedged and its worker exits"
+        default=120, gt=0, description="a worker whose drawing makes no progress for this long exits"
     )
     grace_seconds: float = Field(
-        default=25, ge=0, description="how long SIGTERM lets a drawing go on; below the orchestrator's own limit"
+        default=25,
+        ge=0,
+        description="how long a drawing may continue after SIGTERM; must be below the orchestrator's limit",
     )
-    poll_seconds: float = Field(default=1.0, gt=0, description="the net under LISTEN")
+    poll_seconds: float = Field(
+        default=1.0, gt=0, description="how often the worker looks for work, in case a notification was lost"
+    )
     embed_parameters: bool = Field(
         default=True, description="write prompt, seed and the other parameters into the image files"
     )

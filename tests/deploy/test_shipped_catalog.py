@@ -58,3 +58,17 @@ def test_the_commands_of_the_docs_make_a_catalog_with_z_image_for_systemd(tmp_pa
     assert list(catalog.models) == ["darkroom/pocket", Z_IMAGE]
     assert catalog.models["darkroom/pocket"].source == f"{INSTALLED}/app/models/pocket"
     assert catalog.models[Z_IMAGE].dtype == "bfloat16"
+    assert _versions_differ(made)
+
+
+@pytest.mark.parametrize(
+    "catalog", sorted(DEPLOY.glob("kubernetes/overlays/**/models.toml")), ids=lambda path: path.parent.name
+)
+def test_the_models_of_a_shipped_catalog_have_versions_of_their_own(catalog: Path) -> None:
+    """Clients of Replicate send the version alone, so two models with one version are ambiguous."""
+    assert _versions_differ(catalog)
+
+
+def _versions_differ(path: Path) -> bool:
+    versions = [model.version for model in load_catalog(path).models.values()]
+    return len(set(versions)) == len(versions)

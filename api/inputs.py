@@ -34,7 +34,8 @@ def invalid(error: ValidationError, *, prefix: str | None = None) -> InvalidInpu
     if problem["type"] == "missing":
         return InvalidInput(path, "is required")
     hint = "; write it without quotes" if _is_quoted_number(problem) else ""
-    return InvalidInput(path or "body", f"{problem['msg']} (got {_shown(problem['input'])}){hint}")
+    said = problem["msg"].removeprefix("Value error, ")  # pydantic's words before ours
+    return InvalidInput(path or "body", f"{said} (got {_shown(problem['input'])}){hint}")
 
 
 def _is_quoted_number(problem: ErrorDetails) -> bool:

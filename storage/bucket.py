@@ -329,6 +329,7 @@ def _client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=settings.s3_region,
+        verify=str(settings.s3_ca_bundle) if settings.s3_ca_bundle else None,
         aws_access_key_id=settings.s3_access_key_id,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=Config(

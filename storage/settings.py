@@ -44,6 +44,10 @@ class Settings(BaseSettings):
         default=None,
         description="set both halves of the key, or neither: boto3 then looks for instance roles, ~/.aws, …",
     )
+    s3_ca_bundle: Path | None = Field(
+        default=None,
+        description="a PEM file with the authority of the S3 server's certificate, if it isn't a public one",
+    )
     s3_secret_access_key: SecretStr | None = Field(default=None, description="the other half of the key")
 
     public_url: str = Field(

@@ -39,24 +39,33 @@ class EmbeddedS3:
     One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
     are kept by this object over restarts. The keys are the caller's. Its S3 port answers signed requests; all its other
     ports are for its own parts, which show each other a certificate (`s3_security`).
+
+    With `tls` the S3 port speaks TLS, and clients check its certificate against `ca_bundle`. Without it, any user of
+    this machine who takes the port while the server is down can pretend to be it.
     """
 
     process: subprocess.Popen[bytes]
 
-    def __init__(self, folder: Path, *, access_key_id: str, secret_access_key: str) -> None:
+    def __init__(self, folder: Path, *, access_key_id: str, secret_access_key: str, tls: bool = False) -> None:
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self.log = self.folder / "seaweedfs.log"
         self._access_key_id = access_key_id
         self._secret_access_key = secret_access_key
         self._ports: dict[str, int] = {}
+        self._tls = tls
         self._security = S3Security(self.folder)
         self._context: ssl.SSLContext | None = None
 
     @property
     def endpoint_url(self) -> str:
         """Known from `launch` on."""
-        return f"http://127.0.0.1:{self._ports['s3']}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._ports['s3']}"
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """The file that proves the server's certificate; None without TLS."""
+        return self._security.authority if self._tls else None
 
     @property
     def addresses(self) -> list[str]:
@@ -126,7 +135,7 @@ class EmbeddedS3:
         if self.process.poll() is not None:
             return False
         with suppress(OSError, ValueError):
-            if list_buckets(self.endpoint_url, self._access_key_id, self._secret_access_key) != 200:
+            if list_buckets(self.endpoint_url, self._access_key_id, self._secret_access_key, self.ca_bundle) != 200:
                 return False
             return self._has_place_for_objects()
         return False
@@ -187,6 +196,7 @@ class EmbeddedS3:
             "-filer.disableHttp",
             "-filer.localSocket=filer.sock",
             "-s3",
+            *(self._security.s3_options if self._tls else []),
             f"-s3.config={self.folder / 'identity.json'}",
             "-s3.localSocket=s3.sock",
             "-s3.autoCreateBucket=false",

@@ -34,11 +34,27 @@ class S3Security:
         self._authority = self._folder / "ca.pem"
         self._certificate = self._folder / "cert.pem"
         self._key = self._folder / "key.pem"
+        self._made: tuple[bytes, bytes, bytes] | None = None
+
+    @property
+    def authority(self) -> Path:
+        """The certificate authority, by which clients of the S3 port know the server."""
+        return self._authority
+
+    @property
+    def s3_options(self) -> list[str]:
+        """What makes the S3 port speak TLS."""
+        return [f"-s3.cert.file={self._certificate}", f"-s3.key.file={self._key}"]
 
     def write(self) -> None:
-        """Make new certificates and keys; what knew the old ones is shut out."""
+        """Make new certificates and keys; what knew those of an earlier object is shut out.
+
+        They stay the same when this object's server is started again: clients that run know them.
+        """
         make_private_folder(self._folder)
-        authority, certificate, key = _make_certificates()
+        if self._made is None:
+            self._made = _make_certificates()
+        authority, certificate, key = self._made
         write_private(self._authority, authority)
         write_private(self._certificate, certificate)
         write_private(self._key, key)

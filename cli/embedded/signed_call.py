@@ -6,12 +6,14 @@ import datetime
 import hashlib
 import hmac
 import http.client
+import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 REGION = "us-east-1"  # the embedded server takes any
 
 
-def list_buckets(endpoint_url: str, access_key_id: str, secret_access_key: str) -> int:
+def list_buckets(endpoint_url: str, access_key_id: str, secret_access_key: str, ca_bundle: Path | None = None) -> int:
     """The HTTP status of ListBuckets, signed with AWS Signature Version 4. Raises OSError."""
     host = urlsplit(endpoint_url).netloc
     moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -28,7 +30,12 @@ def list_buckets(endpoint_url: str, access_key_id: str, secret_access_key: str) 
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
-    connection = http.client.HTTPConnection(host, timeout=5)
+    connection: http.client.HTTPConnection
+    if ca_bundle is None:
+        connection = http.client.HTTPConnection(host, timeout=5)
+    else:
+        context = ssl.create_default_context(cafile=str(ca_bundle))
+        connection = http.client.HTTPSConnection(host, timeout=5, context=context)
     try:
         connection.request("GET", "/", headers=headers)
         return connection.getresponse().status

@@ -50,6 +50,7 @@ class Servers:
                 folder.s3,
                 access_key_id=self._keys.access_key_id,
                 secret_access_key=self._keys.secret_access_key,
+                tls=True,
             )
 
     def launch(self) -> None:
@@ -91,6 +92,7 @@ class Servers:
             return None
         return {
             "S3_ENDPOINT_URL": self.s3.endpoint_url,
+            "S3_CA_BUNDLE": str(self.s3.ca_bundle),
             "S3_ACCESS_KEY_ID": self._keys.access_key_id,
             "S3_SECRET_ACCESS_KEY": self._keys.secret_access_key,
             "S3_REGION": "us-east-1",

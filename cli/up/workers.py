@@ -19,6 +19,8 @@ from cli.up.supervise import BackOff, Child, describe_exit
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
 # Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
 TAKE_EVERY_S = 30.0
+# A worker that loads is not sent away for another model, unless it has been loading for longer than this.
+LOADING_AT_MOST_S = 600.0
 # A model that could not be loaded sends nobody away for so long; a place that is free is enough to try again.
 MODEST_FOR_S = 120.0
 
@@ -28,6 +30,7 @@ class Worker:
     child: Child
     model: str
     silence: Silence
+    started_at: float = field(default_factory=time.monotonic)
     leaving: bool = False
 
 
@@ -37,6 +40,7 @@ class _Model:
     start_again_at: float = 0.0
     modest_until: float = 0.0
     started_at: float = 0.0
+    loading_until: float = 0.0  # when a worker of it was last seen loading
 
 
 class Workers:
@@ -66,6 +70,7 @@ class Workers:
         now = time.monotonic()
         self.reap()
         self._kill_silent()
+        self._note_loading(now)
         known = [(model, work) for model, work in self._watch.demand.items() if model in self._models]
         demand = dict(sorted(known, key=lambda each: self._models[each[0]].started_at))  # in turn
         staying = Counter(worker.model for worker in self.running.values() if not worker.leaving)
@@ -76,9 +81,7 @@ class Workers:
             leaving=len(self.running) - staying.total(),
             resting={name for name, model in self._models.items() if now < model.start_again_at},
             modest={name for name, model in self._models.items() if now < model.modest_until},
-            # One that loads has had no chance yet to be of use.
-            may_take_busy=now - max([self._took_at, *(model.started_at for model in self._models.values())])
-            >= TAKE_EVERY_S,
+            may_take_busy=now - self._latest_change() >= TAKE_EVERY_S,
         )
         for model in decision.start:
             self._start(model)
@@ -125,6 +128,17 @@ class Workers:
                     " while Postgres was there to hear it: it is killed",
                 )
                 worker.child.kill()
+
+    def _note_loading(self, now: float) -> None:
+        for worker in self.running.values():
+            sign = self._watch.signs.get(worker.child.process.pid)
+            if sign is not None and sign.state == "loading" and now - worker.started_at < LOADING_AT_MOST_S:
+                self._models[worker.model].loading_until = now
+
+    def _latest_change(self) -> float:
+        """When a busy worker was last taken, started, or seen loading: it needs time to draw before it may be taken."""
+        models = self._models.values()
+        return max([self._took_at, *(max(model.started_at, model.loading_until) for model in models)])
 
     def _start(self, model: str) -> None:
         self._models[model].started_at = time.monotonic()

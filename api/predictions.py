@@ -22,7 +22,7 @@ from api.parsing.idempotency_key import hash_of_request, idempotency_key
 from api.parsing.json_body import json_object
 from api.parsing.list_query import query
 from api.parsing.prefer import cancel_after_s, wait_s
-from api.schemas import ALL_EVENTS, PredictionInput, PredictionRequest
+from api.schemas import PredictionInput, PredictionRequest
 from api.services import Services, services
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
@@ -34,6 +34,7 @@ from storage.predictions.render import dump
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.predictions.states import PredictionStatus
 from storage.predictions.submit import Submission, ring, submit
+from storage.webhooks.events import filter_of
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +161,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         logs=notes_on(inputs, parameters),
         deadline_s=min(deadline_s or math.inf, here.settings.prediction_deadline_s),
         webhook=asked.webhook,
-        webhook_events=_events(asked),
+        webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
         priority=inputs.priority,
         token_id=by.token_id,
         quota=by.quota,
@@ -245,13 +246,6 @@ def _known(field: str, reference: str) -> Model:
         return services().catalog.find(reference)
     except UnknownModel as error:
         raise InvalidInput(field, str(error)) from None
-
-
-def _events(asked: PredictionRequest) -> tuple[str, ...]:
-    if asked.webhook is None:
-        return ()
-    wanted = asked.webhook_events_filter
-    return ALL_EVENTS if wanted is None else tuple(event for event in ALL_EVENTS if event in wanted)
 
 
 def _page_url(cursor: Cursor) -> str:

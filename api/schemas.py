@@ -8,9 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from storage.predictions.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
-
-WebhookEvent = Literal["start", "output", "logs", "completed"]
-ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
+from storage.webhooks.events import WebhookEvent
 
 ASPECT_RATIOS: dict[str, tuple[int, int]] = {
     "1:1": (1, 1),

@@ -23,6 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from storage.webhooks import states
+from storage.webhooks.events import EVENTS
+
 NOW = text("clock_timestamp()")
 
 
@@ -193,8 +196,8 @@ class WebhookDelivery(Table):
     is_private: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
-        CheckConstraint("event IN ('start', 'output', 'logs', 'completed')", name="event"),
-        CheckConstraint("status IN ('pending', 'delivered', 'failed', 'dropped')", name="status"),
+        CheckConstraint(f"event IN ({', '.join(map(repr, EVENTS))})", name="event"),
+        CheckConstraint(f"status IN ({', '.join(map(repr, states.ALL))})", name="status"),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         # What couriers claim from: the tokens take turns.
         Index("ix_webhook_deliveries_turn", "token_id", "next_attempt_at", postgresql_where=text("status = 'pending'")),

@@ -12,13 +12,13 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from storage import crash_points
-from storage.postgres import notify as events
 from storage.postgres.database import Connection, Row
+from storage.postgres.notify import notify
 from storage.predictions import bell
 from storage.predictions.finish import Failed, finish
 from storage.predictions.render import Wire
 from storage.predictions.states import MAX_ATTEMPTS
-from storage.webhooks import outbox as deliveries
+from storage.webhooks.events import write_event
 
 # A worker that is gone is noticed after this long; four renewals fit in.
 LEASE = timedelta(seconds=6)
@@ -89,15 +89,9 @@ def claim(
                 continue
             if prediction["crashes"] > 0 and holds_others:
                 raise NeedsEmptyWorker
-            if prediction["attempt"] == 1 and "start" in prediction["webhook_events"]:
-                deliveries.write_delivery(
-                    conn,
-                    prediction_id=prediction["id"],
-                    event="start",
-                    url=prediction["webhook"],
-                    body=wire.body(prediction, []),
-                )
-            events.notify(conn, prediction)
+            if prediction["attempt"] == 1:
+                write_event(conn, wire, prediction, "start")
+            notify(conn, prediction)
         crash_points.reach("after-claim")
         return Claim(prediction=prediction, claim_id=prediction["claim_id"])
 
@@ -159,4 +153,4 @@ def give_up_or_ring(conn: Connection, wire: Wire, prediction: Row, *, reason: st
         finish(conn, wire, prediction["id"], Failed(reason))
         return
     bell.ring_again(conn, prediction)
-    events.notify(conn, prediction)
+    notify(conn, prediction)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from storage.postgres import notify as events
 from storage.postgres.database import Connection
+from storage.postgres.notify import notify
 from storage.predictions.render import Wire
-from storage.webhooks import outbox as deliveries
+from storage.webhooks.events import write_event
 
 
 def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID, logs: str) -> bool:
@@ -26,15 +26,8 @@ def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID,
         ).fetchone()
         if prediction is None:
             return False
-        if prediction["webhook"] is not None and "logs" in prediction["webhook_events"]:
-            deliveries.write_delivery(
-                conn,
-                prediction_id=prediction_id,
-                event="logs",
-                url=prediction["webhook"],
-                body=wire.body(prediction, []),
-            )
-        events.notify(conn, prediction)
+        write_event(conn, wire, prediction, "logs")
+        notify(conn, prediction)
         return True
 
 

@@ -170,7 +170,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         cache_key=cache_key_of(model.name, model.version, stored),
     )
     with here.pool.connection() as conn:
-        row = submit(conn, submission)
+        row = submit(conn, submission, here.wire)
         is_new = row["id"] == submission.id
         log.info("prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=model.name)
         if is_new and row["drawn_before"]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # In the order in which they happen.
 WebhookEvent = Literal[
+    "queued",  # the prediction was accepted
     "start",  # a worker has claimed it, for the first time
     "output",  # it has succeeded
     "logs",  # its logs have changed
@@ -32,7 +33,7 @@ DEFAULT_FILTER: tuple[WebhookEvent, ...] = ("start", "output", "logs", "complete
 INCLUDED_IN: dict[WebhookEvent, WebhookEvent] = {"output": "completed"}
 
 # Writing the event drops these, where they were not sent yet: their news is old.
-DROPS: dict[WebhookEvent, tuple[WebhookEvent, ...]] = {"completed": ("start", "output", "logs")}
+DROPS: dict[WebhookEvent, tuple[WebhookEvent, ...]] = {"completed": ("queued", "start", "output", "logs")}
 
 # Tried again for days. The others are tried once.
 DURABLE: frozenset[WebhookEvent] = frozenset({"completed"})

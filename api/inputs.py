@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 from api.errors import InvalidInput
 from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput
 from storage.catalog import Limits, Model
-from storage.predictions.parameters import MAX_SEED, MAX_SIDES, Parameters
+from storage.formats import DEFAULT, ImageFormat, format_named
+from storage.predictions.parameters import MAX_SEED, Parameters
 
 SHOWN_CHARS = 60
 NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
@@ -59,7 +60,7 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
                 f"input.{field}",
                 f"has {len(text)} characters; {model.name} takes at most {limits.max_prompt_chars}",
             )
-    output_format = "jpg" if asked.output_format == "jpeg" else asked.output_format
+    output_format = format_named(asked.output_format)
     _check_format(output_format, width, height)
     return Parameters(
         prompt=asked.prompt,
@@ -70,7 +71,7 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed % (MAX_SEED + 1),
-        output_format=output_format,
+        output_format=output_format.name,
         output_quality=asked.output_quality,
     )
 
@@ -132,15 +133,15 @@ def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:
         )
 
 
-def _check_format(output_format: str, width: int, height: int) -> None:
+def _check_format(output_format: ImageFormat, width: int, height: int) -> None:
     """Refuse a size that the file format can't hold, before it is drawn."""
-    longest = MAX_SIDES.get(output_format)
+    longest = output_format.max_side
     for field, side in (("width", width), ("height", height)):
         if longest is not None and side > longest:
             raise InvalidInput(
                 f"input.{field}",
-                f"{side} is over {longest} pixels, the longest side of a {output_format} file: "
-                'ask for a smaller size, or for "output_format": "png"',
+                f"{side} is over {longest} pixels, the longest side of a {output_format.name} file: "
+                f'ask for a smaller size, or for "output_format": "{DEFAULT.name}"',
             )
 
 

@@ -27,6 +27,7 @@ from api.services import Services, services
 from storage.bucket import BucketUnavailable
 from storage.catalog import Model
 from storage.errors import UnknownModel
+from storage.formats import WEBP
 from storage.postgres.database import Row
 from storage.postgres.listener import Preview, Step
 from storage.predictions.finish import Canceled, finish
@@ -186,7 +187,10 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
                 partials < (asked.partial_images or 0)
                 and (progress * (asked.partial_images or 0) + progress) > partials
             ):
-                partial = about_images(asked, latest.row) | {"output_format": "webp", "created_at": int(time.time())}
+                partial = about_images(asked, latest.row) | {
+                    "output_format": WEBP.openai_name,
+                    "created_at": int(time.time()),
+                }
                 partial |= {"b64_json": seen.webp_base64, "partial_image_index": partials}
                 yield _event("image_generation.partial_image", partial)
                 partials += 1

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from storage import crash_points
 from storage.postgres.database import Connection, Row
 from storage.postgres.notify import notify
-from storage.predictions import bell
+from storage.predictions import bell, object_keys
 from storage.predictions.finish import Failed, finish
 from storage.predictions.render import Wire
 from storage.predictions.states import MAX_ATTEMPTS
@@ -46,6 +46,10 @@ class Claim:
     def must_be_alone(self) -> bool:
         """It has killed a worker before: nothing else may be drawn beside it."""
         return bool(self.prediction["crashes"] > 0)
+
+    def key_of(self, s3_prefix: str, index: int, extension: str) -> str:
+        """Where image `index` is stored: a key that no other claim uses."""
+        return object_keys.key_of(s3_prefix, self.prediction_id, self.attempt, self.claim_id, index, extension)
 
 
 class NeedsEmptyWorker(Exception):

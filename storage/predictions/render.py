@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION, Links
+from storage.access.links import Links
 from storage.access.sealing import open_sealer
 from storage.access.signing import ensure_keys, link_keys
+from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
 from storage.predictions.states import PredictionStatus
 from storage.settings import Settings
@@ -71,7 +72,9 @@ class Wire:
 
     def _output(self, row: Row, images: Sequence[Row]) -> list[str]:
         expires_at = self._expires_at(row)
-        return [self._url(row, image, "object_key", EXTENSIONS[image["content_type"]], expires_at) for image in images]
+        return [
+            self._url(row, image, "object_key", extension_of(image["content_type"]), expires_at) for image in images
+        ]
 
     def _url(self, row: Row, image: Row, key: str, extension: str, expires_at: datetime) -> str:
         if self.presign is None:

@@ -23,7 +23,6 @@ from storage.predictions.render import Wire, open_wire
 from tests.api_app import serving
 from tests.integration.deliveries_of import write
 from tests.making import claim_one, count, submit_one
-from worker.publish.publish import key_of
 
 WEEK = timedelta(days=7)
 BODY = b"bytes of an image"
@@ -49,7 +48,7 @@ def end_one(conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings)
 
 
 def upload(bucket: Bucket, settings: ApiSettings, claimed: Claim) -> str:
-    key = key_of(settings.s3_prefix, claimed, 0, "png")
+    key = claimed.key_of(settings.s3_prefix, 0, "png")
     bucket.put(key, BODY, "image/png")
     return key
 

@@ -20,6 +20,7 @@ TITLES = {
     403: "The signature is wrong, the link has expired, or a web page of another origin sent the request",
     404: "Not there, or another token's",
     409: "It was canceled",
+    410: "It was here: its image was removed after the retention time, or the bucket has lost it",
     412: "The file is not the one that `If-Match` names",
     413: "The body is too large",
     415: "The Content-Type is not JSON",

@@ -171,7 +171,7 @@ def test_head_tells_what_get_would_without_bytes(
     row = conn.execute("SELECT key FROM objects").fetchone()
     assert row is not None
     bucket.delete([row["key"]])
-    assert client.head(image_url).status_code == 404
+    assert client.head(image_url).status_code == 410
 
 
 def test_curl_resumes_a_download_that_was_cut_off(app: Flask, image_url: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_an_image_that_is_not_in_the_store_is_an_error_and_no_cut_off_answer(
         assert text.count("event: ") == text.count("event: error") == 1
         error = json.loads(text.partition("data: ")[2].partition("\n")[0])["error"]
     else:
-        assert (answer.status_code, answer.headers["x-should-retry"]) == (500, "false")
+        assert answer.status_code == 410
         error = json.loads(text)["error"]
-    assert error["type"] == "server_error"
-    assert "store" in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert "the image store has lost this file" in error["message"]

@@ -9,7 +9,7 @@ from storage.formats import PNG, WEBP, format_named
 from storage.predictions.parameters import Parameters
 
 if TYPE_CHECKING:
-    from PIL.Image import Exif, Image
+    from PIL.Image import Image
     from PIL.PngImagePlugin import PngInfo
 
 THUMBNAIL_SIDE = 256  # pixels, at most
@@ -73,13 +73,13 @@ def _chunks(text: str) -> PngInfo:
     return chunks
 
 
-def _comment(text: str) -> Exif:
+def _comment(text: str) -> bytes:
     """EXIF with a UserComment: eight bytes that name the encoding, then UTF-16, which the readers expect."""
     from PIL.Image import Exif
 
     exif = Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + fit(text, MAX_COMMENT_BYTES).encode(UTF_16)
-    return exif
+    return exif.tobytes()  # an Exif object does for JPEG and WebP, but a TIFF leaves its inner IFDs out
 
 
 def fit(text: str, max_bytes: int) -> str:

@@ -1,13 +1,11 @@
 """The states of a webhook delivery. `storage.webhooks.outbox` says who moves each one next."""
 
-from enum import StrEnum
+from typing import Literal, get_args
 
-
-class DeliveryStatus(StrEnum):
-    PENDING = "pending"  # it is sent when its next attempt is due
-    DELIVERED = "delivered"  # the receiver took it
-    FAILED = "failed"  # given up after its last attempt
-    DROPPED = "dropped"  # a later event made it pointless before it was sent
-
-
-ALL = tuple(status.value for status in DeliveryStatus)
+DeliveryStatus = Literal[
+    "pending",  # it is sent when its next attempt is due
+    "delivered",  # the receiver took it
+    "failed",  # given up after its last attempt
+    "dropped",  # a later event made it pointless before it was sent
+]
+ALL: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)

@@ -10,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import close, create_app
-from api.inputs import parameters_for, parse_input
+from api.inputs import inputs_for
+from api.schemas import PredictionRequest
 from api.settings import ApiSettings
 from storage.bucket import Bucket
 from storage.catalog import Defaults, Model
@@ -45,7 +46,7 @@ def client(settings: ApiSettings, tmp_path: Any) -> Iterator[FlaskClient]:
 def ask(conn: Connection, wire: Wire, bucket: Bucket, **inputs: Any) -> Row:
     """What the API does with a request: submit, then look for a result."""
     given = {"prompt": "a cat"} | inputs
-    parameters = parameters_for(BLANK, parse_input(given)).to_json()
+    parameters = inputs_for(BLANK, PredictionRequest(input=given)).parameters.to_json()
     row = submit_one(
         conn,
         model=BLANK.name,

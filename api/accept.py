@@ -35,7 +35,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     """Check a request against its model and submit it. Raises Problem, KeyReused, QuotaExceeded."""
     here, by = services(), caller()
     is_strict = request.headers.get("X-Darkroom-Strict") == "1"
-    inputs = inputs_for(model, asked, max_priority=by.max_priority, is_strict=is_strict)
+    inputs = inputs_for(model, asked, max_priority=by.max_priority, max_images=by.max_images, is_strict=is_strict)
     if asked.webhook is not None:
         allowed = here.webhook_targets.now(is_open=by.token_id is None)
         require_allowed(asked.webhook, allowed, token_id=by.token_id)

@@ -26,7 +26,12 @@ class Inputs:
 
 
 def inputs_for(
-    model: Model, asked: PredictionRequest, *, max_priority: int = MAX_PRIORITY, is_strict: bool = False
+    model: Model,
+    asked: PredictionRequest,
+    *,
+    max_priority: int = MAX_PRIORITY,
+    max_images: int = 0,
+    is_strict: bool = False,
 ) -> Inputs:
     """Hold the inputs of a request against its model and its token's limits. Raises InvalidInput.
 
@@ -37,6 +42,11 @@ def inputs_for(
         _refuse_unknown(asked, typed)
     if typed.priority > max_priority:
         raise InvalidInput("input.priority", f"{typed.priority} is above {max_priority}, the token's limit")
+    if 0 < max_images < typed.num_outputs:
+        raise InvalidInput(
+            "input.num_outputs",
+            f"{typed.num_outputs} is over {max_images}, the limit of images per prediction (the token's or MAX_IMAGES)",
+        )
     parameters = _parameters_for(model, typed, previews=typed.previews or bool(asked.previews))
     return Inputs(
         given=typed.model_dump(exclude_unset=True, exclude=set(typed.model_extra or {})),

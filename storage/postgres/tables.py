@@ -280,6 +280,7 @@ class Token(Table):
     shown: Mapped[str]  # its first characters, by which people know it again
     rate_per_minute: Mapped[int | None] = mapped_column(Integer)  # NULL: the setting; 0: no limit
     max_queued: Mapped[int | None] = mapped_column(Integer)  # likewise
+    max_images: Mapped[int | None] = mapped_column(Integer)  # likewise; of one prediction
     max_priority: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_used_at: Mapped[datetime | None]  # to the minute

@@ -87,3 +87,36 @@ def test_a_priority_above_the_tokens_is_422(guarded: Flask, conn: Connection) ->
     for headers, priority, status in ((ordinary, 1, 422), (ordinary, 0, 201), (urgent, 6, 422), (urgent, 5, 201)):
         answer = post(client, input={"prompt": "a", "priority": priority}, headers=headers)
         assert answer.status_code == status, answer.text
+
+
+def test_more_images_than_the_token_may_ask_for_are_422(guarded: Flask, conn: Connection) -> None:
+    client = guarded.test_client()
+    few = bearer(create_token(conn, "few", max_images=2))
+    said = problem(post(client, input={"prompt": "a", "num_outputs": 3}, headers=few), 422)
+    assert said["detail"].startswith("input.num_outputs: 3 is over 2, the limit of images per prediction")
+    assert post(client, input={"prompt": "a", "num_outputs": 2}, headers=few).status_code == 201
+    assert count(conn, "predictions") == 1
+
+
+def test_openais_clients_are_told_so_of_their_own_parameter(guarded: Flask, conn: Connection) -> None:
+    few = bearer(create_token(conn, "few", max_images=2))
+    answer = guarded.test_client().post("/v1/images/generations", json={"prompt": "a", "n": 3}, headers=few)
+    assert (answer.status_code, answer.get_json()["error"]["param"]) == (400, "n")
+    assert "n: 3 is over 2" in answer.get_json()["error"]["message"]
+
+
+def test_the_setting_holds_where_there_are_no_tokens(api_settings: ApiSettings) -> None:
+    with serving(api_settings.model_copy(update={"max_images": 1})) as app:
+        said = problem(post(app.test_client(), input={"prompt": "a", "num_outputs": 2}), 422)
+        assert "2 is over 1, the limit of images per prediction" in said["detail"]
+
+
+def test_a_tokens_own_limit_of_images_comes_before_the_setting(api_settings: ApiSettings, conn: Connection) -> None:
+    with serving(api_settings.model_copy(update={"auth": "tokens", "max_images": 1})) as app:
+        client = app.test_client()
+        two = {"prompt": "a", "num_outputs": 2}
+        assert post(client, input=two, headers=bearer(create_token(conn, "ordinary"))).status_code == 422
+        free = bearer(create_token(conn, "free", max_images=0))
+        assert post(client, input=two, headers=free).status_code == 201
+        too_many = problem(post(client, input={"prompt": "a", "num_outputs": 99}, headers=free), 422)
+        assert "over the limit of darkroom/blank" in too_many["detail"]

@@ -65,13 +65,13 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
 def _submit(submission: Submission) -> Accepted:
     here = services()
     with here.pool.connection() as conn:
-        row = submit(conn, submission, here.wire)
+        row = submit(conn, submission, here.renderer)
         is_new = row["id"] == submission.id
         log.info(
             "prediction.created" if is_new else "prediction.repeated", prediction_id=row["id"], model=submission.model
         )
         if is_new and row["drawn_before"]:
-            if (reused := reuse_result(conn, here.wire, here.bucket, row)) is not None:
+            if (reused := reuse_result(conn, here.renderer, here.bucket, row)) is not None:
                 log.info("prediction.reused", prediction_id=row["id"])
                 return Accepted(reused, is_new=False)
             ring(conn, row["id"])  # retention has just taken the images, or the bucket has lost them

@@ -64,7 +64,7 @@ def caller() -> Caller:
     return found
 
 
-class Doorkeeper:
+class Authentication:
     """Knows which tokens are good, and remembers it for a few seconds."""
 
     def __init__(self, settings: ApiSettings, pool: ConnectionPool[Connection]) -> None:

@@ -57,7 +57,7 @@ def get(prediction_id: str) -> Response:
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
         find_own(conn, prediction_id)
-        if finish(conn, services().wire, prediction_id, Canceled()) is not None:
+        if finish(conn, services().renderer, prediction_id, Canceled()) is not None:
             log.info("prediction.canceled", prediction_id=prediction_id)
         return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
@@ -84,7 +84,7 @@ def list_() -> Response:
         more = len(rows) > PAGE
         rows = rows[:PAGE] if older else rows[-PAGE:]
         rows, images = with_images(conn, rows)
-    wire = services().answers
+    renderer = services().answers
     has_older = more if older else bool(rows)
     has_newer = (cursor is not None) if older else more
     return _answer(
@@ -96,7 +96,7 @@ def list_() -> Response:
                 "previous": _page_url(Cursor("newer", rows[0]["created_at"], rows[0]["id"]))
                 if rows and has_newer
                 else None,
-                "results": [wire.prediction(row, images[row["id"]]) for row in rows],
+                "results": [renderer.prediction(row, images[row["id"]]) for row in rows],
             }
         )
     )
@@ -111,7 +111,7 @@ def _create(in_path: Model | None = None) -> Response:
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     if wait is None or not here.waiting.take():
         if accepted.is_new:
-            return _answer(here.wire.body(accepted.row, []), 201)
+            return _answer(here.renderer.body(accepted.row, []), 201)
         with here.pool.connection() as conn:
             return _answer(here.body_of(conn, accepted.row), 201)
     try:
@@ -130,7 +130,7 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     waited = wait_until_over(here, row, give_up_at=time.monotonic() + timeout_s)
     if waited.over is not None:
         return here.answers.body(waited.over.row, waited.over.images)
-    return here.wire.body(dict(waited.row) | {"status": PredictionStatus.STARTING.value}, [])
+    return here.renderer.body(dict(waited.row) | {"status": PredictionStatus.STARTING.value}, [])
 
 
 def _page_url(cursor: Cursor) -> str:

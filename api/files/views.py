@@ -25,7 +25,7 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 @open_to_all
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify(f"{prediction_id}/{name}", expires, signature):
+    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
     with services().pool.connection() as conn:
         index, _, extension = name.partition(".")

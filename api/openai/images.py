@@ -15,7 +15,7 @@ from api.auth import caller
 from api.errors import Problem, bucket_away
 from api.live.access_watch import Access
 from api.live.client_connection import LOOK_EVERY_S
-from api.live.sse import compact, event, stream_response, take_place
+from api.live.sse import compact, event, stream_response, take_slot
 from api.live.waiting import wait_until_over
 from api.live.watch import DATA_REMOVED, AccessEnded, Snapshot, watch
 from api.openai.answers import about_images, answer, completed_event
@@ -81,7 +81,7 @@ def _wait(here: Services, row: Row) -> Snapshot:
     if waited.client_left:
         _abandon(here, row)
         raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
-    if here.hub.is_closing:
+    if here.events.is_closing:
         _abandon(here, row)
         raise _stopping()
     raise _too_late(here, row["id"])
@@ -96,7 +96,7 @@ def _abandon(here: Services, row: Row) -> None:
         return
     try:
         with here.pool.connection() as conn:
-            if finish(conn, here.wire, row["id"], Canceled()) is not None:
+            if finish(conn, here.renderer, row["id"], Canceled()) is not None:
                 log.info("prediction.abandoned", prediction_id=row["id"])
     except psycopg.OperationalError:  # then its deadline ends it
         log.warning("prediction.not_abandoned", prediction_id=row["id"], reason="Postgres is away")
@@ -137,7 +137,7 @@ def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
 
 
 def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
-    take_place(here)
+    take_slot(here)
     try:
         row = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s).row
     except BaseException:
@@ -184,7 +184,7 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
                 return
         else:
             yield None
-    yield _error_event(_stopping() if here.hub.is_closing else _too_late(here, row["id"]))
+    yield _error_event(_stopping() if here.events.is_closing else _too_late(here, row["id"]))
 
 
 def _last_events(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> Iterator[str]:

@@ -150,13 +150,13 @@ def _cancel_all(settings: Settings, conn: Connection, token_id: int) -> int:
     import time
 
     from storage.access.revoke import cancel_unfinished
-    from storage.predictions.render import open_wire
+    from storage.predictions.render import open_renderer
 
-    wire = open_wire(settings, conn)
-    canceled = cancel_unfinished(conn, wire, token_id)
+    renderer = open_renderer(settings, conn)
+    canceled = cancel_unfinished(conn, renderer, token_id)
     click.echo(f"Waiting {FORGOTTEN_AFTER_S:g} s until every API process refuses it.", err=True)
     time.sleep(FORGOTTEN_AFTER_S)
-    return canceled + cancel_unfinished(conn, wire, token_id)
+    return canceled + cancel_unfinished(conn, renderer, token_id)
 
 
 @command.command("rotate")

@@ -16,7 +16,7 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.notify import notify
 from storage.predictions import bell, object_keys
 from storage.predictions.finish import Failed, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import MAX_ATTEMPTS
 from storage.webhooks.events import write_event
 
@@ -57,7 +57,7 @@ class NeedsEmptyWorker(Exception):
 
 
 def claim(
-    conn: Connection, wire: Wire, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
+    conn: Connection, renderer: Renderer, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
 ) -> Claim | None:
     """Take the next prediction of a queue, or None where there is none.
 
@@ -94,7 +94,7 @@ def claim(
             if prediction["crashes"] > 0 and holds_others:
                 raise NeedsEmptyWorker
             if prediction["attempt"] == 1:
-                write_event(conn, wire, prediction, "start")
+                write_event(conn, renderer, prediction, "start")
             notify(conn, prediction)
         crash_points.reach("after-claim")
         return Claim(prediction=prediction, claim_id=prediction["claim_id"])
@@ -122,7 +122,7 @@ def renew(conn: Connection, claims: Iterable[tuple[str, UUID]]) -> set[UUID]:
     return {row["claim_id"] for row in rows}
 
 
-def hand_back(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID) -> bool:
+def hand_back(conn: Connection, renderer: Renderer, prediction_id: str, claim_id: UUID) -> bool:
     """Give a prediction back before it is drawn, for another worker; no crash is counted.
 
     False where the claim had been lost already. One that was claimed MAX_ATTEMPTS times fails instead.
@@ -131,7 +131,7 @@ def hand_back(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID) 
         prediction = release(conn, prediction_id, claim_id, crashes=0)
         if prediction is None:
             return False
-        give_up_or_ring(conn, wire, prediction)
+        give_up_or_ring(conn, renderer, prediction)
         return True
 
 
@@ -149,12 +149,12 @@ def release(conn: Connection, prediction_id: str, claim_id: UUID, *, crashes: in
     ).fetchone()
 
 
-def give_up_or_ring(conn: Connection, wire: Wire, prediction: Row, *, reason: str | None = None) -> None:
+def give_up_or_ring(conn: Connection, renderer: Renderer, prediction: Row, *, reason: str | None = None) -> None:
     """What follows a release: fail for `reason` or for too many attempts, else wait for the next worker."""
     if reason is None and prediction["attempt"] >= MAX_ATTEMPTS:
         reason = f"It was claimed {MAX_ATTEMPTS} times and never drawn to its end."
     if reason is not None:
-        finish(conn, wire, prediction["id"], Failed(reason))
+        finish(conn, renderer, prediction["id"], Failed(reason))
         return
     bell.ring_again(conn, prediction)
     notify(conn, prediction)

@@ -17,7 +17,7 @@ from storage.errors import DarkroomError
 from storage.postgres.database import Connection, Row
 from storage.postgres.notify import notify
 from storage.predictions import bell
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
 from storage.webhooks.events import write_event
 
@@ -123,7 +123,7 @@ RETURNING predictions.*
 
 
 def finish(
-    conn: Connection, wire: Wire, prediction_id: str, outcome: Outcome, *, claim_id: UUID | None = None
+    conn: Connection, renderer: Renderer, prediction_id: str, outcome: Outcome, *, claim_id: UUID | None = None
 ) -> Row | None:
     """Write a terminal state with all that belongs to it; returns the row, or None where it was too late.
 
@@ -154,8 +154,8 @@ def finish(
                 _insert_image(conn, prediction_id, index, image)
         bell.remove(conn, prediction)
         if outcome.status is PredictionStatus.SUCCEEDED:
-            write_event(conn, wire, prediction, "output")
-        write_event(conn, wire, prediction, "completed")
+            write_event(conn, renderer, prediction, "output")
+        write_event(conn, renderer, prediction, "completed")
         notify(conn, prediction)
     if claim_id is not None:
         crash_points.reach("after-commit")

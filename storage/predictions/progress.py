@@ -6,11 +6,11 @@ from uuid import UUID
 
 from storage.postgres.database import Connection
 from storage.postgres.notify import notify
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.webhooks.events import write_event
 
 
-def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID, logs: str) -> bool:
+def write_logs(conn: Connection, renderer: Renderer, prediction_id: str, claim_id: UUID, logs: str) -> bool:
     """Replace the logs of a prediction that is being drawn; False where the claim is lost.
 
     Receivers that asked for `logs` events get one; it is dropped when `completed` is written first.
@@ -26,7 +26,7 @@ def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID,
         ).fetchone()
         if prediction is None:
             return False
-        write_event(conn, wire, prediction, "logs")
+        write_event(conn, renderer, prediction, "logs")
         notify(conn, prediction)
         return True
 

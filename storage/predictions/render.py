@@ -23,8 +23,8 @@ FOR_EVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Wire:
-    """What rendering needs besides the rows."""
+class Renderer:
+    """Renders predictions, and holds what that needs besides the rows."""
 
     links: Links
     retention: timedelta | None  # None: for ever
@@ -82,11 +82,11 @@ class Wire:
         return self.presign(image[key], f"{row['id']}-{image['index']}.{extension}", expires_at)
 
 
-def open_wire(settings: Settings, conn: Connection) -> Wire:
-    """The Wire of this deployment; makes the signing keys where there are none."""
+def open_renderer(settings: Settings, conn: Connection) -> Renderer:
+    """The Renderer of this deployment; makes the signing keys where there are none."""
     sealer = open_sealer(settings)
     ensure_keys(conn, sealer)
-    return Wire(
+    return Renderer(
         links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn, sealer))),
         retention=settings.retention,
     )

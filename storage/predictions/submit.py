@@ -13,7 +13,7 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell, idempotency, quota, result_cache
 from storage.predictions.quota import NO_LIMITS, Quota
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.webhooks.events import wants, write_event
 
 
@@ -54,10 +54,10 @@ FROM darkroom_submit_v1(
 """
 
 
-def submit(conn: Connection, submission: Submission, wire: Wire | None = None) -> Row:
+def submit(conn: Connection, submission: Submission, renderer: Renderer | None = None) -> Row:
     """Write the prediction and ring its bell; when this returns, the prediction can't be lost.
 
-    `wire` renders the webhook event `queued`, which is written in the same transaction if the receiver wants it.
+    `renderer` renders the webhook event `queued`, which is written in the same transaction if the receiver wants it.
 
     The row of a new prediction also says whether it was `drawn_before`. Then no bell rings: call `reuse_result`, and
     `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
@@ -68,7 +68,11 @@ def submit(conn: Connection, submission: Submission, wire: Wire | None = None) -
     """
     while True:
         try:
-            row = _insert_with_event(conn, submission, wire) if _wants_event(submission) else _insert(conn, submission)
+            row = (
+                _insert_with_event(conn, submission, renderer)
+                if _wants_event(submission)
+                else _insert(conn, submission)
+            )
             was_refused = row is None
         except UniqueViolation as error:
             if not idempotency.is_about_key(error):
@@ -99,13 +103,13 @@ def _wants_event(submission: Submission) -> bool:
     return wants(submission.webhook, submission.webhook_events, "queued")
 
 
-def _insert_with_event(conn: Connection, submission: Submission, wire: Wire | None) -> Row | None:
+def _insert_with_event(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
     """As `_insert`, with the event `queued`. It costs round trips that other requests don't pay."""
-    assert wire is not None
+    assert renderer is not None
     with conn.transaction():
         row = _insert(conn, submission)
         if row is not None:
-            write_event(conn, wire, row, "queued")
+            write_event(conn, renderer, row, "queued")
         return row
 
 

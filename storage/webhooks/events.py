@@ -14,7 +14,7 @@ from storage.webhooks import outbox
 
 if TYPE_CHECKING:
     from storage.postgres.database import Connection, Row
-    from storage.predictions.render import Wire
+    from storage.predictions.render import Renderer
 
 # In the order in which they happen.
 WebhookEvent = Literal[
@@ -49,7 +49,7 @@ def wants(webhook: str | None, webhook_events: list[str] | tuple[str, ...], even
     return webhook is not None and event in webhook_events and INCLUDED_IN.get(event) not in webhook_events
 
 
-def write_event(conn: Connection, wire: Wire, prediction: Row, event: WebhookEvent) -> None:
+def write_event(conn: Connection, renderer: Renderer, prediction: Row, event: WebhookEvent) -> None:
     """Write the event if the receiver wants it: in the caller's transaction, which changed the prediction.
 
     That transaction holds the lock of the prediction's row, so the events of a prediction are written in their order.
@@ -64,6 +64,6 @@ def write_event(conn: Connection, wire: Wire, prediction: Row, event: WebhookEve
         prediction_id=prediction_id,
         event=event,
         url=prediction["webhook"],
-        body=wire.body(prediction, images),
+        body=renderer.body(prediction, images),
         drops=DROPS.get(event, ()),
     )

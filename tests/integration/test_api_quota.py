@@ -12,7 +12,7 @@ from flask import Flask
 from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import post, problem, serving, submit
 from tests.making import claim_one, count
 
@@ -48,13 +48,13 @@ def test_one_tokens_limit_is_not_anothers(guarded: Flask, conn: Connection) -> N
     assert post(client, headers=fast).status_code == 201
 
 
-def test_a_cap_counts_what_waits_and_not_what_is_drawn(guarded: Flask, conn: Connection, wire: Wire) -> None:
+def test_a_cap_counts_what_waits_and_not_what_is_drawn(guarded: Flask, conn: Connection, renderer: Renderer) -> None:
     client, token = guarded.test_client(), bearer(create_token(conn, "app"))
     assert [post(client, headers=token).status_code for _ in range(4)] == [201, 201, 201, 429]
     refused = post(client, headers=token)
     assert "3 predictions of this token wait already" in problem(refused, 429)["detail"]
     assert int(refused.headers["Retry-After"]) >= 1
-    assert claim_one(conn, wire) is not None
+    assert claim_one(conn, renderer) is not None
     assert [post(client, headers=token).status_code for _ in range(2)] == [201, 429]
 
 

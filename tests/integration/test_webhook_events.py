@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.quota import Quota, QuotaExceeded
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.submit import Submission, submit
 from storage.webhooks.events import EVENTS
 from tests.api_app import post, problem
@@ -60,28 +60,28 @@ def test_an_unknown_event_is_refused_with_the_names_of_all(client: FlaskClient) 
     assert all(f"'{event}'" in detail for event in EVENTS)
 
 
-def test_a_refused_prediction_sends_nothing(conn: Connection, wire: Wire) -> None:
+def test_a_refused_prediction_sends_nothing(conn: Connection, renderer: Renderer) -> None:
     wanted = {"webhook": WEBHOOK, "webhook_events": ("queued",), "quota": Quota(max_queued=1)}
     for number in range(2):
         submission = Submission("m/m", "1", "q", {}, {}, 60.0, **wanted)  # type: ignore[arg-type]
         if number == 0:
-            submit(conn, submission, wire)
+            submit(conn, submission, renderer)
         else:
             with pytest.raises(QuotaExceeded):
-                submit(conn, submission, wire)
+                submit(conn, submission, renderer)
     assert events(conn) == ["queued"]
 
 
-def test_an_event_that_can_not_be_written_leaves_no_prediction(conn: Connection, wire: Wire) -> None:
+def test_an_event_that_can_not_be_written_leaves_no_prediction(conn: Connection, renderer: Renderer) -> None:
     conn.execute("ALTER TABLE webhook_deliveries ADD CONSTRAINT nothing CHECK (false)")
     with pytest.raises(psycopg.errors.CheckViolation):
-        submit(conn, Submission("m/m", "1", "q", {}, {}, 60.0, webhook=WEBHOOK, webhook_events=("queued",)), wire)
+        submit(conn, Submission("m/m", "1", "q", {}, {}, 60.0, webhook=WEBHOOK, webhook_events=("queued",)), renderer)
     assert count(conn, "predictions") == count(conn, "procrastinate_jobs") == 0
 
 
-def test_completed_drops_a_queued_that_was_not_sent(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_completed_drops_a_queued_that_was_not_sent(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     made = post_one(client, webhook=HOOK, webhook_events_filter=["queued", "completed"])
-    finish(conn, wire, made["id"], Canceled())
+    finish(conn, renderer, made["id"], Canceled())
     assert [(row["event"], row["status"]) for row in deliveries(conn)] == [
         ("queued", "dropped"),
         ("completed", "pending"),
@@ -98,14 +98,14 @@ def test_completed_drops_a_queued_that_was_not_sent(client: FlaskClient, conn: C
     ],
 )
 def test_output_is_sent_only_to_those_who_do_not_get_completed(
-    conn: Connection, wire: Wire, asked: tuple[str, ...], after_success: list[str], after_failure: list[str]
+    conn: Connection, renderer: Renderer, asked: tuple[str, ...], after_success: list[str], after_failure: list[str]
 ) -> None:
     for succeeds, expected in ((True, after_success), (False, after_failure)):
         submit_one(conn, webhook_events=asked)
-        claimed = claim_one(conn, wire)
+        claimed = claim_one(conn, renderer)
         assert claimed is not None
         outcome = succeeded(claimed) if succeeds else Failed("no")
-        finish(conn, wire, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
+        finish(conn, renderer, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
         assert events(conn) == expected
         if succeeds and "start" not in asked:
             assert json.loads(deliveries(conn)[0]["body"])["output"]

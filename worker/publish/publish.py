@@ -18,7 +18,7 @@ from storage.bucket import Bucket, BucketUnavailable
 from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from worker.attempt import Attempt, ClaimLost
 from worker.publish.encoding import describe, encode, encode_thumbnail
 
@@ -39,7 +39,7 @@ class Publisher:
 
     pool: ConnectionPool[Connection]
     bucket: Bucket
-    wire: Wire
+    renderer: Renderer
     s3_prefix: str
     embed_parameters: bool = True
 
@@ -84,7 +84,7 @@ class Publisher:
 
         def finish_once() -> Row | None:
             with self.pool.connection() as conn:
-                return finish(conn, self.wire, attempt.id, outcome, claim_id=attempt.claim.claim_id)
+                return finish(conn, self.renderer, attempt.id, outcome, claim_id=attempt.claim.claim_id)
 
         row = _retry(attempt, finish_once)
         if row is None:

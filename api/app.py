@@ -12,7 +12,7 @@ from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
 from api import account, errors, models, predictions, webhook_secret
-from api.auth import Doorkeeper
+from api.auth import Authentication
 from api.browsers import cors
 from api.browsers.cross_site import CrossSite
 from api.browsers.origins import Origins
@@ -29,15 +29,15 @@ from api.operator import health, metrics
 from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
-from api.slots import Places
+from api.slots import Slots
 from storage import logs
 from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.errors import OperatorError
 from storage.postgres.database import open_pool
-from storage.postgres.listener import Hub
+from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.webhooks.allowed_targets import AllowedTargets
 
 log = structlog.get_logger(__name__)
@@ -61,11 +61,11 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     pool = open_pool(settings, application_name="darkroom api")
     try:
         with pool.connection() as conn:
-            wire = open_wire(settings, conn)
+            renderer = open_renderer(settings, conn)
     except PostgresError as error:
         pool.close()
         raise OperatorError(f"Postgres can't be used: {error}") from error
-    hub = Hub(settings.direct_url, name="api")
+    events = EventListener(settings.direct_url, name="api")
     bucket = Bucket(settings)
 
     app = Flask("darkroom", static_folder=None)
@@ -78,22 +78,22 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         catalog=catalog,
         pool=pool,
         bucket=bucket,
-        hub=hub,
-        wire=wire,
-        answers=replace(wire, presign=bucket.presign) if bucket.presigns else wire,
+        events=events,
+        renderer=renderer,
+        answers=replace(renderer, presign=bucket.presign) if bucket.presigns else renderer,
         webhook_targets=_allowed_targets(settings),
-        positions=QueuePositions(pool, hub, catalog),
+        positions=QueuePositions(pool, events, catalog),
         run_counts=RunCounts(pool),
         access_watch=AccessWatch(pool, is_always_open=settings.auth == "none"),
-        waiting=Places(settings.api_max_waiting),
-        streaming=Places(settings.api_max_streams),
+        waiting=Slots(settings.api_max_waiting),
+        streaming=Slots(settings.api_max_streams),
     )
     errors.register(app)
     metrics.register(app, services)
     app.before_request(_name_request)
-    doorkeeper = Doorkeeper(settings, pool)
-    CrossSite(own_hosts, origins, settings.public_url, is_open=doorkeeper.is_open).register(app)
-    doorkeeper.register(app)
+    authentication = Authentication(settings, pool)
+    CrossSite(own_hosts, origins, settings.public_url, is_open=authentication.is_open).register(app)
+    authentication.register(app)
     cors.register(app, origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
@@ -111,7 +111,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     app.after_request(_name_response)
     app.after_request(openai_errors.say_errors_as_openai_does)
     services.access_watch.start()  # last: a setting that is refused above must leave no thread behind
-    hub.start()
+    events.start()
     return app
 
 
@@ -119,7 +119,7 @@ def close(app: Flask) -> None:
     """Give back what `create_app` opened."""
     found = app.extensions[KEY]
     assert isinstance(found, Services)
-    found.hub.stop()
+    found.events.stop()
     found.access_watch.stop()
     found.pool.close()
 

@@ -39,6 +39,7 @@ class Caller:
     token_id: int | None
     quota: Quota
     max_priority: int
+    max_images: int  # of one prediction; 0: as many as the model draws
     access: Access
 
     def owns(self, row: dict[str, Any]) -> bool:
@@ -63,7 +64,7 @@ def caller() -> Caller:
     return found
 
 
-class Doorkeeper:
+class Authentication:
     """Knows which tokens are good, and remembers it for a few seconds."""
 
     def __init__(self, settings: ApiSettings, pool: ConnectionPool[Connection]) -> None:
@@ -99,7 +100,7 @@ class Doorkeeper:
 
     def _everybody(self) -> Caller:
         quota = Quota(self._settings.rate_limit_per_minute, self._settings.max_queued)
-        return Caller(None, quota, max_priority=MAX_PRIORITY, access=Access(None))
+        return Caller(None, quota, MAX_PRIORITY, self._settings.max_images, Access(None))
 
     def _caller_of(self, token: Token, text: str) -> Caller:
         settings = self._settings
@@ -110,6 +111,7 @@ class Doorkeeper:
                 settings.max_queued if token.max_queued is None else token.max_queued,
             ),
             token.max_priority,
+            settings.max_images if token.max_images is None else token.max_images,
             Access(token.id, digest_of(text)),
         )
 

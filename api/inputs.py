@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import secrets
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from dataclasses import dataclass
+from typing import Any
 
 from api.errors import InvalidInput
-from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput
+from api.parsing.validation import shown, shown_name, validated
+from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput, PredictionRequest
 from storage.catalog import Limits, Model
-from storage.predictions.parameters import MAX_SEED, MAX_SIDES, Parameters
-
-SHOWN_CHARS = 60
-NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
+from storage.formats import DEFAULT, ImageFormat, format_named
+from storage.predictions.parameters import MAX_PRIORITY, MAX_SEED, Parameters
 
 
-def parse_input(given: dict[str, object]) -> PredictionInput:
-    """The inputs, typed. Raises InvalidInput, which names the field, the value and what was expected."""
-    try:
-        return PredictionInput.model_validate(given)
-    except ValidationError as error:
-        raise invalid(error, prefix="input") from None
+@dataclass(frozen=True)
+class Inputs:
+    """What a request asks for, checked and completed."""
+
+    given: dict[str, Any]  # as the client sent it, what the model doesn't know left out
+    parameters: Parameters
+    notes: str  # the first lines of `logs`
+    priority: int
 
 
-def invalid(error: ValidationError, *, prefix: str | None = None) -> InvalidInput:
-    """The first problem of a pydantic error, as an answer."""
-    problem = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(problem["loc"]))
-    if problem["type"] == "missing":
-        return InvalidInput(path, "is required")
-    hint = "; write it without quotes" if _is_quoted_number(problem) else ""
-    said = problem["msg"].removeprefix("Value error, ")  # pydantic's words before ours
-    return InvalidInput(path or "body", f"{said} (got {_shown(problem['input'])}){hint}")
+def inputs_for(
+    model: Model,
+    asked: PredictionRequest,
+    *,
+    max_priority: int = MAX_PRIORITY,
+    max_images: int = 0,
+    is_strict: bool = False,
+) -> Inputs:
+    """Hold the inputs of a request against its model and its token's limits. Raises InvalidInput.
+
+    It names the field, the value and the limit. If `is_strict`, what is not known here is refused, not ignored.
+    """
+    typed = validated(PredictionInput, asked.input, prefix="input")
+    if is_strict:
+        _refuse_unknown(asked, typed)
+    if typed.priority > max_priority:
+        raise InvalidInput("input.priority", f"{typed.priority} is above {max_priority}, the token's limit")
+    if 0 < max_images < typed.num_outputs:
+        raise InvalidInput(
+            "input.num_outputs",
+            f"{typed.num_outputs} is over {max_images}, the limit of images per prediction (the token's or MAX_IMAGES)",
+        )
+    parameters = _parameters_for(model, typed, previews=typed.previews or bool(asked.previews))
+    return Inputs(
+        given=typed.model_dump(exclude_unset=True, exclude=set(typed.model_extra or {})),
+        parameters=parameters,
+        notes=_notes_on(typed, parameters),
+        priority=typed.priority,
+    )
 
 
-def _is_quoted_number(problem: ErrorDetails) -> bool:
-    """As forms and templates send numbers. Replicate refuses them too."""
-    is_number = problem["type"] in ("int_type", "float_type")
-    return is_number and isinstance(problem["input"], str) and NUMBER.fullmatch(problem["input"]) is not None
+def _refuse_unknown(asked: PredictionRequest, typed: PredictionInput) -> None:
+    if asked.model_extra:
+        raise InvalidInput(
+            shown_name(min(asked.model_extra)),
+            "is not known here (X-Darkroom-Strict is 1); a model's inputs are in `input`",
+        )
+    if typed.model_extra:
+        raise InvalidInput(
+            f"input.{shown_name(min(typed.model_extra))}", "is no input of this model (X-Darkroom-Strict is 1)"
+        )
 
 
-def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
+def _parameters_for(model: Model, asked: PredictionInput, *, previews: bool) -> Parameters:
     """What is to be drawn, with nothing left open. Raises InvalidInput."""
     limits = model.limits
     width, height = _size(model, asked)
@@ -60,7 +84,7 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
                 f"input.{field}",
                 f"has {len(text)} characters; {model.name} takes at most {limits.max_prompt_chars}",
             )
-    output_format = "jpg" if asked.output_format == "jpeg" else asked.output_format
+    output_format = format_named(asked.output_format)
     _check_format(output_format, width, height)
     return Parameters(
         prompt=asked.prompt,
@@ -71,12 +95,13 @@ def parameters_for(model: Model, asked: PredictionInput) -> Parameters:
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=secrets.randbelow(MAX_SEED + 1) if asked.seed is None else asked.seed % (MAX_SEED + 1),
-        output_format=output_format,
+        output_format=output_format.name,
         output_quality=asked.output_quality,
+        previews=previews,
     )
 
 
-def notes_on(asked: PredictionInput, parameters: Parameters) -> str:
+def _notes_on(asked: PredictionInput, parameters: Parameters) -> str:
     """The first lines of `logs`: the seed, and what of the request has no effect."""
     lines = [f"Using seed: {parameters.seed}"]
     if asked.seed is not None and asked.seed > MAX_SEED:
@@ -133,22 +158,22 @@ def _check_side(field: str, side: int, limits: Limits, model: Model) -> None:
         )
 
 
-def _check_format(output_format: str, width: int, height: int) -> None:
+def _check_format(output_format: ImageFormat, width: int, height: int) -> None:
     """Refuse a size that the file format can't hold, before it is drawn."""
-    longest = MAX_SIDES.get(output_format)
+    longest = output_format.max_side
     for field, side in (("width", width), ("height", height)):
         if longest is not None and side > longest:
             raise InvalidInput(
                 f"input.{field}",
-                f"{side} is over {longest} pixels, the longest side of a {output_format} file: "
-                'ask for a smaller size, or for "output_format": "png"',
+                f"{side} is over {longest} pixels, the longest side of a {output_format.name} file: "
+                f'ask for a smaller size, or for "output_format": "{DEFAULT.name}"',
             )
 
 
 def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
     """The size of about the default's area, its sides rounded to the model's unit and kept within its limits."""
     if ratio not in ASPECT_RATIOS:
-        raise InvalidInput("input.aspect_ratio", f"{_shown(ratio)} is none of {', '.join(ASPECT_RATIOS)}")
+        raise InvalidInput("input.aspect_ratio", f"{shown(ratio)} is none of {', '.join(ASPECT_RATIOS)}")
     across, down = ASPECT_RATIOS[ratio]
     unit, limits = model.limits.multiple_of, model.limits
     scale = math.sqrt(model.defaults.width * model.defaults.height / (across * down))
@@ -167,15 +192,3 @@ def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
 def _at_most(field: str, value: float, limit: float, model: Model) -> None:
     if value > limit:
         raise InvalidInput(f"input.{field}", f"{value} is over the limit of {model.name}, which is {limit}")
-
-
-def shown_name(name: str) -> str:
-    """The name of an input as a client sent it, fit for `logs`: without what Postgres or a terminal chokes on."""
-    text = name if name.isprintable() else repr(name)
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
-
-
-def _shown(value: object) -> str:
-    """The value as its sender knows it: null and true, not None and True."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"

@@ -6,12 +6,11 @@ from typing import Any
 
 from flask import Blueprint, Response
 
+from api.asked_model import model_in_path
 from api.docs.model_schema import COG_VERSION, openapi_schema
-from api.errors import NotFound
 from api.parsing.list_query import query
 from api.services import services
 from storage.catalog import Model
-from storage.errors import UnknownModel
 from storage.predictions.render import dump, timestamp
 
 blueprint = Blueprint("models", __name__)
@@ -28,30 +27,23 @@ def list_() -> Response:
 @blueprint.get("/models/<alias>")
 def get_alias(alias: str) -> Response:
     """OpenAI's `models.retrieve("dall-e-3")`."""
-    return _answer(_model(_find(alias)) | {"id": alias})
+    return _answer(_model(model_in_path(alias)) | {"id": alias})
 
 
 @blueprint.get("/models/<owner>/<name>")
 def get(owner: str, name: str) -> Response:
-    return _answer(_model(_find(f"{owner}/{name}")))
+    return _answer(_model(model_in_path(f"{owner}/{name}")))
 
 
 @blueprint.get("/models/<owner>/<name>/versions")
 def versions(owner: str, name: str) -> Response:
     query()
-    return _answer({"next": None, "previous": None, "results": [_version(_find(f"{owner}/{name}"))]})
+    return _answer({"next": None, "previous": None, "results": [_version(model_in_path(f"{owner}/{name}"))]})
 
 
 @blueprint.get("/models/<owner>/<name>/versions/<version>")
 def get_version(owner: str, name: str, version: str) -> Response:
-    return _answer(_version(_find(f"{owner}/{name}:{version}")))
-
-
-def _find(reference: str) -> Model:
-    try:
-        return services().catalog.find(reference)
-    except UnknownModel as error:
-        raise NotFound(str(error)) from None
+    return _answer(_version(model_in_path(f"{owner}/{name}:{version}")))
 
 
 def _model(model: Model) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from storage.formats import DEFAULT, FORMATS, NAMES
 from storage.predictions.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
-
-WebhookEvent = Literal["start", "output", "logs", "completed"]
-ALL_EVENTS: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
+from storage.webhooks.events import WebhookEvent
 
 ASPECT_RATIOS: dict[str, tuple[int, int]] = {
     "1:1": (1, 1),
@@ -100,6 +99,13 @@ Seed = Annotated[
 ]
 
 
+if TYPE_CHECKING:
+    OutputFormat = str
+else:
+    OutputFormat = Literal[NAMES]  # a tuple is as good as its items; mypy can't read it
+LOSSY = " and ".join(known.name for known in FORMATS if known.is_lossy)
+
+
 class PredictionInput(BaseModel):
     """The inputs that models have in common. Unknown ones are ignored, and named in `logs`."""
 
@@ -123,8 +129,8 @@ class PredictionInput(BaseModel):
         description="Image k (from 0) is drawn with seed + k. Only the lowest 32 bits count. -1, null and an empty "
         "text ask for a random seed.",
     )
-    output_format: Literal["png", "jpg", "jpeg", "webp"] = "png"
-    output_quality: Percent = Field(default=90, description="Of jpg and webp.")
+    output_format: OutputFormat = DEFAULT.name
+    output_quality: Percent = Field(default=90, description=f"Of {LOSSY}.")
     priority: Priority = Field(default=0, description="What is higher is drawn first, as far as the token allows.")
     cache: bool = Field(default=True, description="false: draw it, also where the same picture was drawn before.")
     reuse: bool = Field(default=False, description="Without a seed: any picture of this prompt that exists will do.")

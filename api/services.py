@@ -11,13 +11,13 @@ from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
 from api.run_counts import RunCounts
 from api.settings import ApiSettings
-from api.slots import Places
+from api.slots import Slots
 from storage.bucket import Bucket
 from storage.catalog import Catalog
 from storage.postgres.database import Connection, Row
-from storage.postgres.listener import Hub
+from storage.postgres.listener import EventListener
 from storage.predictions.read import with_images
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.webhooks.allowed_targets import AllowedTargets
 
 KEY = "darkroom"
@@ -31,15 +31,15 @@ class Services:
     catalog: Catalog
     pool: ConnectionPool[Connection]
     bucket: Bucket
-    hub: Hub
-    wire: Wire  # for what is stored or sent to others, such as webhooks
-    answers: Wire  # for what this API answers: with IMAGE_URLS=presigned, the URLs of images lead to the bucket
+    events: EventListener
+    renderer: Renderer  # for what is stored or sent to others, such as webhooks
+    answers: Renderer  # for what this API answers: with IMAGE_URLS=presigned, the URLs of images lead to the bucket
     webhook_targets: AllowedTargets
     positions: QueuePositions
     access_watch: AccessWatch
     run_counts: RunCounts
-    waiting: Places  # one for each request that may wait at the same time
-    streaming: Places  # and for each stream
+    waiting: Slots  # one for each request that may wait at the same time
+    streaming: Slots  # and for each stream
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""

@@ -84,6 +84,11 @@ class ApiSettings(Settings):
     max_queued: int = Field(
         default=0, ge=0, description="predictions of a token that may wait, unless it has its own limit; 0: no limit"
     )
+    max_images: int = Field(
+        default=0,
+        ge=0,
+        description="images of one prediction, unless a token says otherwise; 0: as many as the model draws",
+    )
     cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated; *: all")
     allowed_hosts: str = Field(
         default="",

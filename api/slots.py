@@ -1,11 +1,11 @@
-"""Places for requests that hold a thread for long, so that some threads are left for all others."""
+"""Slots for requests that hold a thread for long, so that some threads are left for all others."""
 
 from __future__ import annotations
 
 import threading
 
 
-class Places:
+class Slots:
     """So many at the same time, and not one more."""
 
     def __init__(self, number: int) -> None:

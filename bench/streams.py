@@ -28,7 +28,7 @@ from bench.report import machine
 from storage.postgres.database import Connection, connect
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.render import Wire, open_wire
+from storage.predictions.render import Renderer, open_renderer
 from storage.predictions.submit import Submission, submit
 from tests.serving import Service, serving
 
@@ -119,11 +119,11 @@ def submit_some(conn: Connection, count: int) -> list[str]:
     ]
 
 
-async def end_all(conn: Connection, wire: Wire, ids: list[str]) -> dict[str, float]:
+async def end_all(conn: Connection, renderer: Renderer, ids: list[str]) -> dict[str, float]:
     """Cancel them one after the other; when each was committed."""
     committed_at = {}
     for id_ in ids:
-        await asyncio.to_thread(finish, conn, wire, id_, Canceled())
+        await asyncio.to_thread(finish, conn, renderer, id_, Canceled())
         committed_at[id_] = time.time()
         await asyncio.sleep(BETWEEN_ENDINGS_S)
     return committed_at
@@ -131,7 +131,7 @@ async def end_all(conn: Connection, wire: Wire, ids: list[str]) -> dict[str, flo
 
 async def measure(service: Service, streams: int, waits: int) -> list[str]:
     with connect(service.settings.database_url, application_name="bench") as conn:
-        wire = open_wire(service.settings, conn)
+        renderer = open_renderer(service.settings, conn)
         ids = submit_some(conn, streams)
         done_at: dict[str, float] = {}
         took_s: list[float] = []
@@ -148,7 +148,7 @@ async def measure(service: Service, streams: int, waits: int) -> list[str]:
             await asyncio.sleep(0.5)
         waiting = [row["id"] for row in conn.execute("SELECT id FROM predictions WHERE status = 'starting'").fetchall()]
         health = asyncio.create_task(watch_health(service, took_s))
-        committed_at = await end_all(conn, wire, waiting)
+        committed_at = await end_all(conn, renderer, waiting)
         await asyncio.wait(tasks, timeout=ARRIVE_WITHIN_S, return_when=asyncio.FIRST_EXCEPTION)
         raise_what_failed([*tasks, health])
         health.cancel()

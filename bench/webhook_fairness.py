@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
 from storage.postgres.database import Connection, connect
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.settings import Settings
 from tests.conftest import TEMPLATE
 from tests.integration.courier_running import process
@@ -122,7 +122,7 @@ def main() -> None:
         settings = servers.settings_for(TEMPLATE)
         found = []
         with connect(settings.database_url, application_name="bench") as conn:
-            open_wire(settings, conn)
+            open_renderer(settings, conn)
             found.append(measure_throughput(settings, conn, 500))
             found.append(measure_idle(settings, conn, asked.deliveries))
             for tenant, victim in ((TENANT, VICTIM), (None, None)):

@@ -28,6 +28,7 @@ from storage.postgres.database import Connection
 from storage.webhooks import outbox as deliveries
 from storage.webhooks.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, resolve
 from storage.webhooks.allowed_targets import AllowedTargets
+from storage.webhooks.events import DURABLE
 from storage.webhooks.outbox import ClaimedDelivery
 
 log = structlog.get_logger(__name__)
@@ -237,7 +238,7 @@ class Deliverer:
             kept = deliveries.record_delivered(conn, claimed, status=attempt.status)
             log.info("webhook delivered", **about, lock_lost=not kept)
             return
-        schedule_s = self.schedule_s if claimed.is_durable else self.schedule_s[:1]
+        schedule_s = self.schedule_s if claimed.event in DURABLE else self.schedule_s[:1]
         delay_s = delay_before_next_attempt(claimed.attempts + 1, schedule_s, retry_after_s=attempt.retry_after_s)
         if attempt.is_final or delay_s is None:
             deliveries.record_failed(conn, claimed, status=attempt.status, error=attempt.error)

@@ -14,7 +14,7 @@ import structlog
 from storage.backoff import Backoff
 from storage.postgres.database import Connection, connect
 from storage.postgres.notify import RESCUE_CHANNEL
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
@@ -57,7 +57,7 @@ def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
 
 
 def _rescue_while_connected(conn: Connection, settings: Settings, stop: threading.Event) -> None:
-    wire = open_wire(settings, conn)
+    renderer = open_renderer(settings, conn)
     patience = LoadPatience(settings.model_load_tries, timedelta(seconds=settings.model_load_timeout_s))
     connected_at = time.monotonic()
     turn = 0
@@ -66,7 +66,7 @@ def _rescue_while_connected(conn: Connection, settings: Settings, stop: threadin
         checks_backlog = turn % BACKLOG_EVERY_TURNS == 0
         expire = started_at - connected_at >= EXPIRE_NOTHING_FOR_S
         try:
-            report = rescue_once(conn, wire, expire=expire, check_bells=checks_backlog, patience=patience)
+            report = rescue_once(conn, renderer, expire=expire, check_bells=checks_backlog, patience=patience)
             if report.out_of_space:
                 connected_at = time.monotonic()
             if report:

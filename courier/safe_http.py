@@ -67,17 +67,17 @@ def post(
     """
     deadline = time.monotonic() + timeout_s
     target = resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by) if isinstance(url, str) else url
-    wire = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
+    renderer = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
     try:
-        with connected_to(target), contextlib.closing(wire):
-            _connect(wire, target, deadline)
+        with connected_to(target), contextlib.closing(renderer):
+            _connect(renderer, target, deadline)
             if target.url.scheme == "https":
-                wire.start_tls(ssl_context or _system_trust(), target.url.host)
+                renderer.start_tls(ssl_context or _system_trust(), target.url.host)
             # A receiver may answer, and close, before it has read everything (413): the answer counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                wire.send_all(_request(target, body, headers))
+                renderer.send_all(_request(target, body, headers))
             crash_points.reach("during-post")
-            return _read_response(wire, max_response_bytes)
+            return _read_response(renderer, max_response_bytes)
     except Interrupted:
         raise
     except TimeoutError:
@@ -92,13 +92,13 @@ def post(
         raise NoAnswer((error.strerror or str(error)).lower()) from error
 
 
-def _connect(wire: DeadlineSocket, target: Target, deadline: float) -> None:
+def _connect(renderer: DeadlineSocket, target: Target, deadline: float) -> None:
     """Connect to the first address that answers; each gets an equal share of the time that is left."""
     for left in range(len(target.addresses), 0, -1):
         now = time.monotonic()
         until = now + (deadline - now) / left
         try:
-            return wire.connect(target.addresses[-left], target.url.port, until=until)
+            return renderer.connect(target.addresses[-left], target.url.port, until=until)
         except OSError:
             if left == 1:
                 raise
@@ -114,10 +114,10 @@ def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _read_response(wire: DeadlineSocket, max_response_bytes: int) -> Response:
-    with _read_head(wire) as response:
+def _read_response(renderer: DeadlineSocket, max_response_bytes: int) -> Response:
+    with _read_head(renderer) as response:
         # The receiver has given its verdict; whatever keeps the small print from coming changes nothing.
-        wire.end_by(time.monotonic() + BODY_TIMEOUT_S)
+        renderer.end_by(time.monotonic() + BODY_TIMEOUT_S)
         try:
             excerpt = response.read(max_response_bytes)
         except http.client.IncompleteRead as error:
@@ -127,13 +127,13 @@ def _read_response(wire: DeadlineSocket, max_response_bytes: int) -> Response:
         return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
 
 
-def _read_head(wire: DeadlineSocket) -> http.client.HTTPResponse:
+def _read_head(renderer: DeadlineSocket) -> http.client.HTTPResponse:
     """The first final answer. 100, 102, 103 and other interim ones may come before it, MAX_INTERIM of them.
 
     101 is final: it agrees to a protocol that was not asked for. http.client skips 100 by itself, as long as the
     bytes last.
     """
-    shared = _SharedReader(wire)
+    shared = _SharedReader(renderer)
     for _ in range(1 + MAX_INTERIM):
         response = http.client.HTTPResponse(cast("socket.socket", shared), method="POST")
         response.begin()
@@ -152,8 +152,8 @@ class _KeptOpen(io.BufferedReader):
 class _SharedReader:
     """Lets one HTTPResponse after the other read from the same buffer."""
 
-    def __init__(self, wire: DeadlineSocket) -> None:
-        self._reader = _KeptOpen(wire)
+    def __init__(self, renderer: DeadlineSocket) -> None:
+        self._reader = _KeptOpen(renderer)
 
     def makefile(self, _: str) -> io.BufferedReader:
         return self._reader

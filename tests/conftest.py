@@ -22,7 +22,7 @@ from cli.embedded import EmbeddedPostgres, EmbeddedS3
 from storage.bucket import Bucket, ensure_bucket
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import upgrade
-from storage.predictions.render import Wire, open_wire
+from storage.predictions.render import Renderer, open_renderer
 from storage.settings import Settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -160,8 +160,8 @@ def conn(settings: Settings) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def wire(settings: Settings, conn: Connection) -> Wire:
-    return open_wire(settings, conn)
+def renderer(settings: Settings, conn: Connection) -> Renderer:
+    return open_renderer(settings, conn)
 
 
 @pytest.fixture

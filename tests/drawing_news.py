@@ -10,7 +10,7 @@ from PIL import Image
 
 from storage.postgres.database import open_pool
 from storage.predictions.claim import Claim
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.settings import Settings
 from worker.progress import ProgressReports
 from worker.publish.preview import encode_preview
@@ -32,8 +32,8 @@ def drawing_news(settings: Settings) -> Iterator[DrawingNews]:
     pool = open_pool(settings, application_name="test")
     try:
         with pool.connection() as conn:
-            wire = open_wire(settings, conn)
-        reports = ProgressReports(pool, wire)
+            renderer = open_renderer(settings, conn)
+        reports = ProgressReports(pool, renderer)
         reports.start()
         try:
             yield DrawingNews(reports)

@@ -10,7 +10,7 @@ from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.claim import Claim, claim
 from storage.predictions.finish import StoredImage, Succeeded
 from storage.predictions.parameters import Parameters
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.submit import Submission, submit
 from storage.workers import registry as presence
 
@@ -37,11 +37,11 @@ def submit_one(conn: Connection, **more: Any) -> Row:
     return submit(conn, Submission(**(values | more)))
 
 
-def claim_one(conn: Connection, wire: Wire, *, holds_others: bool = False) -> Claim | None:
+def claim_one(conn: Connection, renderer: Renderer, *, holds_others: bool = False) -> Claim | None:
     """Claim the next prediction of the blank model, as a worker of its own."""
     return claim(
         conn,
-        wire,
+        renderer,
         queue_name=QUEUE,
         worker_id=uuid4(),
         bell_worker_id=presence.register_bell_worker(conn),

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.claim import Claim, NeedsEmptyWorker
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
@@ -40,7 +40,7 @@ class ClaimLoop:
     def __init__(
         self,
         pool: ConnectionPool[Connection],
-        wire: Wire,
+        renderer: Renderer,
         bucket: Bucket,
         intake: Intake,
         leases: Leases,
@@ -52,7 +52,7 @@ class ClaimLoop:
     ) -> None:
         """`poll_s`: how often to look for work if no bell rings. `idle_exit_s`: see `run`; None: never."""
         self._pool = pool
-        self._wire = wire
+        self._renderer = renderer
         self._bucket = bucket
         self._intake = intake
         self._leases = leases
@@ -112,7 +112,7 @@ class ClaimLoop:
         claim = attempt.claim
         try:
             with self._pool.connection() as conn:
-                if reuse_result(conn, self._wire, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:
+                if reuse_result(conn, self._renderer, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:
                     return False
         except psycopg.OperationalError:
             return False

@@ -18,7 +18,7 @@ from storage.postgres import notify as events
 from storage.postgres.database import Connection
 from storage.postgres.procrastinate import channel_of
 from storage.predictions.claim import Claim, claim
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.workers import registry
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Intake:
     def __init__(
         self,
         pool: ConnectionPool[Connection],
-        wire: Wire,
+        renderer: Renderer,
         *,
         direct_url: str,
         queue_name: str,
@@ -45,7 +45,7 @@ class Intake:
         on_event: Callable[[str], None],
     ) -> None:
         self._pool = pool
-        self._wire = wire
+        self._renderer = renderer
         self._queue_name = queue_name
         self._worker_id = worker_id
         self._on_event = on_event
@@ -96,7 +96,7 @@ class Intake:
                     self.bell_worker_id = registry.register_bell_worker(conn)
                 return claim(
                     conn,
-                    self._wire,
+                    self._renderer,
                     queue_name=self._queue_name,
                     worker_id=self._worker_id,
                     bell_worker_id=self.bell_worker_id,

@@ -13,7 +13,7 @@ import structlog
 from storage.bucket import Bucket, BucketUnavailable
 from storage.catalog import Model
 from storage.postgres.database import Connection, open_pool
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.predictions.states import PredictionStatus
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts
@@ -57,10 +57,10 @@ class WorkerProcess:
         self._bucket = bucket or Bucket(settings)
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
         with self._pool.connection() as conn:
-            wire = open_wire(settings, conn)
+            renderer = open_renderer(settings, conn)
         self.lifecycle = Lifecycle(grace_s=settings.grace_seconds)
         self._heartbeat = Heartbeat(self._pool, model.name)
-        self._reports = ProgressReports(self._pool, wire)
+        self._reports = ProgressReports(self._pool, renderer)
         self._leases = Leases(
             settings.direct_url,
             stall_s=settings.stall_seconds,
@@ -70,7 +70,7 @@ class WorkerProcess:
         )
         self._intake = Intake(
             self._pool,
-            wire,
+            renderer,
             direct_url=settings.direct_url,
             queue_name=model.queue_name,
             worker_id=self._heartbeat.worker_id,
@@ -78,8 +78,8 @@ class WorkerProcess:
         )
         self._results = Results(
             self._pool,
-            wire,
-            Publisher(self._pool, self._bucket, wire, settings.s3_prefix, settings.embed_parameters),
+            renderer,
+            Publisher(self._pool, self._bucket, renderer, settings.s3_prefix, settings.embed_parameters),
             self._leases,
             self._reports,
             on_release=self._intake.wake,
@@ -87,7 +87,7 @@ class WorkerProcess:
         )
         self._claim_loop = ClaimLoop(
             self._pool,
-            wire,
+            renderer,
             self._bucket,
             self._intake,
             self._leases,

@@ -17,7 +17,7 @@ from storage.postgres.database import Connection
 from storage.postgres.notify import notify_all
 from storage.predictions.claim import Claim
 from storage.predictions.progress import write_logs
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from worker.publish.preview import encode_preview
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ EVENTS_EVERY_S = 0.05  # one NOTIFY transaction for all drawings, at most 20 a s
 class ProgressReports:
     """Sends every step and the newest preview of each drawing, and writes the newest logs of each claim."""
 
-    def __init__(self, pool: ConnectionPool[Connection], wire: Wire) -> None:
+    def __init__(self, pool: ConnectionPool[Connection], renderer: Renderer) -> None:
         self._pool = pool
-        self._wire = wire
+        self._renderer = renderer
         self._lock = threading.Lock()
         self._logs: dict[UUID, tuple[str, str]] = {}
         self._steps: list[dict[str, Any]] = []
@@ -104,4 +104,4 @@ class ProgressReports:
             logs, self._logs = self._logs, {}
         for claim_id, (prediction_id, text) in logs.items():
             with self._pool.connection() as conn:
-                write_logs(conn, self._wire, prediction_id, claim_id, text)
+                write_logs(conn, self._renderer, prediction_id, claim_id, text)

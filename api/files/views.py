@@ -11,7 +11,7 @@ from api.files.ranges import ByteRange, Unsatisfiable, parse_range
 from api.files.stored_file import open_file
 from api.server.threads import expect_to_sleep
 from api.services import services
-from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION
+from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.predictions.read import StoredFile, read_file
 
 blueprint = Blueprint("files", __name__)
@@ -25,7 +25,7 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 @open_to_all
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify(f"{prediction_id}/{name}", expires, signature):
+    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
     with services().pool.connection() as conn:
         index, _, extension = name.partition(".")
@@ -37,7 +37,7 @@ def get(prediction_id: str, name: str) -> Response:
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["Accept-Ranges"] = "bytes"
     if response.status_code != 304:
-        shown_name = f"{prediction_id}-{index}.{EXTENSIONS[file.content_type]}"
+        shown_name = f"{prediction_id}-{index}.{extension_of(file.content_type)}"
         response.headers["Content-Disposition"] = f'inline; filename="{shown_name}"'
     return response
 

@@ -10,6 +10,7 @@ from api.live.access_watch import Access
 from api.live.queue_position import QueuePositions, Waiting
 from api.live.watch import Quiet, Snapshot, watch
 from api.services import Services
+from storage.formats import WEBP
 from storage.postgres.listener import Preview, Step
 from storage.predictions.progress import read_progress
 from storage.predictions.states import PredictionStatus
@@ -78,7 +79,7 @@ class _Story:
         if isinstance(seen, Step):
             yield from self._tell_progress(seen.step, seen.steps)
         elif isinstance(seen, Preview):
-            yield LiveEvent("preview", self._id(), {"image": f"data:image/webp;base64,{seen.webp_base64}"})
+            yield LiveEvent("preview", self._id(), {"image": f"data:{WEBP.content_type};base64,{seen.webp_base64}"})
         elif self.is_waiting:
             yield from self._tell_waiting(latest)
         elif isinstance(seen, Snapshot):

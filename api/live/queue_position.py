@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 
 from storage.catalog import Catalog
 from storage.postgres.database import Connection, Row
-from storage.postgres.listener import Hub
+from storage.postgres.listener import EventListener
 from storage.predictions.render import timestamp
 from storage.workers.queue_state import QueueState, read_queue_state
 
@@ -57,12 +57,12 @@ class Waiting:
 class QueuePositions:
     """The queues of one process's listeners. It reads a queue only after something was notified."""
 
-    def __init__(self, pool: ConnectionPool[Connection], hub: Hub, catalog: Catalog) -> None:
+    def __init__(self, pool: ConnectionPool[Connection], events: EventListener, catalog: Catalog) -> None:
         self._pool = pool
-        self._hub = hub
+        self._events = events
         self._catalog = catalog
         self._lock = threading.Lock()
-        self._states: dict[str, tuple[QueueState, int, float]] = {}  # by model: state, hub's moves, monotonic time
+        self._states: dict[str, tuple[QueueState, int, float]] = {}  # by model: state, events.moves, monotonic time
 
     def of(self, prediction: Row) -> Waiting | None:
         """Where a `starting` prediction stands, or None: it is in the queue no more, or Postgres is away."""
@@ -86,7 +86,7 @@ class QueuePositions:
     def _state(self, model: str, *, read_anyway: bool = False) -> tuple[QueueState, bool]:
         """The queue, and whether it was read just now."""
         with self._lock:  # held while reading: a hundred listeners of one model ask once
-            moves, now = self._hub.moves, time.monotonic()
+            moves, now = self._events.moves, time.monotonic()
             known = self._states.get(model)
             if known is not None and not read_anyway:
                 state, seen_moves, read_at = known

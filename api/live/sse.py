@@ -40,7 +40,7 @@ def stream_response(here: Services, events: Callable[[], Iterable[str | None]]) 
     return response
 
 
-def take_place(here: Services) -> None:
+def take_slot(here: Services) -> None:
     """Count one more stream; the end of its response gives it back.
 
     Raises Problem where this process has as many streams as it may.

@@ -14,7 +14,7 @@ from api.errors import Problem
 from api.live.access_watch import Access
 from api.live.client_connection import expect_answers
 from api.live.events import DONE_ID, live
-from api.live.sse import PING_S, compact, event, stream_response, take_place
+from api.live.sse import PING_S, compact, event, stream_response, take_slot
 from api.live.watch import DATA_REMOVED, Snapshot, watch
 from api.live.websocket import WebSocketResponse, wants_websocket
 from api.ownership import find_own
@@ -38,7 +38,7 @@ def replicate_stream(prediction_id: str) -> Response:
     if heard == DONE_ID:
         return Response(status=NOTHING_MORE)
     here = services()
-    take_place(here)
+    take_slot(here)
     return stream_response(here, lambda: _replicate_events(here, prediction_id, access, _Heard.parse(heard)))
 
 
@@ -84,7 +84,7 @@ def _events(prediction_id: str, access: Access | None) -> Response:
         for told in live(here, here.positions, prediction_id, access, tick_s=PING_S):
             yield event(told.name, compact(told.data), told.id) if told else None
 
-    take_place(here)
+    take_slot(here)
     return stream_response(here, texts)
 
 
@@ -93,14 +93,14 @@ def _websocket(prediction_id: str, access: Access | None) -> Response:
         said = "this is a WebSocket; server-sent events are at …/events"
         raise Problem(426, "Upgrade required", said, headers={"Upgrade": "websocket"})
     here = services()
-    take_place(here)
+    take_slot(here)
     expect_answers(request.environ.get("gunicorn.socket"))
 
     def messages() -> Iterator[str | None]:
         for told in live(here, here.positions, prediction_id, access, tick_s=WebSocketResponse.TICK_S):
             yield compact(told.to_json()) if told else None
 
-    response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.hub.is_closing)
+    response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.events.is_closing)
     response.call_on_close(here.streaming.give_back)
     return response
 
@@ -152,7 +152,7 @@ def _signed_access(prediction_id: str, name: str) -> Access | None:
     A rotated token keeps its predictions, and so their URLs. None: the prediction belongs to no token.
     """
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().wire.links.verify(f"{prediction_id}/{name}", expires, signature):
+    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
         raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
     if services().settings.auth == "none":
         return None

@@ -69,13 +69,13 @@ def watch(
 
     It ends when the prediction is over or was removed, at `give_up_at` (of `time.monotonic()`), and when the process
     stops. It yields Quiet after `tick_s()` without news. No database connection is held between two yields, and a
-    database that is away is waited for: the hub says MOVED when it listens again.
+    database that is away is waited for: the listener says MOVED when it listens again.
 
     `access` is what let the request in; None for what can't be revoked. Raises AccessEnded when it was revoked.
     """
     expect_to_sleep()
     with ExitStack() as held:
-        feed = held.enter_context(here.hub.follow(prediction_id))
+        feed = held.enter_context(here.events.follow(prediction_id))
         if access is not None:
             held.enter_context(here.access_watch.watching(access, feed.revoke))
         while True:

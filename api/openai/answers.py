@@ -17,6 +17,7 @@ from api.openai.schemas import ImageRequest
 from api.services import Services
 from storage.bucket import StoredObject
 from storage.catalog import Model
+from storage.formats import DEFAULT
 from storage.postgres.database import Row
 from storage.predictions.read import StoredFile
 from storage.predictions.render import dump
@@ -66,7 +67,7 @@ def about_images(asked: ImageRequest, row: Row) -> dict[str, Any]:
     """What is equal for all images of an answer."""
     return {
         "background": "opaque",
-        "output_format": asked.output_format or "png",
+        "output_format": asked.output_format or DEFAULT.openai_name,
         "quality": "high",
         "size": f"{row['parameters']['width']}x{row['parameters']['height']}",
     }

@@ -9,24 +9,25 @@ from typing import Any
 import psycopg
 import structlog
 from flask import Blueprint, Response
-from pydantic import ValidationError
 
+from api.accept import accept
 from api.auth import caller
 from api.errors import Problem, bucket_away
-from api.inputs import invalid
 from api.live.access_watch import Access
-from api.live.client_connection import LOOK_EVERY_S, client_connection, expect_answers, has_hung_up
-from api.live.sse import compact, event, stream_response, take_place
+from api.live.client_connection import LOOK_EVERY_S
+from api.live.sse import compact, event, stream_response, take_slot
+from api.live.waiting import wait_until_over
 from api.live.watch import DATA_REMOVED, AccessEnded, Snapshot, watch
 from api.openai.answers import about_images, answer, completed_event
 from api.openai.errors import as_openai_error
 from api.openai.schemas import ImageRequest, prediction_of
 from api.parsing.json_body import json_object
-from api.predictions import accept
+from api.parsing.validation import validated
 from api.services import Services, services
 from storage.bucket import BucketUnavailable
 from storage.catalog import Model
 from storage.errors import UnknownModel
+from storage.formats import WEBP
 from storage.postgres.database import Row
 from storage.postgres.listener import Preview, Step
 from storage.predictions.finish import Canceled, finish
@@ -43,7 +44,7 @@ DO_NOT_REPEAT = {"x-should-retry": "false"}
 @blueprint.post("/images/generations")
 def generate() -> Response:
     here = services()
-    asked = _parse()
+    asked = validated(ImageRequest, json_object())
     model = _model(here, asked.model)
     if asked.stream:
         return _stream(here, asked, model)
@@ -52,20 +53,11 @@ def generate() -> Response:
             503, "Too many waiting", "too many requests wait already: try again", headers={"Retry-After": "5"}
         )
     try:
-        row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
-        snapshot = _wait(here, row)
-        body, length = _answer(here, asked, model, snapshot)
+        row = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s).row
+        body, length = answer(here, asked, model, _wait(here, row))
         return Response(body, content_type="application/json", headers={"Content-Length": str(length)})
     finally:
         here.waiting.give_back()
-
-
-def _parse() -> ImageRequest:
-    body = json_object()
-    try:
-        return ImageRequest.model_validate(body)
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def _model(here: Services, name: str | None) -> Model:
@@ -78,21 +70,18 @@ def _model(here: Services, name: str | None) -> Model:
 
 def _wait(here: Services, row: Row) -> Snapshot:
     """The prediction when it has succeeded. Raises Problem for any other end."""
-    connection = client_connection()
-    expect_answers(connection)
     try:
-        for seen in watch(here, row["id"], caller().access, give_up_at=_give_up_at(here), tick_s=lambda: LOOK_EVERY_S):
-            if isinstance(seen, Snapshot):
-                if seen.is_over:
-                    _raise_unless_succeeded(here, seen)
-                    return seen
-            elif has_hung_up(connection):
-                _abandon(here, row)
-                raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+        waited = wait_until_over(here, row, give_up_at=_give_up_at(here))
     except AccessEnded:
         _abandon(here, row)
         raise
-    if here.hub.is_closing:
+    if waited.over is not None:
+        _raise_unless_succeeded(here, waited.over)
+        return waited.over
+    if waited.client_left:
+        _abandon(here, row)
+        raise Problem(409, "Canceled", "the client has left", headers=DO_NOT_REPEAT)
+    if here.events.is_closing:
         _abandon(here, row)
         raise _stopping()
     raise _too_late(here, row["id"])
@@ -107,7 +96,7 @@ def _abandon(here: Services, row: Row) -> None:
         return
     try:
         with here.pool.connection() as conn:
-            if finish(conn, here.wire, row["id"], Canceled()) is not None:
+            if finish(conn, here.renderer, row["id"], Canceled()) is not None:
                 log.info("prediction.abandoned", prediction_id=row["id"])
     except psycopg.OperationalError:  # then its deadline ends it
         log.warning("prediction.not_abandoned", prediction_id=row["id"], reason="Postgres is away")
@@ -147,15 +136,10 @@ def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
     raise Problem(500, "Failed", snapshot.row["error"] or "the prediction failed", headers=DO_NOT_REPEAT)
 
 
-def _answer(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> tuple[Iterator[bytes], int]:
-    """Raises Problem where the bytes are lost, and BucketUnavailable."""
-    return answer(here, asked, model, snapshot)
-
-
 def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
-    take_place(here)
+    take_slot(here)
     try:
-        row, _ = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s)
+        row = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s).row
     except BaseException:
         here.streaming.give_back()
         raise
@@ -186,7 +170,10 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
                 partials < (asked.partial_images or 0)
                 and (progress * (asked.partial_images or 0) + progress) > partials
             ):
-                partial = about_images(asked, latest.row) | {"output_format": "webp", "created_at": int(time.time())}
+                partial = about_images(asked, latest.row) | {
+                    "output_format": WEBP.openai_name,
+                    "created_at": int(time.time()),
+                }
                 partial |= {"b64_json": seen.webp_base64, "partial_image_index": partials}
                 yield _event("image_generation.partial_image", partial)
                 partials += 1
@@ -197,7 +184,7 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
                 return
         else:
             yield None
-    yield _error_event(_stopping() if here.hub.is_closing else _too_late(here, row["id"]))
+    yield _error_event(_stopping() if here.events.is_closing else _too_late(here, row["id"]))
 
 
 def _last_events(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot) -> Iterator[str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.schemas import FromOne, Name, PredictionRequest, Priority, Prompt, Seed, Size, Text, whole
+from storage.formats import FORMATS, OPENAI_NAMES
 
+if TYPE_CHECKING:
+    OutputFormat = str
+else:
+    OutputFormat = Literal[OPENAI_NAMES]
+LOSSY = " and ".join(known.openai_name for known in FORMATS if known.is_lossy)
 Compression = Annotated[int, Field(ge=0, le=100), BeforeValidator(whole)]
 Partials = Annotated[int, Field(ge=0, le=3), BeforeValidator(whole)]
 
@@ -25,8 +31,8 @@ class ImageRequest(BaseModel):
     n: FromOne | None = None
     size: Size | None = Field(default=None, description="WIDTHxHEIGHT, or auto")
     response_format: Literal["url", "b64_json"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: Compression | None = Field(default=None, description="the quality of jpeg and webp")
+    output_format: OutputFormat | None = None
+    output_compression: Compression | None = Field(default=None, description=f"the quality of {LOSSY}")
     stream: bool | None = None
     partial_images: Partials | None = None
     user: Text | None = None

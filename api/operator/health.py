@@ -43,7 +43,7 @@ def ready() -> Response:
         checks["bucket"] = "ok"
     except BucketUnavailable:
         checks["bucket"] = "unavailable"
-    checks["listener"] = "ok" if here.hub.is_listening else "disconnected"
+    checks["listener"] = "ok" if here.events.is_listening else "disconnected"
     ok = all(state == "ok" for state in checks.values())
     body = {
         "status": "ok" if ok else "unavailable",

@@ -101,7 +101,7 @@ class DeploymentCollector(Collector):
         here = self._services
         yield GaugeMetricFamily("darkroom_database_up", "Whether Postgres answered", int(totals is not None))
         yield GaugeMetricFamily(
-            "darkroom_listener_up", "Whether this API process hears events", int(here.hub.is_listening)
+            "darkroom_listener_up", "Whether this API process hears events", int(here.events.is_listening)
         )
         yield GaugeMetricFamily("darkroom_api_streams_open", "Streams of this API process", here.streaming.taken)
         yield GaugeMetricFamily(

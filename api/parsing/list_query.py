@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import request
 
 from api.errors import InvalidInput
-from api.inputs import shown_name
+from api.parsing.validation import shown_name
 
 
 def query(*known: str) -> dict[str, str]:

@@ -39,13 +39,13 @@ header_map = "drop"  # names with underscores, which could pass for others
 
 def post_worker_init(worker: Any) -> None:
     """Let streams and waiting requests end when the worker is told to: they would use up the grace period."""
-    hub = worker.wsgi.extensions[KEY].hub
+    events = worker.wsgi.extensions[KEY].events
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         then = signal.getsignal(number)
 
         def stop(number: int, frame: FrameType | None, then: Any = then) -> None:
             # On a thread of its own: this one may be interrupted while it holds a lock that closing takes.
-            threading.Thread(target=hub.close, daemon=True).start()
+            threading.Thread(target=events.close, daemon=True).start()
             then(number, frame)
 
         signal.signal(number, stop)

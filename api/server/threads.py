@@ -105,13 +105,13 @@ class RequestThreads(Executor):
     def _find_a_thread(self) -> None:
         if self._idle >= len(self._waiting):
             self._offered.notify()
-        elif self._places() > 0:
+        elif self._free_slots() > 0:
             self._start_thread()
         elif not self._is_watched:
             self._is_watched = True
             threading.Thread(target=self._watch, name="requests watch", daemon=True).start()
 
-    def _places(self) -> int:
+    def _free_slots(self) -> int:
         """How many threads more there may be; below zero, some are too many."""
         return min(self._busy + self._sleeping, self._most) - self._threads
 
@@ -134,7 +134,7 @@ class RequestThreads(Executor):
     def _next(self) -> _Request | None:
         """The request that has waited longest; None where this thread is one too many, or was idle for long."""
         with self._offered:
-            while self._places() >= 0:
+            while self._free_slots() >= 0:
                 if self._waiting:
                     request = self._waiting.popleft()
                     request.began_at = time.monotonic()

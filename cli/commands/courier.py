@@ -14,12 +14,12 @@ def command() -> None:
     from storage import logs
     from storage.postgres.database import connect
     from storage.postgres.migrate import check
-    from storage.predictions.render import open_wire
+    from storage.predictions.render import open_renderer
     from storage.settings import Settings
 
     settings = Settings()
     logs.configure("courier", log_format=settings.log_format, level=settings.log_level)
     check(settings)
     with connect(settings.database_url, application_name="darkroom courier") as conn:
-        open_wire(settings, conn)  # a wrong SECRET_KEY is told here, in one line
+        open_renderer(settings, conn)  # a wrong SECRET_KEY is told here, in one line
     sys.exit(run_courier(settings))

@@ -35,6 +35,9 @@ def command() -> None:
 @click.option("--rate", "rate_per_minute", type=click.IntRange(min=0), help="Predictions a minute; 0: any number.")
 @click.option("--max-queued", type=click.IntRange(min=0), help="Predictions that may wait; 0: any number.")
 @click.option(
+    "--max-images", type=click.IntRange(min=0), help="Images of one prediction; 0: as many as the model draws."
+)
+@click.option(
     "--max-priority",
     type=click.IntRange(0, MAX_PRIORITY),
     default=0,
@@ -42,10 +45,17 @@ def command() -> None:
     help="The highest `priority` that it may ask for.",
 )
 @data_option
-def create(name: str, rate_per_minute: int | None, max_queued: int | None, max_priority: int, data: Path) -> None:
+def create(
+    name: str,
+    rate_per_minute: int | None,
+    max_queued: int | None,
+    max_images: int | None,
+    max_priority: int,
+    data: Path,
+) -> None:
     """Make a token, and show it this once. NAME says what it is for.
 
-    Without --rate and --max-queued, RATE_LIMIT_PER_MINUTE and MAX_QUEUED of the API hold.
+    Without --rate, --max-queued and --max-images, the API's RATE_LIMIT_PER_MINUTE, MAX_QUEUED and MAX_IMAGES apply.
     """
     from storage.access.sealing import open_sealer
     from storage.access.tokens import create_token
@@ -59,6 +69,7 @@ def create(name: str, rate_per_minute: int | None, max_queued: int | None, max_p
             name,
             rate_per_minute=rate_per_minute,
             max_queued=max_queued,
+            max_images=max_images,
             max_priority=max_priority,
             sealer=open_sealer(settings),
         )
@@ -78,13 +89,14 @@ def list_(data: Path) -> None:
             "There are no tokens: the API is open to everybody on its machine, and refuses to be reached by others."
         )
         return
-    head = ("NAME", "TOKEN", "RATE", "QUEUED", "PRIORITY", "CREATED", "LAST USED", "WEBHOOK SECRET", "STATE")
+    head = ("NAME", "TOKEN", "RATE", "QUEUED", "IMAGES", "PRIORITY", "CREATED", "LAST USED", "WEBHOOK SECRET", "STATE")
     lines = [
         (
             row["name"],
             row["shown"],
             _limit(row["rate_per_minute"], "/min"),
             _limit(row["max_queued"], ""),
+            _limit(row["max_images"], ""),
             str(row["max_priority"]),
             _moment(row["created_at"]),
             _moment(row["last_used_at"]),
@@ -138,13 +150,13 @@ def _cancel_all(settings: Settings, conn: Connection, token_id: int) -> int:
     import time
 
     from storage.access.revoke import cancel_unfinished
-    from storage.predictions.render import open_wire
+    from storage.predictions.render import open_renderer
 
-    wire = open_wire(settings, conn)
-    canceled = cancel_unfinished(conn, wire, token_id)
+    renderer = open_renderer(settings, conn)
+    canceled = cancel_unfinished(conn, renderer, token_id)
     click.echo(f"Waiting {FORGOTTEN_AFTER_S:g} s until every API process refuses it.", err=True)
     time.sleep(FORGOTTEN_AFTER_S)
-    return canceled + cancel_unfinished(conn, wire, token_id)
+    return canceled + cancel_unfinished(conn, renderer, token_id)
 
 
 @command.command("rotate")

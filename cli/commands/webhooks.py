@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.which_database import data_option, settings_for
+from storage.webhooks import states
 
 if TYPE_CHECKING:
     from storage.postgres.database import Connection
@@ -35,7 +36,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--status", type=click.Choice(["pending", "delivered", "failed", "dropped"]))
+@click.option("--status", type=click.Choice(states.ALL))
 @click.option("--prediction", "prediction_id", metavar="ID", help="Only those of one prediction.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @data_option
@@ -63,6 +64,7 @@ def list_(status: str | None, prediction_id: str | None, limit: int, data: Path)
 def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
     """Send deliveries again, with the same webhook-id and the same body."""
     from storage.errors import OperatorError
+    from storage.webhooks.events import DURABLE
     from storage.webhooks.history import read_deliveries, replay
 
     if bool(delivery_ids) == failed:
@@ -72,7 +74,7 @@ def replay_(delivery_ids: tuple[str, ...], failed: bool, data: Path) -> None:
         if failed:
             # All of them before the first is sent: one that fails again at once is not taken twice.
             # Of those that tell how a prediction ended: a `start` after it would take the receiver back.
-            rows = read_deliveries(conn, limit=MOST_AT_ONCE, status="failed", event="completed")
+            rows = read_deliveries(conn, limit=MOST_AT_ONCE, status="failed", events=DURABLE)
             given_up = [row["id"] for row in rows]
             count += sum(replay(conn, delivery_id) is not None for delivery_id in given_up)
         for delivery_id in delivery_ids:

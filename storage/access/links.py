@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-EXTENSIONS = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
-THUMBNAIL_EXTENSION = "thumbnail.webp"
-
 
 @dataclass(frozen=True)
 class Links:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 
 REASON = "Its token was revoked."
 
@@ -12,7 +12,7 @@ REASON = "Its token was revoked."
 BATCH = 500
 
 
-def cancel_unfinished(conn: Connection, wire: Wire, token_id: int) -> int:
+def cancel_unfinished(conn: Connection, renderer: Renderer, token_id: int) -> int:
     """Cancel what waits or is being drawn for a token; returns how many.
 
     Those that wait come first, so that no worker claims one meanwhile for nothing.
@@ -26,5 +26,5 @@ def cancel_unfinished(conn: Connection, wire: Wire, token_id: int) -> int:
         (token_id, BATCH),
     ).fetchall():
         # Each that is found here is over afterwards, by this or by somebody else's finish: the loop ends.
-        canceled += sum(finish(conn, wire, row["id"], Canceled(REASON)) is not None for row in page)
+        canceled += sum(finish(conn, renderer, row["id"], Canceled(REASON)) is not None for row in page)
     return canceled

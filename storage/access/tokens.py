@@ -22,6 +22,7 @@ class Token:
     name: str
     rate_per_minute: int | None  # None: the setting; 0: no limit
     max_queued: int | None  # likewise
+    max_images: int | None  # likewise; of one prediction
     max_priority: int
 
 
@@ -31,6 +32,7 @@ def create_token(
     *,
     rate_per_minute: int | None = None,
     max_queued: int | None = None,
+    max_images: int | None = None,
     max_priority: int = 0,
     sealer: Sealer = IN_THE_CLEAR,
 ) -> str:
@@ -43,10 +45,11 @@ def create_token(
         with conn.transaction():
             row = conn.execute(
                 """
-                INSERT INTO tokens (name, digest, shown, rate_per_minute, max_queued, max_priority, shared_secret_until)
-                VALUES (%s, %s, %s, %s, %s, %s, '-infinity') RETURNING id
+                INSERT INTO tokens (
+                    name, digest, shown, rate_per_minute, max_queued, max_images, max_priority, shared_secret_until
+                ) VALUES (%s, %s, %s, %s, %s, %s, %s, '-infinity') RETURNING id
                 """,
-                (name, digest_of(token), shown_of(token), rate_per_minute, max_queued, max_priority),
+                (name, digest_of(token), shown_of(token), rate_per_minute, max_queued, max_images, max_priority),
             ).fetchone()
             assert row is not None
             rotate_webhook_secret_of_token(conn, sealer, row["id"], overlap=timedelta(0))
@@ -61,7 +64,7 @@ def find_token(conn: Connection, token: str) -> Token | None:
     """The token that this text is, unless it was revoked. Notes, to the minute, that it was used."""
     row = conn.execute(
         """
-        SELECT id, name, rate_per_minute, max_queued, max_priority,
+        SELECT id, name, rate_per_minute, max_queued, max_images, max_priority,
                last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute' AS is_note_old
         FROM tokens WHERE digest = %s AND revoked_at IS NULL
         """,
@@ -84,7 +87,8 @@ def list_tokens(conn: Connection) -> list[Row]:
     """All of them, the revoked ones too, oldest first; without their digests."""
     return conn.execute(
         """
-        SELECT name, shown, rate_per_minute, max_queued, max_priority, created_at, last_used_at, revoked_at,
+        SELECT name, shown, rate_per_minute, max_queued, max_images, max_priority,
+               created_at, last_used_at, revoked_at,
                shared_secret_until > clock_timestamp() AS signs_with_shared_secret,
                EXISTS (SELECT FROM webhook_secrets WHERE token_id = tokens.id) AS has_own_secret
         FROM tokens ORDER BY id

@@ -87,7 +87,7 @@ class Feed:
         return bool(self._news) and self._news[0] in ENDS
 
 
-class Hub:
+class EventListener:
     """One LISTEN, any number of feeds."""
 
     def __init__(self, url: str, *, name: str) -> None:
@@ -150,7 +150,7 @@ class Hub:
             else:
                 self._tell(event)
         except (ValueError, KeyError, TypeError):  # somebody else's NOTIFY must not end the thread
-            log.warning("hub.not_understood", channel=channel, payload=payload[:200])
+            log.warning("listener.not_understood", channel=channel, payload=payload[:200])
 
     def _tell(self, event: dict[str, Any]) -> None:
         news: News = Signal.MOVED

@@ -23,6 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from storage.webhooks import states
+from storage.webhooks.events import EVENTS
+
 NOW = text("clock_timestamp()")
 
 
@@ -193,8 +196,8 @@ class WebhookDelivery(Table):
     is_private: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
-        CheckConstraint("event IN ('start', 'output', 'logs', 'completed')", name="event"),
-        CheckConstraint("status IN ('pending', 'delivered', 'failed', 'dropped')", name="status"),
+        CheckConstraint(f"event IN ({', '.join(map(repr, EVENTS))})", name="event"),
+        CheckConstraint(f"status IN ({', '.join(map(repr, states.ALL))})", name="status"),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         # What couriers claim from: the tokens take turns.
         Index("ix_webhook_deliveries_turn", "token_id", "next_attempt_at", postgresql_where=text("status = 'pending'")),
@@ -277,6 +280,7 @@ class Token(Table):
     shown: Mapped[str]  # its first characters, by which people know it again
     rate_per_minute: Mapped[int | None] = mapped_column(Integer)  # NULL: the setting; 0: no limit
     max_queued: Mapped[int | None] = mapped_column(Integer)  # likewise
+    max_images: Mapped[int | None] = mapped_column(Integer)  # likewise; of one prediction
     max_priority: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_used_at: Mapped[datetime | None]  # to the minute

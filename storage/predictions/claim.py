@@ -12,13 +12,13 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from storage import crash_points
-from storage.postgres import notify as events
 from storage.postgres.database import Connection, Row
-from storage.predictions import bell
+from storage.postgres.notify import notify
+from storage.predictions import bell, object_keys
 from storage.predictions.finish import Failed, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import MAX_ATTEMPTS
-from storage.webhooks import outbox as deliveries
+from storage.webhooks.events import write_event
 
 # A worker that is gone is noticed after this long; four renewals fit in.
 LEASE = timedelta(seconds=6)
@@ -47,13 +47,17 @@ class Claim:
         """It has killed a worker before: nothing else may be drawn beside it."""
         return bool(self.prediction["crashes"] > 0)
 
+    def key_of(self, s3_prefix: str, index: int, extension: str) -> str:
+        """Where image `index` is stored: a key that no other claim uses."""
+        return object_keys.key_of(s3_prefix, self.prediction_id, self.attempt, self.claim_id, index, extension)
+
 
 class NeedsEmptyWorker(Exception):
     """The next prediction must be drawn alone, and the worker holds others; it stays in the queue."""
 
 
 def claim(
-    conn: Connection, wire: Wire, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
+    conn: Connection, renderer: Renderer, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
 ) -> Claim | None:
     """Take the next prediction of a queue, or None where there is none.
 
@@ -89,15 +93,9 @@ def claim(
                 continue
             if prediction["crashes"] > 0 and holds_others:
                 raise NeedsEmptyWorker
-            if prediction["attempt"] == 1 and "start" in prediction["webhook_events"]:
-                deliveries.write_delivery(
-                    conn,
-                    prediction_id=prediction["id"],
-                    event="start",
-                    url=prediction["webhook"],
-                    body=wire.body(prediction, []),
-                )
-            events.notify(conn, prediction)
+            if prediction["attempt"] == 1:
+                write_event(conn, renderer, prediction, "start")
+            notify(conn, prediction)
         crash_points.reach("after-claim")
         return Claim(prediction=prediction, claim_id=prediction["claim_id"])
 
@@ -124,7 +122,7 @@ def renew(conn: Connection, claims: Iterable[tuple[str, UUID]]) -> set[UUID]:
     return {row["claim_id"] for row in rows}
 
 
-def hand_back(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID) -> bool:
+def hand_back(conn: Connection, renderer: Renderer, prediction_id: str, claim_id: UUID) -> bool:
     """Give a prediction back before it is drawn, for another worker; no crash is counted.
 
     False where the claim had been lost already. One that was claimed MAX_ATTEMPTS times fails instead.
@@ -133,7 +131,7 @@ def hand_back(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID) 
         prediction = release(conn, prediction_id, claim_id, crashes=0)
         if prediction is None:
             return False
-        give_up_or_ring(conn, wire, prediction)
+        give_up_or_ring(conn, renderer, prediction)
         return True
 
 
@@ -151,12 +149,12 @@ def release(conn: Connection, prediction_id: str, claim_id: UUID, *, crashes: in
     ).fetchone()
 
 
-def give_up_or_ring(conn: Connection, wire: Wire, prediction: Row, *, reason: str | None = None) -> None:
+def give_up_or_ring(conn: Connection, renderer: Renderer, prediction: Row, *, reason: str | None = None) -> None:
     """What follows a release: fail for `reason` or for too many attempts, else wait for the next worker."""
     if reason is None and prediction["attempt"] >= MAX_ATTEMPTS:
         reason = f"It was claimed {MAX_ATTEMPTS} times and never drawn to its end."
     if reason is not None:
-        finish(conn, wire, prediction["id"], Failed(reason))
+        finish(conn, renderer, prediction["id"], Failed(reason))
         return
     bell.ring_again(conn, prediction)
-    events.notify(conn, prediction)
+    notify(conn, prediction)

@@ -14,13 +14,12 @@ from psycopg.types.json import Jsonb
 
 from storage import crash_points
 from storage.errors import DarkroomError
-from storage.postgres import notify as events
 from storage.postgres.database import Connection, Row
+from storage.postgres.notify import notify
 from storage.predictions import bell
-from storage.predictions.read import read_images
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
-from storage.webhooks import outbox as deliveries
+from storage.webhooks.events import write_event
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ RETURNING predictions.*
 
 
 def finish(
-    conn: Connection, wire: Wire, prediction_id: str, outcome: Outcome, *, claim_id: UUID | None = None
+    conn: Connection, renderer: Renderer, prediction_id: str, outcome: Outcome, *, claim_id: UUID | None = None
 ) -> Row | None:
     """Write a terminal state with all that belongs to it; returns the row, or None where it was too late.
 
@@ -154,8 +153,10 @@ def finish(
             else:
                 _insert_image(conn, prediction_id, index, image)
         bell.remove(conn, prediction)
-        _write_last_event(conn, wire, prediction)
-        events.notify(conn, prediction)
+        if outcome.status is PredictionStatus.SUCCEEDED:
+            write_event(conn, renderer, prediction, "output")
+        write_event(conn, renderer, prediction, "completed")
+        notify(conn, prediction)
     if claim_id is not None:
         crash_points.reach("after-commit")
     return prediction
@@ -209,19 +210,3 @@ def _refer_to_image(conn: Connection, prediction_id: str, index: int, image: Reu
     )
     if written.rowcount == 0:
         raise ImageGone(f"image {image.index} of {image.prediction_id}")
-
-
-def _write_last_event(conn: Connection, wire: Wire, prediction: Row) -> None:
-    """The `completed` event; for a receiver that asked for `output` alone, that one."""
-    wanted = prediction["webhook_events"]
-    succeeded = prediction["status"] == PredictionStatus.SUCCEEDED
-    event = "completed" if "completed" in wanted else "output" if "output" in wanted and succeeded else None
-    if prediction["webhook"] is None or event is None:
-        return
-    deliveries.write_delivery(
-        conn,
-        prediction_id=prediction["id"],
-        event=event,
-        url=prediction["webhook"],
-        body=wire.body(prediction, read_images(conn, [prediction["id"]])[prediction["id"]]),
-    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from storage.formats import DEFAULT
+
 MAX_PRIORITY = 9
 # Noise is drawn by torch's CPU generator, which reads the lowest 32 bits of a seed: there are no more pictures.
 MAX_SEED = 2**32 - 1
 # The largest seed that a request may give; ComfyUI's go up to it. What is above MAX_SEED is cut to 32 bits.
 MAX_GIVEN_SEED = 2**64 - 1
-# The longest side in pixels that a file format can hold: libwebp's and libjpeg's own limits. PNG has none that matters.
-MAX_SIDES = {"webp": 16_383, "jpg": 65_500}
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Parameters:
     seed: int  # 0 to MAX_SEED; image k is drawn with seed + k
     num_outputs: int = 1
     negative_prompt: str = ""
-    output_format: str = "png"
-    output_quality: int = 90  # of jpg and webp
+    output_format: str = DEFAULT.name
+    output_quality: int = 90  # of lossy formats
     previews: bool = False  # small pictures of the drawing, for who follows it
 
     def to_json(self) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from storage.postgres import notify as events
 from storage.postgres.database import Connection
-from storage.predictions.render import Wire
-from storage.webhooks import outbox as deliveries
+from storage.postgres.notify import notify
+from storage.predictions.render import Renderer
+from storage.webhooks.events import write_event
 
 
-def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID, logs: str) -> bool:
+def write_logs(conn: Connection, renderer: Renderer, prediction_id: str, claim_id: UUID, logs: str) -> bool:
     """Replace the logs of a prediction that is being drawn; False where the claim is lost.
 
     Receivers that asked for `logs` events get one; it is dropped when `completed` is written first.
@@ -26,15 +26,8 @@ def write_logs(conn: Connection, wire: Wire, prediction_id: str, claim_id: UUID,
         ).fetchone()
         if prediction is None:
             return False
-        if prediction["webhook"] is not None and "logs" in prediction["webhook_events"]:
-            deliveries.write_delivery(
-                conn,
-                prediction_id=prediction_id,
-                event="logs",
-                url=prediction["webhook"],
-                body=wire.body(prediction, []),
-            )
-        events.notify(conn, prediction)
+        write_event(conn, renderer, prediction, "logs")
+        notify(conn, prediction)
         return True
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION, Links
+from storage.access.links import Links
 from storage.access.sealing import open_sealer
 from storage.access.signing import ensure_keys, link_keys
+from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
 from storage.predictions.states import PredictionStatus
 from storage.settings import Settings
@@ -22,8 +23,8 @@ FOR_EVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Wire:
-    """What rendering needs besides the rows."""
+class Renderer:
+    """Renders predictions, and holds what that needs besides the rows."""
 
     links: Links
     retention: timedelta | None  # None: for ever
@@ -71,7 +72,9 @@ class Wire:
 
     def _output(self, row: Row, images: Sequence[Row]) -> list[str]:
         expires_at = self._expires_at(row)
-        return [self._url(row, image, "object_key", EXTENSIONS[image["content_type"]], expires_at) for image in images]
+        return [
+            self._url(row, image, "object_key", extension_of(image["content_type"]), expires_at) for image in images
+        ]
 
     def _url(self, row: Row, image: Row, key: str, extension: str, expires_at: datetime) -> str:
         if self.presign is None:
@@ -79,11 +82,11 @@ class Wire:
         return self.presign(image[key], f"{row['id']}-{image['index']}.{extension}", expires_at)
 
 
-def open_wire(settings: Settings, conn: Connection) -> Wire:
-    """The Wire of this deployment; makes the signing keys where there are none."""
+def open_renderer(settings: Settings, conn: Connection) -> Renderer:
+    """The Renderer of this deployment; makes the signing keys where there are none."""
     sealer = open_sealer(settings)
     ensure_keys(conn, sealer)
-    return Wire(
+    return Renderer(
         links=Links(public_url=settings.public_url, keys=tuple(link_keys(conn, sealer))),
         retention=settings.retention,
     )

@@ -16,7 +16,7 @@ from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell
 from storage.predictions.claim import give_up_or_ring, release
 from storage.predictions.finish import Canceled, Failed, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import MAX_CRASHES
 from storage.workers.load_failures import (
     DIED,
@@ -61,7 +61,7 @@ class RescueReport:
 
 def rescue_once(
     conn: Connection,
-    wire: Wire,
+    renderer: Renderer,
     *,
     expire: bool,
     check_bells: bool = True,
@@ -82,12 +82,12 @@ def rescue_once(
     if check_bells:
         turn.attempt(forget_old_failures)
     return RescueReport(
-        expired_leases=_take_back_expired_leases(turn, wire, expire=expire and not turn.out_of_space),
-        passed_deadlines=_end_passed_deadlines(turn, wire),
+        expired_leases=_take_back_expired_leases(turn, renderer, expire=expire and not turn.out_of_space),
+        passed_deadlines=_end_passed_deadlines(turn, renderer),
         lost_bells=_ring_lost_bells(turn) if check_bells else 0,
         leftover_bells=turn.attempt(_sweep_leftover_bells) if check_bells else 0,
         gone_workers=turn.attempt(_forget_gone_workers),
-        unloadable=_fail_unloadable(turn, wire, patience) if expire and not turn.out_of_space else 0,
+        unloadable=_fail_unloadable(turn, renderer, patience) if expire and not turn.out_of_space else 0,
         broken=turn.broken,
         out_of_space=turn.out_of_space,
     )
@@ -219,7 +219,7 @@ status = 'processing' AND (
 """
 
 
-def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
+def _take_back_expired_leases(turn: _Turn, renderer: Renderer, *, expire: bool) -> int:
     parameters = {"expire": expire, "grace": GRACE_AFTER_POSTGRES_STARTED}
 
     def take_back(conn: Connection, prediction_id: str) -> int:
@@ -231,7 +231,7 @@ def _take_back_expired_leases(turn: _Turn, wire: Wire, *, expire: bool) -> int:
             return 0
         prediction = release(conn, locked["id"], locked["claim_id"], crashes=1)
         assert prediction is not None, "it is locked and processing"
-        give_up_or_ring(conn, wire, prediction, reason=_reason_to_give_up(prediction["crashes"]))
+        give_up_or_ring(conn, renderer, prediction, reason=_reason_to_give_up(prediction["crashes"]))
         return 1
 
     return turn.move_all(EXPIRED, take_back, first="lease_expires_at", parameters=parameters)
@@ -243,11 +243,11 @@ def _reason_to_give_up(crashes: int) -> str | None:
     return f"The worker that drew it died {crashes} times; it is not tried again."
 
 
-def _end_passed_deadlines(turn: _Turn, wire: Wire) -> int:
+def _end_passed_deadlines(turn: _Turn, renderer: Renderer) -> int:
     outcome = Canceled("Its deadline passed before it was done.")
 
     def end(conn: Connection, prediction_id: str) -> int:
-        return int(finish(conn, wire, prediction_id, outcome) is not None)
+        return int(finish(conn, renderer, prediction_id, outcome) is not None)
 
     passed = "status IN ('starting', 'processing') AND deadline_at < clock_timestamp()"
     return turn.move_all(passed, end, first="deadline_at")
@@ -313,7 +313,7 @@ def _forget_gone_workers(conn: Connection) -> int:
     return n
 
 
-def _fail_unloadable(turn: _Turn, wire: Wire, patience: LoadPatience) -> int:
+def _fail_unloadable(turn: _Turn, renderer: Renderer, patience: LoadPatience) -> int:
     """Fail what waits for a model whose workers can't load it, where no other worker serves it."""
     models: list[str] = []
 
@@ -332,6 +332,6 @@ def _fail_unloadable(turn: _Turn, wire: Wire, patience: LoadPatience) -> int:
         ).fetchone()
         if locked is None:  # claimed meanwhile
             return 0
-        return int(finish(conn, wire, prediction_id, Failed(explain_failures(conn, prediction_id))) is not None)
+        return int(finish(conn, renderer, prediction_id, Failed(explain_failures(conn, prediction_id))) is not None)
 
     return turn.move_all(WAITS_IN_VAIN, fail, first="deadline_at", parameters=parameters)

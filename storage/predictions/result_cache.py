@@ -20,7 +20,7 @@ from storage.bucket import Bucket, BucketUnavailable
 from storage.lost_objects import mark_missing
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import ImageGone, ReusedImage, Succeeded, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ def wanted(
 
 
 def reuse_result(
-    conn: Connection, wire: Wire, bucket: Bucket, prediction: Row, *, claim_id: UUID | None = None
+    conn: Connection, renderer: Renderer, bucket: Bucket, prediction: Row, *, claim_id: UUID | None = None
 ) -> Row | None:
     """Finish a prediction with the images of an equal one, if there is one; returns its row, or None: draw it.
 
@@ -79,7 +79,7 @@ def reuse_result(
             return None
         lost = _lost_among(bucket, found["keys"])
         if not lost:
-            return _finish_with(conn, wire, prediction, found, any_seed=looked_for["any_seed"], claim_id=claim_id)
+            return _finish_with(conn, renderer, prediction, found, any_seed=looked_for["any_seed"], claim_id=claim_id)
         mark_missing(conn, lost)
         log.warning("cache.images_lost", prediction_id=found["id"], count=len(lost))
     return None
@@ -95,7 +95,7 @@ def _lost_among(bucket: Bucket, keys: Sequence[str]) -> list[str]:
 
 
 def _finish_with(
-    conn: Connection, wire: Wire, prediction: Row, found: Row, *, any_seed: bool, claim_id: UUID | None
+    conn: Connection, renderer: Renderer, prediction: Row, found: Row, *, any_seed: bool, claim_id: UUID | None
 ) -> Row | None:
     try:
         with conn.transaction():
@@ -110,7 +110,7 @@ def _finish_with(
                 logs=f"Using seed: {found['seed']}\nDrawn before: these are the same images\n",
                 metrics={"cached": True, "predict_time": 0.0},  # clients read it wherever a prediction succeeded
             )
-            row = finish(conn, wire, prediction["id"], outcome, claim_id=claim_id)
+            row = finish(conn, renderer, prediction["id"], outcome, claim_id=claim_id)
             if row is None:
                 raise psycopg.Rollback
             return row

@@ -7,21 +7,18 @@ listing the bucket. Everything lies under `{S3_PREFIX}/predictions/`; nothing el
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
 
 from storage.bucket import Bucket, ListedObject
 from storage.postgres.database import Connection
 from storage.postgres.tables import Table
+from storage.predictions.object_keys import folder, parse_key
 
 # One transaction stays short, and holds few locks.
 BATCH = 200
 # S3 takes this many in one request.
 S3_BATCH = 1000
-
-# {attempt}-{claim_id}/{n}.{ext}, below the folder of the prediction: worker/publish/publish.py names them.
-KEY = re.compile(r"(?P<id>[0-9a-z]{26})/(?P<attempt>\d{1,9})-[0-9a-f-]{36}/[^/]+")
 
 # Every column that refers to an object, as the tables declare them: none can be forgotten here.
 UNREFERRED = " AND ".join(
@@ -103,7 +100,7 @@ def remove_bytes(conn: Connection, bucket: Bucket, *, s3_prefix: str) -> int:
         row["key"]
         for row in conn.execute(
             "SELECT key FROM object_tombstones WHERE starts_with(key, %s) ORDER BY created_at LIMIT %s",
-            (_folder(s3_prefix), S3_BATCH),
+            (folder(s3_prefix), S3_BATCH),
         )
     ]
     removed = bucket.delete(keys)
@@ -125,7 +122,7 @@ def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_a
     BucketUnavailable.
     """
     swept = 0
-    for page in bucket.pages(_folder(s3_prefix)):
+    for page in bucket.pages(folder(s3_prefix)):
         swept += len(bucket.delete(_orphans_among(conn, page, s3_prefix, unknown_after)))
     return swept
 
@@ -133,9 +130,7 @@ def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_a
 def _orphans_among(
     conn: Connection, page: Sequence[ListedObject], s3_prefix: str, unknown_after: timedelta | None
 ) -> list[str]:
-    found = [
-        (listed, match) for listed in page if (match := KEY.fullmatch(listed.key.removeprefix(_folder(s3_prefix))))
-    ]
+    found = [(listed, parsed) for listed in page if (parsed := parse_key(s3_prefix, listed.key)) is not None]
     rows = conn.execute(
         """
         SELECT found.key
@@ -149,14 +144,10 @@ def _orphans_among(
         """,
         {
             "keys": [listed.key for listed, _ in found],
-            "ids": [match["id"] for _, match in found],
-            "attempts": [int(match["attempt"]) for _, match in found],
+            "ids": [prediction_id for _, (prediction_id, _) in found],
+            "attempts": [attempt for _, (_, attempt) in found],
             "modified_at": [listed.modified_at for listed, _ in found],
             "unknown_after": unknown_after,
         },
     )
     return [row["key"] for row in rows]
-
-
-def _folder(s3_prefix: str) -> str:
-    return f"{s3_prefix}/predictions/" if s3_prefix else "predictions/"

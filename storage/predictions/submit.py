@@ -13,6 +13,8 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell, idempotency, quota, result_cache
 from storage.predictions.quota import NO_LIMITS, Quota
+from storage.predictions.render import Renderer
+from storage.webhooks.events import wants, write_event
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ FROM darkroom_submit_v1(
 """
 
 
-def submit(conn: Connection, submission: Submission) -> Row:
+def submit(conn: Connection, submission: Submission, renderer: Renderer | None = None) -> Row:
     """Write the prediction and ring its bell; when this returns, the prediction can't be lost.
+
+    `renderer` renders the webhook event `queued`, which is written in the same transaction if the receiver wants it.
 
     The row of a new prediction also says whether it was `drawn_before`. Then no bell rings: call `reuse_result`, and
     `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
@@ -64,7 +68,11 @@ def submit(conn: Connection, submission: Submission) -> Row:
     """
     while True:
         try:
-            row = _insert(conn, submission)
+            row = (
+                _insert_with_event(conn, submission, renderer)
+                if _wants_event(submission)
+                else _insert(conn, submission)
+            )
             was_refused = row is None
         except UniqueViolation as error:
             if not idempotency.is_about_key(error):
@@ -89,6 +97,20 @@ def ring(conn: Connection, prediction_id: str) -> None:
         ).fetchone()
         if prediction is not None:
             bell.ring_again(conn, prediction)
+
+
+def _wants_event(submission: Submission) -> bool:
+    return wants(submission.webhook, submission.webhook_events, "queued")
+
+
+def _insert_with_event(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
+    """As `_insert`, with the event `queued`. It costs round trips that other requests don't pay."""
+    assert renderer is not None
+    with conn.transaction():
+        row = _insert(conn, submission)
+        if row is not None:
+            write_event(conn, renderer, row, "queued")
+        return row
 
 
 def _insert(conn: Connection, submission: Submission) -> Row | None:

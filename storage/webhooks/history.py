@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from storage.postgres.database import Connection, Row
 from storage.predictions.render import timestamp
+from storage.webhooks import states
 from storage.webhooks.outbox import DEFER
 
 # What a delivery may be for a token. `not_delivered` stands for pending and failed where the target is private: how
 # often and how fast it failed would tell which ports of the operator's network are open.
-STATUSES = ("pending", "delivered", "failed", "dropped", "not_delivered")
+STATUSES = (*states.ALL, "not_delivered")
 STATUS_FOR_TOKENS = """
 CASE WHEN delivery.is_private AND delivery.status IN ('pending', 'failed') THEN 'not_delivered' ELSE delivery.status END
 """
@@ -23,7 +25,7 @@ def read_deliveries(
     before: str | None = None,
     prediction_id: str | None = None,
     status: str | None = None,
-    event: str | None = None,
+    events: Collection[str] | None = None,
     token_id: int | None = None,
 ) -> list[Row]:
     """A page, newest first: those older than the delivery `before`. Their ids sort by time.
@@ -37,7 +39,7 @@ def read_deliveries(
         WHERE (%(before)s::text IS NULL OR delivery.id < %(before)s)
           AND (%(prediction_id)s::text IS NULL OR delivery.prediction_id = %(prediction_id)s)
           AND (%(status)s::text IS NULL OR {shown_status} = %(status)s)
-          AND (%(event)s::text IS NULL OR delivery.event = %(event)s)
+          AND (%(events)s::text[] IS NULL OR delivery.event = ANY(%(events)s))
           AND (%(token_id)s::bigint IS NULL OR EXISTS (
               SELECT FROM predictions
               WHERE predictions.id = delivery.prediction_id AND predictions.token_id = %(token_id)s))
@@ -47,7 +49,7 @@ def read_deliveries(
             "before": before,
             "prediction_id": prediction_id,
             "status": status,
-            "event": event,
+            "events": None if events is None else list(events),
             "token_id": token_id,
             "limit": limit,
         },

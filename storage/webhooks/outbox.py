@@ -14,6 +14,7 @@ carries the same webhook-id and the same body.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -62,11 +63,6 @@ class ClaimedDelivery:
     is_private: bool  # known from its first attempt on
     sealed_secrets: list[str]  # those that sign it, as they are stored
 
-    @property
-    def is_durable(self) -> bool:
-        """Only the last word is worth days of retries; the other events are old news by then."""
-        return self.event == "completed"
-
 
 @dataclass(frozen=True)
 class Openings:
@@ -93,14 +89,16 @@ def lane_of(token_id: int, host: str) -> str:
     return f"{token_id} {host}"
 
 
-def write_delivery(conn: Connection, *, prediction_id: str, event: str, url: str, body: str) -> str:
+def write_delivery(
+    conn: Connection, *, prediction_id: str, event: str, url: str, body: str, drops: Sequence[str] = ()
+) -> str:
     """Write an event and its job in the caller's transaction; returns the webhook-id.
 
-    `completed` drops the earlier events of the prediction that were not sent yet. The caller holds the lock of
-    the prediction's row, so its events are written one after the other.
+    The events in `drops` are dropped if they were not sent yet. `storage.webhooks.events.write_event` calls it; its
+    caller holds the lock of the prediction's row, so the events of a prediction are written one after the other.
     """
-    if event == "completed":
-        _drop_unsent(conn, prediction_id)
+    if drops:
+        _drop_unsent(conn, prediction_id, drops)
     delivery_id = f"msg_{str(ULID()).lower()}"
     conn.execute(
         f"""
@@ -123,14 +121,14 @@ def write_delivery(conn: Connection, *, prediction_id: str, event: str, url: str
     return delivery_id
 
 
-def _drop_unsent(conn: Connection, prediction_id: str) -> None:
+def _drop_unsent(conn: Connection, prediction_id: str, events: Sequence[str]) -> None:
     dropped = conn.execute(
         """
         UPDATE webhook_deliveries SET status = 'dropped'
-        WHERE prediction_id = %s AND event <> 'completed' AND status = 'pending'
+        WHERE prediction_id = %s AND event = ANY(%s) AND status = 'pending'
         RETURNING queue_job_id
         """,
-        (prediction_id,),
+        (prediction_id, list(events)),
     ).fetchall()
     if dropped:
         conn.execute(

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page
 from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import StoredImage, finish
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
 from tests.making import claim_one, count, submit_one, succeeded
@@ -205,15 +205,15 @@ def test_a_signed_url_is_a_permission_for_any_page(
     context: BrowserContext, elsewhere: PageServer, service: Service, conn: Connection, victim: dict[str, Any]
 ) -> None:
     """An image may be shown, and a WebSocket listened to; an EventSource is read only where CORS_ORIGINS allows it."""
-    wire = open_wire(service.settings, conn)
+    renderer = open_renderer(service.settings, conn)
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     drawn = succeeded(claimed)
     stored = drawn.images[0]
     assert isinstance(stored, StoredImage)
     Bucket(service.settings).put(stored.key, PNG, "image/png")
-    finish(conn, wire, claimed.prediction_id, drawn, claim_id=claimed.claim_id)
+    finish(conn, renderer, claimed.prediction_id, drawn, claim_id=claimed.claim_id)
     url = f"{service.url}/v1/predictions/{claimed.prediction_id}"
     image = requests.get(url, timeout=30).json()["output"][0]
     page = visit(context, elsewhere, "evil.example")

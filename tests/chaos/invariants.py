@@ -20,7 +20,7 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import retention
 from storage.predictions.read import read_images
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
@@ -33,7 +33,7 @@ class World:
     """All there is to see once every process has ended."""
 
     conn: Connection
-    wire: Wire
+    renderer: Renderer
     bucket: Bucket
     settings: Settings
     accepted: set[str]
@@ -172,7 +172,7 @@ def all_attempts_carry_the_same_true_signed_body(world: World) -> list[str]:
         if row["event"] == "completed":
             prediction = predictions[row["prediction_id"]]
             images = read_images(world.conn, [prediction["id"]])[prediction["id"]]
-            if world.wire.body(prediction, images) != row["body"]:
+            if world.renderer.body(prediction, images) != row["body"]:
                 violations.append(f"{row['id']} tells something else than GET {prediction['id']}")
     return violations
 

@@ -14,7 +14,7 @@ import psycopg
 
 from storage.bucket import Bucket
 from storage.postgres.database import connect
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults
 from tests.chaos.invariants import World, violations_in
@@ -81,7 +81,7 @@ def run_once(folder: Path, seed: int, profile: Profile) -> Result:
             result.begun_again = drawings_begun_again(conn)
             world = World(
                 conn=conn,
-                wire=open_wire(deployment.settings.model_copy(update={"public_url": deployment.urls[0]}), conn),
+                renderer=open_renderer(deployment.settings.model_copy(update={"public_url": deployment.urls[0]}), conn),
                 bucket=Bucket(deployment.settings),
                 settings=deployment.settings,
                 accepted=load.accepted,

@@ -13,7 +13,7 @@ from storage.postgres.database import Connection
 from storage.predictions.bell import ring_again
 from storage.predictions.claim import hand_back
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.deploy.manifests import trigger_query
@@ -62,25 +62,27 @@ def test_it_counts_what_waits_in_its_own_queue_only(conn: Connection, count: Cou
 
 
 def test_it_counts_what_is_drawn_until_it_is_done_and_not_its_webhook(
-    conn: Connection, wire: Wire, count: Count
+    conn: Connection, renderer: Renderer, count: Count
 ) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     assert count() == 1
-    assert finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is not None
+    assert finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is not None
     assert count() == 0
 
 
-def test_it_forgets_what_is_canceled_while_it_waits_or_is_drawn(conn: Connection, wire: Wire, count: Count) -> None:
+def test_it_forgets_what_is_canceled_while_it_waits_or_is_drawn(
+    conn: Connection, renderer: Renderer, count: Count
+) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     waiting = submit_one(conn)
     assert count() == 2
-    finish(conn, wire, waiting["id"], Canceled())
+    finish(conn, renderer, waiting["id"], Canceled())
     assert count() == 1
-    finish(conn, wire, claimed.prediction_id, Canceled())
+    finish(conn, renderer, claimed.prediction_id, Canceled())
     assert count() == 0
 
 
@@ -99,47 +101,49 @@ def test_it_counts_a_retry_from_the_moment_that_it_is_due(conn: Connection, coun
 
 
 def test_it_counts_the_work_of_a_dead_worker_before_and_after_rescue(
-    conn: Connection, wire: Wire, count: Count
+    conn: Connection, renderer: Renderer, count: Count
 ) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     expire_lease(conn, claimed.prediction_id)
     assert count() == 1  # its bell is still `doing`: KEDA keeps or starts a worker, which is right
-    assert rescue_once(conn, wire, expire=True).expired_leases == 1
+    assert rescue_once(conn, renderer, expire=True).expired_leases == 1
     assert count() == 1
-    assert claim_one(conn, wire) is not None
+    assert claim_one(conn, renderer) is not None
     assert count() == 1
 
 
 def test_it_still_counts_it_when_the_dead_worker_was_pruned_from_the_queues_own_table(
-    conn: Connection, wire: Wire, count: Count
+    conn: Connection, renderer: Renderer, count: Count
 ) -> None:
     submit_one(conn)
-    assert claim_one(conn, wire) is not None
+    assert claim_one(conn, renderer) is not None
     conn.execute("DELETE FROM procrastinate_workers")
     assert count() == 1
 
 
-def test_it_forgets_what_has_killed_its_workers_too_often(conn: Connection, wire: Wire, count: Count) -> None:
+def test_it_forgets_what_has_killed_its_workers_too_often(conn: Connection, renderer: Renderer, count: Count) -> None:
     submit_one(conn)
     for _ in range(3):
-        claimed = claim_one(conn, wire)
+        claimed = claim_one(conn, renderer)
         assert claimed is not None
         expire_lease(conn, claimed.prediction_id)
-        rescue_once(conn, wire, expire=True)
+        rescue_once(conn, renderer, expire=True)
     assert count() == 0
 
 
-def test_it_counts_what_was_handed_back(conn: Connection, wire: Wire, count: Count) -> None:
+def test_it_counts_what_was_handed_back(conn: Connection, renderer: Renderer, count: Count) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    assert hand_back(conn, wire, claimed.prediction_id, claimed.claim_id)
+    assert hand_back(conn, renderer, claimed.prediction_id, claimed.claim_id)
     assert count() == 1
 
 
-def test_it_counts_a_lost_bell_once_rescue_has_rung_it_again(conn: Connection, wire: Wire, count: Count) -> None:
+def test_it_counts_a_lost_bell_once_rescue_has_rung_it_again(
+    conn: Connection, renderer: Renderer, count: Count
+) -> None:
     prediction = submit_one(conn)
     conn.execute("DELETE FROM procrastinate_jobs")
     assert count() == 0

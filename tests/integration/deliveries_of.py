@@ -5,6 +5,7 @@ from typing import Any
 from ulid import ULID
 
 from storage.postgres.database import Connection, Row
+from storage.webhooks.events import DROPS, WebhookEvent
 from storage.webhooks.outbox import write_delivery
 
 BODY = '{"id":"x","status":"succeeded","prompt":"Käse & 猫"}'
@@ -24,12 +25,22 @@ def insert_prediction(conn: Connection) -> str:
 
 
 def write(
-    conn: Connection, url: str, *, event: str = "completed", prediction_id: str | None = None, body: str = BODY
+    conn: Connection,
+    url: str,
+    *,
+    event: WebhookEvent = "completed",
+    prediction_id: str | None = None,
+    body: str = BODY,
 ) -> str:
     """Write one event; returns the delivery's id, which is its webhook-id."""
     with conn.transaction():
         return write_delivery(
-            conn, prediction_id=prediction_id or insert_prediction(conn), event=event, url=url, body=body
+            conn,
+            prediction_id=prediction_id or insert_prediction(conn),
+            event=event,
+            url=url,
+            body=body,
+            drops=DROPS.get(event, ()),
         )
 
 

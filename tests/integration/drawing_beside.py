@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
 from storage.postgres.database import Connection, connect
-from storage.predictions.render import Wire, open_wire
+from storage.predictions.render import Renderer, open_renderer
 from tests.api_app import MODEL
 
 KEY = {"Idempotency-Key": "order-17"}
@@ -21,14 +21,14 @@ IMAGES = {"model": MODEL, "prompt": "a red circle"}
 
 
 @contextmanager
-def beside(settings: ApiSettings, work: Callable[[Connection, Wire], object]) -> Iterator[None]:
+def beside(settings: ApiSettings, work: Callable[[Connection, Renderer], object]) -> Iterator[None]:
     """`work` again and again on a connection of its own until it returns something."""
     stop = threading.Event()
 
     def run() -> None:
         with connect(settings.database_url, application_name="test beside") as conn:
-            wire = open_wire(settings, conn)
-            while not stop.is_set() and not work(conn, wire):
+            renderer = open_renderer(settings, conn)
+            while not stop.is_set() and not work(conn, renderer):
                 time.sleep(0.02)
 
     thread = threading.Thread(target=run)

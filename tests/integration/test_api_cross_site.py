@@ -19,7 +19,7 @@ from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import MODEL, post, problem, serving, submit
 from tests.making import claim_one, count, succeeded
 
@@ -162,15 +162,15 @@ def test_json_may_be_called_so_in_every_way_that_needs_permission(client: FlaskC
 
 
 def test_while_open_a_name_that_was_pointed_here_gets_no_answer(
-    api_settings: ApiSettings, conn: Connection, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    api_settings: ApiSettings, conn: Connection, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "REMEMBER_S", 0.0)
     with serving(api_settings) as app:
         client = app.test_client()
         submit(client)
-        claimed = claim_one(conn, wire)
+        claimed = claim_one(conn, renderer)
         assert claimed is not None
-        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+        finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
         image = client.get(f"/v1/predictions/{claimed.prediction_id}").get_json()["output"][0]
         signed = image.removeprefix("http://127.0.0.1:8000")
         paths = ["/v1/predictions", "/v1/webhooks/default/secret", "/", "/docs", "/openapi.json", "/v1/nothing", signed]

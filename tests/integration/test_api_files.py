@@ -21,7 +21,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import problem
 from tests.making import claim_one, submit_one, succeeded
 from tests.receivers import running
@@ -31,10 +31,10 @@ ETAG = f'"{hashlib.sha256(BYTES).hexdigest()}"'
 
 
 @pytest.fixture
-def image_url(conn: Connection, wire: Wire, bucket: Bucket) -> str:
+def image_url(conn: Connection, renderer: Renderer, bucket: Bucket) -> str:
     """Path and query of a published image."""
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     outcome = succeeded(claimed)
     image = outcome.images[0]
@@ -42,9 +42,9 @@ def image_url(conn: Connection, wire: Wire, bucket: Bucket) -> str:
     image = replace(image, size_bytes=len(BYTES), sha256=hashlib.sha256(BYTES).hexdigest())
     outcome = replace(outcome, images=[image])
     bucket.put(image.key, BYTES, "image/png")
-    row = finish(conn, wire, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
+    row = finish(conn, renderer, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
     assert row is not None
-    url = wire.links.of_image(row["id"], 0, "png", datetime.now(UTC) + timedelta(hours=1))
+    url = renderer.links.of_image(row["id"], 0, "png", datetime.now(UTC) + timedelta(hours=1))
     return urlsplit(url)._replace(scheme="", netloc="").geturl()
 
 
@@ -82,9 +82,9 @@ def test_a_forged_signature_is_403(client: FlaskClient, image_url: str, given_: 
     problem(client.get(f"{parts.path}?{urlencode(query, doseq=True)}"), 403)
 
 
-def test_an_expired_url_is_403_though_it_was_signed(client: FlaskClient, wire: Wire, image_url: str) -> None:
+def test_an_expired_url_is_403_though_it_was_signed(client: FlaskClient, renderer: Renderer, image_url: str) -> None:
     prediction_id = image_url.split("/")[3]
-    expired = wire.links.of_image(prediction_id, 0, "png", datetime.now(UTC) - timedelta(seconds=1))
+    expired = renderer.links.of_image(prediction_id, 0, "png", datetime.now(UTC) - timedelta(seconds=1))
     told = problem(client.get(urlsplit(expired)._replace(scheme="", netloc="").geturl()), 403)
     assert "GET the prediction for a new one" in told["detail"]
 

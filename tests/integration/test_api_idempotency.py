@@ -12,7 +12,7 @@ from api import auth
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import MODEL, post, problem, submit
 from tests.making import claim_one, count, succeeded
 
@@ -20,12 +20,12 @@ KEY = {"Idempotency-Key": "order-17"}
 
 
 def test_the_same_request_again_is_the_same_prediction_as_it_is_by_now(
-    client: FlaskClient, conn: Connection, wire: Wire
+    client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
     first = submit(client, headers=KEY)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
     for headers in (KEY, KEY | {"Prefer": "wait=5"}):
         again = submit(client, headers=headers)
         assert again["id"] == first["id"]

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from tests.api_app import MODEL
 from tests.making import claim_one, succeeded
@@ -21,13 +21,13 @@ HEARD = "The model is broken: x.\n"
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_picture_that_comes_too_late_is_504_with_what_was_heard_last(
-    client: FlaskClient, conn: Connection, wire: Wire, stream: bool
+    client: FlaskClient, conn: Connection, renderer: Renderer, stream: bool
 ) -> None:
     def let_deadline_pass() -> None:
         passed = 0
         while not passed:
             conn.execute("UPDATE predictions SET deadline_at = clock_timestamp(), logs = logs || %s", (HEARD,))
-            passed = rescue_once(conn, wire, expire=True).passed_deadlines
+            passed = rescue_once(conn, renderer, expire=True).passed_deadlines
             time.sleep(0.05)
 
     rescue = threading.Thread(target=let_deadline_pass)
@@ -47,12 +47,12 @@ def test_a_picture_that_comes_too_late_is_504_with_what_was_heard_last(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_image_that_is_not_in_the_store_is_an_error_and_no_cut_off_answer(
-    client: FlaskClient, conn: Connection, wire: Wire, stream: bool
+    client: FlaskClient, conn: Connection, renderer: Renderer, stream: bool
 ) -> None:
     def finish_without_uploading() -> None:
-        while (claimed := claim_one(conn, wire)) is None:
+        while (claimed := claim_one(conn, renderer)) is None:
             time.sleep(0.02)
-        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+        finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
 
     worker = threading.Thread(target=finish_without_uploading)
     worker.start()
@@ -63,6 +63,7 @@ def test_an_image_that_is_not_in_the_store_is_an_error_and_no_cut_off_answer(
         assert text.count("event: ") == text.count("event: error") == 1
         error = json.loads(text.partition("data: ")[2].partition("\n")[0])["error"]
     else:
-        assert answer.status_code == 410  # no client sends it again by itself
+        assert answer.status_code == 410
         error = json.loads(text)["error"]
-    assert "store" in error["message"]
+    assert error["type"] == "invalid_request_error"
+    assert "the image store has lost this file" in error["message"]

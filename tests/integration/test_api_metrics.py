@@ -12,7 +12,7 @@ from api.settings import ApiSettings
 from storage.postgres.database import Connection, connect
 from storage.predictions.claim import hand_back
 from storage.predictions.finish import Canceled, Failed, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS
 from tests.api_app import MODEL, post, problem, serving
@@ -34,11 +34,13 @@ def read(client: FlaskClient) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_what_waits_and_what_is_drawn_is_seen_by_model(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_what_waits_and_what_is_drawn_is_seen_by_model(
+    client: FlaskClient, conn: Connection, renderer: Renderer
+) -> None:
     for _ in range(3):
         submit_one(conn)
     conn.execute("UPDATE predictions SET created_at = created_at - interval '100 s'")
-    assert claim_one(conn, wire)
+    assert claim_one(conn, renderer)
     seen = read(client)
     assert seen["darkroom_queue_depth", MODEL] == 2
     assert 100 <= seen["darkroom_queue_oldest_seconds", MODEL] < 160
@@ -51,20 +53,20 @@ def test_what_waits_and_what_is_drawn_is_seen_by_model(client: FlaskClient, conn
 
 
 def test_every_end_is_counted_once_and_stays_when_predictions_are_pruned(
-    client: FlaskClient, conn: Connection, wire: Wire
+    client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
     for outcome in ("succeeded", "failed", "canceled", "succeeded"):
         made = submit_one(conn)
         if outcome == "canceled":
-            finish(conn, wire, made["id"], Canceled())
+            finish(conn, renderer, made["id"], Canceled())
             continue
-        claimed = claim_one(conn, wire)
+        claimed = claim_one(conn, renderer)
         assert claimed is not None
         result = succeeded(claimed) if outcome == "succeeded" else Failed("no")
         if outcome == "succeeded":
             result.metrics["batch_size"] = 4
-        finish(conn, wire, claimed.prediction_id, result, claim_id=claimed.claim_id)
-        assert finish(conn, wire, claimed.prediction_id, result, claim_id=claimed.claim_id) is None
+        finish(conn, renderer, claimed.prediction_id, result, claim_id=claimed.claim_id)
+        assert finish(conn, renderer, claimed.prediction_id, result, claim_id=claimed.claim_id) is None
     conn.execute("DELETE FROM predictions")
     seen = read(client)
     assert seen["darkroom_predictions_total", MODEL, "succeeded"] == 2
@@ -77,33 +79,33 @@ def test_every_end_is_counted_once_and_stays_when_predictions_are_pruned(
 
 
 def test_a_lease_that_expired_is_counted_and_one_handed_back_is_not(
-    client: FlaskClient, conn: Connection, wire: Wire
+    client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    hand_back(conn, wire, claimed.prediction_id, claimed.claim_id)
-    assert claim_one(conn, wire) is not None
+    hand_back(conn, renderer, claimed.prediction_id, claimed.claim_id)
+    assert claim_one(conn, renderer) is not None
     expire_lease(conn, claimed.prediction_id)
-    rescue_once(conn, wire, expire=True)
+    rescue_once(conn, renderer, expire=True)
     seen = read(client)
     assert seen["darkroom_lease_expiries_total", MODEL] == 1
     assert seen["darkroom_pickup_seconds_count", MODEL] == 1  # the first claim alone
 
 
 def test_a_transaction_that_hangs_in_the_middle_holds_up_no_other_of_its_model(
-    settings: ApiSettings, conn: Connection, wire: Wire
+    settings: ApiSettings, conn: Connection, renderer: Renderer
 ) -> None:
     first, second = submit_one(conn), submit_one(conn)
     with connect(settings.database_url, application_name="test") as stopped, stopped.transaction():
-        finish(stopped, wire, first["id"], Canceled())
+        finish(stopped, renderer, first["id"], Canceled())
         conn.execute("SET statement_timeout = '5s'")
-        assert finish(conn, wire, second["id"], Canceled()) is not None
+        assert finish(conn, renderer, second["id"], Canceled()) is not None
 
 
-def test_webhook_attempts_are_counted_by_outcome(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_webhook_attempts_are_counted_by_outcome(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     for _ in range(3):
-        finish(conn, wire, submit_one(conn)["id"], Canceled())
+        finish(conn, renderer, submit_one(conn)["id"], Canceled())
     ids = [row["id"] for row in conn.execute("SELECT id FROM webhook_deliveries ORDER BY id")]
     change = "UPDATE webhook_deliveries SET attempts = attempts + 1, status = %s WHERE id = %s"
     conn.execute(change, ("delivered", ids[0]))
@@ -132,11 +134,13 @@ def test_without_postgres_the_metrics_say_so(app: Flask, conn: Connection) -> No
     assert ("darkroom_queue_depth", MODEL) not in seen
 
 
-def test_a_bucket_that_fails_requests_is_counted(api_settings: ApiSettings, conn: Connection, wire: Wire) -> None:
+def test_a_bucket_that_fails_requests_is_counted(
+    api_settings: ApiSettings, conn: Connection, renderer: Renderer
+) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    row = finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    row = finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
     assert row is not None
     with serving(api_settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})) as app:
         client = app.test_client()

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from api.docs.operations import OPERATIONS
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import post, submit
 from tests.making import claim_one, succeeded
 
@@ -43,12 +43,12 @@ def test_which_routes_need_no_token_is_told_as_it_is(app: Flask) -> None:
     assert all(each.is_open == hasattr(views[each.path], OPEN) for each in OPERATIONS)
 
 
-def test_real_answers_are_as_documented(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_real_answers_are_as_documented(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     document = client.get("/openapi.json").get_json()
     submit(client)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
     validator(document, "Prediction").validate(client.get(f"/v1/predictions/{claimed.prediction_id}").get_json())
     validator(document, "PredictionPage").validate(client.get("/v1/predictions").get_json())
     validator(document, "ProblemDocument").validate(post(client, input={}).get_json())

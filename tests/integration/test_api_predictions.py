@@ -16,7 +16,7 @@ from api.predictions import PAGE
 from api.settings import ApiSettings
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import CATALOG, MODEL, post, problem, serving, submit
 from tests.making import claim_one, count, submit_one, succeeded
 
@@ -317,12 +317,12 @@ def test_an_empty_list_has_no_pages(client: FlaskClient) -> None:
 
 
 def test_prefer_wait_answers_when_another_process_has_finished_it(
-    client: FlaskClient, conn: Connection, wire: Wire
+    client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
     def draw() -> None:
-        while (claimed := claim_one(conn, wire)) is None:
+        while (claimed := claim_one(conn, renderer)) is None:
             time.sleep(0.02)
-        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+        finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
 
     worker = threading.Thread(target=draw)
     worker.start()
@@ -343,11 +343,13 @@ def test_a_wish_that_can_not_be_granted_is_answered_at_once(client: FlaskClient,
     assert "Preference-Applied" not in answer.headers
 
 
-def test_a_longer_wait_is_shortened_and_the_answer_says_so(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_a_longer_wait_is_shortened_and_the_answer_says_so(
+    client: FlaskClient, conn: Connection, renderer: Renderer
+) -> None:
     def draw() -> None:
-        while (claimed := claim_one(conn, wire)) is None:
+        while (claimed := claim_one(conn, renderer)) is None:
             time.sleep(0.02)
-        finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+        finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
 
     worker = threading.Thread(target=draw)
     worker.start()
@@ -362,10 +364,10 @@ def test_a_longer_wait_is_shortened_and_the_answer_says_so(client: FlaskClient, 
 
 
 def test_prefer_wait_says_starting_where_the_time_was_up_first(
-    client: FlaskClient, conn: Connection, wire: Wire
+    client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
     def take() -> None:
-        while claim_one(conn, wire) is None:
+        while claim_one(conn, renderer) is None:
             time.sleep(0.02)
 
     worker = threading.Thread(target=take)

@@ -13,7 +13,7 @@ from storage.bucket import Bucket
 from storage.catalog import Blank, Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.parameters import Parameters
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.settings import Settings
 from tests.integration.courier_running import eventually
@@ -74,7 +74,7 @@ def test_the_prediction_fails_with_the_reason_and_its_receiver_is_told(settings:
 
 
 def test_passed_on_it_succeeds_with_a_note_and_is_never_taken_from_the_cache(
-    settings: Settings, conn: Connection, wire: Wire, bucket: Bucket
+    settings: Settings, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     row = work(settings, conn, Model(name=MODEL, engine="blank", on_blank_image="pass"))
     assert row["status"] == "succeeded"
@@ -89,7 +89,7 @@ def test_passed_on_it_succeeds_with_a_note_and_is_never_taken_from_the_cache(
         cache_key=cache_key_of(MODEL, "1", stored),
     )
     assert not again["drawn_before"]
-    assert reuse_result(conn, wire, bucket, again) is None
+    assert reuse_result(conn, renderer, bucket, again) is None
 
 
 def test_other_words_than_fail_and_pass_are_refused() -> None:
@@ -98,7 +98,7 @@ def test_other_words_than_fail_and_pass_are_refused() -> None:
 
 
 def test_a_good_image_keeps_its_place_in_the_cache(
-    settings: Settings, conn: Connection, wire: Wire, bucket: Bucket
+    settings: Settings, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     stored = replace(PARAMETERS, num_outputs=1).to_json()
     more = {
@@ -114,4 +114,4 @@ def test_a_good_image_keeps_its_place_in_the_cache(
     eventually(lambda: not thread.is_alive(), timeout_s=120)
     again = submit_one(conn, **more)
     assert again["drawn_before"]
-    assert reuse_result(conn, wire, bucket, again) is not None
+    assert reuse_result(conn, renderer, bucket, again) is not None

@@ -12,7 +12,7 @@ import pytest
 from storage.bucket import Bucket
 from storage.postgres.database import Connection, Row, connect
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.predictions.retention import sweep_orphans
 from storage.settings import Settings
@@ -49,13 +49,13 @@ def nothing_was_published(conn: Connection, bucket: Bucket, settings: Settings) 
 
 
 def test_a_cancel_while_the_model_loads_is_never_drawn(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     dropped, kept = submit_many(conn, 2)
     with working(worker_settings, blank(load_s=1.0)) as process:
         assert process.lifecycle.stage is Stage.STARTING
         with connect(worker_settings.database_url, application_name="test") as other:
-            assert finish(other, wire, dropped, Canceled()) is not None
+            assert finish(other, renderer, dropped, Canceled()) is not None
         until(over(conn, 1))
     assert count(conn, "predictions", f"id = '{dropped}' AND status = 'canceled' AND attempt = 0") == 1
     assert count(conn, "predictions", f"id = '{kept}' AND status = 'succeeded'") == 1
@@ -63,7 +63,7 @@ def test_a_cancel_while_the_model_loads_is_never_drawn(
 
 @pytest.mark.parametrize("way", ["cancel", "deadline"])
 def test_an_end_during_the_upload_publishes_nothing(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire, bucket: Bucket, s3: FlakyProxy, way: str
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer, bucket: Bucket, s3: FlakyProxy, way: str
 ) -> None:
     with working(worker_settings.model_copy(update={"s3_endpoint_url": s3.url}), blank()) as process:
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)  # it has seen that it can write there
@@ -71,10 +71,10 @@ def test_an_end_during_the_upload_publishes_nothing(
         (prediction_id,) = submit_many(conn, 1)
         until(lambda: process._results._unpublished == 1)
         if way == "cancel":
-            assert finish(conn, wire, prediction_id, Canceled()) is not None
+            assert finish(conn, renderer, prediction_id, Canceled()) is not None
         else:
             let_deadline_pass(conn, prediction_id)
-            assert rescue_once(conn, wire, expire=True).passed_deadlines == 1
+            assert rescue_once(conn, renderer, expire=True).passed_deadlines == 1
         s3.is_down.clear()
         until(lambda: process._leases.held() == [])
     assert count(conn, "predictions", "status = 'canceled'") == 1
@@ -82,30 +82,32 @@ def test_an_end_during_the_upload_publishes_nothing(
 
 
 def test_a_deadline_that_passes_in_mid_drawing_drops_it_and_leaves_the_others(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     late, punctual = submit_many(conn, 2)
     with working(worker_settings, blank(step_s=0.3)) as process:
         until(lambda: count(conn, "predictions", f"id = '{late}' AND status = 'processing' AND logs <> ''") == 1)
         let_deadline_pass(conn, late)
-        assert rescue_once(conn, wire, expire=True).passed_deadlines == 1
+        assert rescue_once(conn, renderer, expire=True).passed_deadlines == 1
         until(lambda: all(held.claim.prediction_id != late for held in process._leases.held()))
         until(lambda: count(conn, "predictions", f"id = '{punctual}' AND status = 'succeeded'") == 1)
     assert count(conn, "predictions", f"id = '{late}' AND status = 'canceled'") == 1
     assert count(conn, "images", f"prediction_id = '{late}'") == 0
 
 
-def test_a_cancel_with_the_worker_dead_is_at_once_and_for_good(conn: Connection, wire: Wire, bucket: Bucket) -> None:
+def test_a_cancel_with_the_worker_dead_is_at_once_and_for_good(
+    conn: Connection, renderer: Renderer, bucket: Bucket
+) -> None:
     prediction_id = submit_one(conn)["id"]
-    claimed = claim_one(conn, wire)  # and nobody renews it
+    claimed = claim_one(conn, renderer)  # and nobody renews it
     assert claimed is not None
-    assert finish(conn, wire, prediction_id, Canceled()) is not None
+    assert finish(conn, renderer, prediction_id, Canceled()) is not None
     conn.execute("UPDATE predictions SET lease_expires_at = 'epoch' WHERE id = %s", (prediction_id,))
-    assert not rescue_once(conn, wire, expire=True)
-    assert finish(conn, wire, prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is None
+    assert not rescue_once(conn, renderer, expire=True)
+    assert finish(conn, renderer, prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is None
     assert count(conn, "predictions", "status = 'canceled' AND crashes = 0") == 1
     assert count(conn, "webhook_deliveries", "event = 'completed'") == 1
-    assert claim_one(conn, wire) is None
+    assert claim_one(conn, renderer) is None
 
 
 def at_once(*works: Callable[[], Row | None]) -> list[Row]:
@@ -127,7 +129,7 @@ def at_once(*works: Callable[[], Row | None]) -> list[Row]:
 
 
 def test_of_a_cancel_and_a_result_that_race_one_wins_and_the_other_leaves_no_trace(
-    settings: Settings, conn: Connection, wire: Wire
+    settings: Settings, conn: Connection, renderer: Renderer
 ) -> None:
     winners = set()
     with (
@@ -136,10 +138,10 @@ def test_of_a_cancel_and_a_result_that_race_one_wins_and_the_other_leaves_no_tra
     ):
         for turn in range(40):
             prediction_id = submit_one(conn)["id"]
-            claimed = claim_one(conn, wire)
+            claimed = claim_one(conn, renderer)
             assert claimed is not None
-            result = partial(finish, worker, wire, prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
-            cancel = partial(finish, client, wire, prediction_id, Canceled())
+            result = partial(finish, worker, renderer, prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+            cancel = partial(finish, client, renderer, prediction_id, Canceled())
             ends = at_once(*((result, cancel) if turn % 2 else (cancel, result)))
             assert len(ends) == 1, "one of the two, never both, never neither"
             status = ends[0]["status"]

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from storage.postgres.database import connect
 from storage.predictions.claim import claim
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.settings import Settings
 from storage.workers.registry import register_bell_worker
 from tests.making import QUEUE, claim_one, count, submit_one
@@ -17,7 +17,7 @@ SUBMITTERS, CLAIMERS = 4, 4
 EACH = 150
 
 
-def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wire: Wire) -> None:
+def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, renderer: Renderer) -> None:
     """A statement that fetched and claimed at once would not see predictions that are newer than its snapshot."""
     claimed: list[str] = []
     done = threading.Event()
@@ -33,7 +33,7 @@ def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wir
             with connect(settings.database_url, application_name="test") as conn:
                 while True:
                     was_done = done.is_set()
-                    found = claim_one(conn, wire)
+                    found = claim_one(conn, renderer)
                     if found is not None:
                         claimed.append(found.prediction_id)
                     elif was_done:
@@ -57,7 +57,7 @@ def test_no_bell_is_lost_between_its_fetch_and_the_claim(settings: Settings, wir
     assert len(claimed) == SUBMITTERS * EACH
 
 
-def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settings, wire: Wire) -> None:
+def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settings, renderer: Renderer) -> None:
     """The same at the one moment that counts: the claim has begun, and then its prediction is committed."""
     claimed: list[str] = []
     registered = threading.Event()
@@ -68,7 +68,7 @@ def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settin
             registered.set()
             begin.wait()
             found = claim(
-                conn, wire, queue_name=QUEUE, worker_id=uuid4(), bell_worker_id=bell_worker_id, holds_others=False
+                conn, renderer, queue_name=QUEUE, worker_id=uuid4(), bell_worker_id=bell_worker_id, holds_others=False
             )
             claimed.extend([] if found is None else [found.prediction_id])
 

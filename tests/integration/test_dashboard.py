@@ -10,17 +10,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import post
 from tests.conftest import REPOSITORY
 from tests.making import claim_one, submit_one, succeeded
 
 
-def test_every_metric_of_the_dashboard_is_there(client: FlaskClient, conn: Connection, wire: Wire) -> None:
+def test_every_metric_of_the_dashboard_is_there(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    finish(conn, wire, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
+    finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
     post(client)
     families = text_string_to_metric_families(client.get("/metrics").text)
     there = {sample.name for family in families for sample in family.samples} | {"darkroom_workers"}

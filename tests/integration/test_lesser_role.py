@@ -18,7 +18,7 @@ from courier.retention import retain_once
 from storage.access.tokens import create_token
 from storage.bucket import Bucket
 from storage.postgres.database import connect
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from tests.conftest import REPOSITORY, RunningServices
 from tests.receivers import Receiver
@@ -72,7 +72,7 @@ def test_all_of_it_works_with_the_rights_that_the_page_grants(
             requests.get(settings.public_url + path, timeout=30).raise_for_status()
         with connect(settings.database_url, application_name="test") as conn:
             assert conn.execute("SELECT current_user AS name").fetchone() == {"name": role}
-            rescue_once(conn, open_wire(settings, conn), expire=True)
+            rescue_once(conn, open_renderer(settings, conn), expire=True)
             conn.execute("UPDATE predictions SET completed_at = completed_at - interval '30 days'")
             retain_once(conn, Bucket(settings), settings, sweep=True)
             create_token(conn, "mine")

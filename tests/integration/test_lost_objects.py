@@ -20,7 +20,7 @@ from courier.retention import retain_once
 from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable, ensure_bucket
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from storage.predictions.retention import expire_predictions
 from tests.api_app import MODEL, problem, serving, submit
@@ -31,9 +31,9 @@ from tests.making import claim_one, count
 SEEDED = {"prompt": "a red circle", "seed": 7}
 
 
-def draw(conn: Connection, wire: Wire, bucket: Bucket, *, images: int = 1) -> Row | None:
+def draw(conn: Connection, renderer: Renderer, bucket: Bucket, *, images: int = 1) -> Row | None:
     """Draw the next prediction that waits, each image with a thumbnail, with bytes in the bucket."""
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     if claimed is None:
         return None
     folder = f"{bucket._settings.s3_prefix}/predictions/{claimed.prediction_id}/{claimed.attempt}-{claimed.claim_id}"
@@ -44,7 +44,7 @@ def draw(conn: Connection, wire: Wire, bucket: Bucket, *, images: int = 1) -> Ro
         bucket.put(small, b"small", "image/webp")
         thumbnail = StoredThumbnail(small, "0" * 64, 5, "image/webp")
         stored.append(StoredImage(key, "0" * 64, 5, "image/png", 64, 64, 7 + index, thumbnail))
-    row = finish(conn, wire, claimed.prediction_id, Succeeded(stored), claim_id=claimed.claim_id)
+    row = finish(conn, renderer, claimed.prediction_id, Succeeded(stored), claim_id=claimed.claim_id)
     assert row is not None
     return row
 
@@ -70,17 +70,17 @@ def path_of(url: str) -> str:
 
 
 def test_a_repeat_whose_image_is_lost_is_drawn_anew_and_then_answered_with_the_new_one(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     submit(client, input=SEEDED)
-    draw(conn, wire, bucket, images=2)
+    draw(conn, renderer, bucket, images=2)
     assert submit(client, input=SEEDED)["status"] == "succeeded"
     lost = lose(bucket, conn, ending="/1.png")  # the second of two
     again = submit(client, input=SEEDED)
     assert again["status"] == "starting"
     assert count(conn, "procrastinate_jobs", "status = 'todo'") == 1
     assert marked(conn) == lost
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     cached = submit(client, input=SEEDED)
     assert (cached["status"], cached["metrics"]["cached"]) == ("succeeded", True)
     assert again["id"] != cached["id"]
@@ -88,39 +88,39 @@ def test_a_repeat_whose_image_is_lost_is_drawn_anew_and_then_answered_with_the_n
 
 
 def test_an_older_result_whose_image_is_there_is_used_where_the_newest_one_is_lost(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     for _ in range(2):
         submit(client, input=SEEDED | {"cache": False})
-        newest = draw(conn, wire, bucket)
+        newest = draw(conn, renderer, bucket)
     assert newest is not None
     lose(bucket, conn, ending=f"{newest['id']}%.png")
     assert submit(client, input=SEEDED)["status"] == "succeeded"
 
 
 def test_a_claim_is_not_finished_with_an_image_that_is_lost(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     """Two wait for the same picture; the first one's is lost before the second one is claimed."""
     for _ in range(2):
         submit(client, input=SEEDED)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     lose(bucket, conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
-    assert reuse_result(conn, wire, bucket, claimed.prediction, claim_id=claimed.claim_id) is None
+    assert reuse_result(conn, renderer, bucket, claimed.prediction, claim_id=claimed.claim_id) is None
     assert len(marked(conn)) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_openais_route_draws_anew_what_it_would_have_read(
-    client: FlaskClient, conn: Connection, settings: ApiSettings, wire: Wire, bucket: Bucket, stream: bool
+    client: FlaskClient, conn: Connection, settings: ApiSettings, renderer: Renderer, bucket: Bucket, stream: bool
 ) -> None:
     body = {"model": MODEL, "prompt": "a red circle", "seed": 7, "response_format": "b64_json", "stream": stream}
     submit(client, input=SEEDED)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     lose(bucket, conn)
-    with beside(settings, lambda conn, wire: draw(conn, wire, bucket)):
+    with beside(settings, lambda conn, renderer: draw(conn, renderer, bucket)):
         text = client.post("/v1/images/generations", json=body).get_data(as_text=True)
     assert '"b64_json":"Ynl0ZXM="' in text
     assert count(conn, "images") == 2
@@ -130,12 +130,12 @@ def test_openais_route_draws_anew_what_it_would_have_read(
 def test_openais_route_says_so_where_a_key_leads_to_a_lost_picture(
     client: FlaskClient, conn: Connection, settings: ApiSettings, bucket: Bucket, stream: bool
 ) -> None:
-    with beside(settings, lambda conn, wire: draw(conn, wire, bucket)):
+    with beside(settings, lambda conn, renderer: draw(conn, renderer, bucket)):
         images_of(client, stream=True)
     lose(bucket, conn)
     conn.execute("UPDATE predictions SET request_hash = NULL")  # of either body
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.predictions.hash_of_request", lambda: None)
+        patch.setattr("api.accept.hash_of_request", lambda: None)
         body = {"model": MODEL, "prompt": "a red circle", "response_format": "b64_json", "stream": stream}
         answer = client.post("/v1/images/generations", json=body, headers={"Idempotency-Key": "order-17"})
     assert answer.status_code == (200 if stream else 410)
@@ -144,10 +144,10 @@ def test_openais_route_says_so_where_a_key_leads_to_a_lost_picture(
 
 
 def test_the_url_of_a_lost_image_is_410_and_counted_until_it_is_there_again(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     submit(client, input=SEEDED)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     prediction = submit(client, input=SEEDED)
     [key] = lose(bucket, conn)
     for _ in range(2):
@@ -168,10 +168,10 @@ def test_the_url_of_a_lost_image_is_410_and_counted_until_it_is_there_again(
 
 
 def test_a_lost_thumbnail_is_410_and_its_prediction_is_no_result_any_more(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     submit(client, input=SEEDED)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     prediction = submit(client, input=SEEDED)
     lost = lose(bucket, conn, ending=".webp")
     problem(client.get(path_of(prediction["thumbnails"][0])), 410)
@@ -181,10 +181,10 @@ def test_a_lost_thumbnail_is_410_and_its_prediction_is_no_result_any_more(
 
 
 def test_retention_removes_the_rows_of_lost_objects(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings
 ) -> None:
     submit(client, input=SEEDED)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     lose(bucket, conn)
     submit(client, input=SEEDED)
     assert len(marked(conn)) == 1
@@ -202,13 +202,13 @@ def closed_port() -> int:
 
 
 def test_where_s3_does_not_answer_a_repeat_gets_its_images_and_nothing_is_marked(
-    api_settings: ApiSettings, conn: Connection, wire: Wire, bucket: Bucket, closed_port: int
+    api_settings: ApiSettings, conn: Connection, renderer: Renderer, bucket: Bucket, closed_port: int
 ) -> None:
     away = api_settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{closed_port}"})
     with serving(away) as app:
         client = app.test_client()
         submit(client, input=SEEDED)
-        draw(conn, wire, bucket)
+        draw(conn, renderer, bucket)
         cached = submit(client, input=SEEDED)
         assert cached["metrics"]["cached"] is True
         problem(client.get(path_of(cached["output"][0])), 503)
@@ -244,7 +244,7 @@ def s3_that_loses() -> Iterator[EmbeddedS3]:
 
 
 def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
-    s3_that_loses: EmbeddedS3, api_settings: ApiSettings, conn: Connection, wire: Wire
+    s3_that_loses: EmbeddedS3, api_settings: ApiSettings, conn: Connection, renderer: Renderer
 ) -> None:
     """It answers HEAD with 200 and GET with 500: the bytes are in the volume, all else is in the filer."""
     s3 = s3_that_loses
@@ -254,7 +254,7 @@ def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
     with serving(before) as app:
         client, old = app.test_client(), Bucket(before)
         submit(client, input=SEEDED)
-        draw(conn, wire, old)
+        draw(conn, renderer, old)
         old.put("empty", b"", "image/png")
         prediction = submit(client, input=SEEDED)
         assert prediction["status"] == "succeeded"
@@ -276,5 +276,5 @@ def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
         conn.execute("UPDATE objects SET missing_since = missing_since - interval '1 minute'")
         problem(client.get(path_of(prediction["output"][0])), 410)
         assert submit(client, input=SEEDED)["status"] == "starting"
-        draw(conn, wire, bucket)
+        draw(conn, renderer, bucket)
         assert submit(client, input=SEEDED)["status"] == "succeeded"

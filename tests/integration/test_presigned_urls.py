@@ -19,7 +19,7 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, StoredThumbnail, finish
 from storage.predictions.read import read_images, read_prediction
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from tests.api_app import serving, submit
 from tests.making import claim_one, succeeded
 
@@ -46,12 +46,12 @@ def presigning_client(presigning: ApiSettings) -> Iterator[FlaskClient]:
 
 
 @pytest.fixture
-def drawn(presigning_client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket) -> str:
+def drawn(presigning_client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket) -> str:
     """The id of a prediction whose image and thumbnail are in the bucket."""
     prediction_id: str = submit(
         presigning_client, webhook="http://127.0.0.1:9999/hook", webhook_events_filter=["completed"]
     )["id"]
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     outcome = succeeded(claimed)
     (image,) = outcome.images
@@ -60,7 +60,11 @@ def drawn(presigning_client: FlaskClient, conn: Connection, wire: Wire, bucket: 
     bucket.put(image.key, PIXELS, "image/png")
     bucket.put(small.key, SMALL, "image/webp")
     assert finish(
-        conn, wire, prediction_id, replace(outcome, images=[replace(image, thumbnail=small)]), claim_id=claimed.claim_id
+        conn,
+        renderer,
+        prediction_id,
+        replace(outcome, images=[replace(image, thumbnail=small)]),
+        claim_id=claimed.claim_id,
     )
     return prediction_id
 
@@ -125,7 +129,7 @@ def test_a_repeat_that_is_answered_from_the_cache_has_them_too(presigning_client
 
 
 def test_they_last_as_long_as_the_picture_but_no_longer_than_s3_allows(
-    presigning: ApiSettings, drawn: str, conn: Connection, wire: Wire
+    presigning: ApiSettings, drawn: str, conn: Connection, renderer: Renderer
 ) -> None:
     row = read_prediction(conn, drawn)
     assert row is not None
@@ -133,7 +137,7 @@ def test_they_last_as_long_as_the_picture_but_no_longer_than_s3_allows(
     bucket = Bucket(presigning)
 
     def seconds(retention: timedelta, completed_at: datetime) -> int:
-        shown = replace(wire, retention=retention, presign=bucket.presign)
+        shown = replace(renderer, retention=retention, presign=bucket.presign)
         (url,) = shown.prediction(dict(row) | {"completed_at": completed_at}, images)["output"]
         return int(parse_qs(urlsplit(url).query)["X-Amz-Expires"][0])
 

@@ -11,7 +11,7 @@ import pytest
 
 from storage.postgres.database import Connection
 from storage.predictions.parameters import Parameters
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.workers.load_times import read_load_times, write_load_time
 from storage.workers.queue_state import FORESEEN, QueueState, read_queue_state
 from storage.workers.registry import WorkerRow, say_alive
@@ -47,12 +47,12 @@ def submit_many(conn: Connection, *several: Parameters) -> Iterable[str]:
     return [submit_one(conn, webhook=None, parameters=each.to_json())["id"] for each in several]
 
 
-def test_places_follow_the_order_of_claims(conn: Connection, wire: Wire) -> None:
+def test_places_follow_the_order_of_claims(conn: Connection, renderer: Renderer) -> None:
     first, second = submit_one(conn), submit_one(conn)
     urgent = submit_one(conn, priority=5)
     state = state_of(conn)
     assert [state.place_of(row["id"]) for row in (urgent, first, second)] == [0, 1, 2]
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     state = state_of(conn)
     assert state.place_of(claimed.prediction_id) is None
@@ -99,11 +99,11 @@ def test_of_a_worker_that_loads_only_the_rest_counts(conn: Connection) -> None:
     assert state.seconds_until_start(0) == 0
 
 
-def test_what_is_drawn_counts_with_its_steps_and_those_that_are_left(conn: Connection, wire: Wire) -> None:
+def test_what_is_drawn_counts_with_its_steps_and_those_that_are_left(conn: Connection, renderer: Renderer) -> None:
     measure_step(conn, 0.5)
     say_alive(conn, replace(WORKER, state="drawing", device=DEVICE))
     submit_many(conn, replace(PARAMETERS, num_inference_steps=50, num_outputs=4), PARAMETERS, PARAMETERS)
-    assert claim_one(conn, wire) is not None
+    assert claim_one(conn, renderer) is not None
     conn.execute("UPDATE predictions SET worker_id = %s WHERE status = 'processing'", (WORKER.id,))
     state = state_of(conn)
     assert state.seconds_until_start(0) == pytest.approx(50 * 4 * 0.5)

@@ -19,7 +19,7 @@ from storage.postgres.database import Connection, Row, connect
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.idempotency import read_by_key
 from storage.predictions.read import read_prediction
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.retention import expire_predictions
 from tests.api_app import submit
 from tests.integration.courier_running import eventually
@@ -27,16 +27,16 @@ from tests.integration.drawing_beside import KEY, beside, images_of
 from tests.making import claim_one, count, submit_one, succeeded
 
 
-def draw(conn: Connection, wire: Wire, bucket: Bucket) -> Row | None:
+def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> Row | None:
     """Draw the next prediction that waits, with bytes in the bucket."""
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     if claimed is None:
         return None
     outcome = succeeded(claimed)
     for image in outcome.images:
         assert isinstance(image, StoredImage)
         bucket.put(image.key, b"bytes", "image/png")
-    row = finish(conn, wire, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
+    row = finish(conn, renderer, claimed.prediction_id, outcome, claim_id=claimed.claim_id)
     assert row is not None
     return row
 
@@ -46,10 +46,10 @@ def remove_data(conn: Connection) -> None:
 
 
 def test_the_same_key_draws_anew_when_the_data_was_removed(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     first = submit(client, headers=KEY)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     remove_data(conn)
     again = submit(client, headers=KEY)
     assert again["id"] != first["id"]
@@ -59,19 +59,19 @@ def test_the_same_key_draws_anew_when_the_data_was_removed(
 
 
 def test_another_request_may_have_the_key_then(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     submit(client, headers=KEY)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     remove_data(conn)
     assert submit(client, headers=KEY, input={"prompt": "another"})["status"] == "starting"
 
 
 def test_a_key_that_an_older_release_has_left_at_removed_data_is_free_too(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     first = submit(client, headers=KEY)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     conn.execute("DELETE FROM images")
     conn.execute("UPDATE predictions SET data_removed = true, input = '{}', parameters = '{}', logs = ''")
     for body in ({"prompt": "a red circle"}, {"prompt": "another"}):
@@ -87,7 +87,7 @@ def test_openais_route_draws_anew_under_the_same_key(
     client: FlaskClient, settings: ApiSettings, conn: Connection, bucket: Bucket, stream: bool
 ) -> None:
     for _ in range(2):
-        with beside(settings, lambda conn, wire: draw(conn, wire, bucket)):
+        with beside(settings, lambda conn, renderer: draw(conn, renderer, bucket)):
             [told] = images_of(client, stream=stream)
         assert told["size"] == "64x64"
         if stream:
@@ -102,9 +102,9 @@ def test_openais_route_draws_anew_under_the_same_key(
 def test_openais_route_says_so_when_the_data_is_removed_while_it_waits(
     client: FlaskClient, settings: ApiSettings, bucket: Bucket, stream: bool
 ) -> None:
-    def draw_and_remove(conn: Connection, wire: Wire) -> bool:
+    def draw_and_remove(conn: Connection, renderer: Renderer) -> bool:
         with conn.transaction():  # nobody sees the picture
-            if draw(conn, wire, bucket) is None:
+            if draw(conn, renderer, bucket) is None:
                 return False
             remove_data(conn)
         return True
@@ -116,10 +116,10 @@ def test_openais_route_says_so_when_the_data_is_removed_while_it_waits(
 
 
 def test_a_request_in_the_moment_of_the_removal_waits_for_it_and_draws_anew(
-    client: FlaskClient, conn: Connection, settings: ApiSettings, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, settings: ApiSettings, renderer: Renderer, bucket: Bucket
 ) -> None:
     first = submit(client, headers=KEY)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     answers: list[dict[str, Any]] = []
     with connect(settings.database_url, application_name="test retention") as remover:
         with remover.transaction():
@@ -133,10 +133,10 @@ def test_a_request_in_the_moment_of_the_removal_waits_for_it_and_draws_anew(
 
 
 def test_a_key_that_is_read_in_that_moment_is_read_as_free(
-    client: FlaskClient, conn: Connection, settings: ApiSettings, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, settings: ApiSettings, renderer: Renderer, bucket: Bucket
 ) -> None:
     first = submit(client, headers=KEY)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     row = read_prediction(conn, first["id"])
     assert row is not None
     found: list[Row | None] = []
@@ -159,10 +159,10 @@ def test_a_key_that_is_read_in_that_moment_is_read_as_free(
 
 
 def test_a_prediction_whose_images_go_while_it_is_rendered_says_that_its_data_was_removed(
-    app: Flask, conn: Connection, wire: Wire, bucket: Bucket
+    app: Flask, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     submit_one(conn, webhook=None, webhook_events=())
-    row = draw(conn, wire, bucket)
+    row = draw(conn, renderer, bucket)
     assert row is not None
     body = app.extensions[SERVICES].body_of
     assert len(json.loads(body(conn, row))["output"]) == 1
@@ -172,10 +172,10 @@ def test_a_prediction_whose_images_go_while_it_is_rendered_says_that_its_data_wa
 
 
 def test_every_other_route_of_a_prediction_answers_after_the_removal(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     prediction = submit(client)
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     remove_data(conn)
     url = f"/v1/predictions/{prediction['id']}"
     for shown in (

@@ -10,7 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import close, create_app
-from api.inputs import parameters_for, parse_input
+from api.inputs import inputs_for
+from api.schemas import PredictionRequest
 from api.settings import ApiSettings
 from storage.bucket import Bucket
 from storage.catalog import Defaults, Model
@@ -18,7 +19,7 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.claim import claim
 from storage.predictions.finish import StoredImage, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.workers.registry import register_bell_worker
 from tests.making import count, submit_one, succeeded
@@ -42,10 +43,10 @@ def client(settings: ApiSettings, tmp_path: Any) -> Iterator[FlaskClient]:
     close(app)
 
 
-def ask(conn: Connection, wire: Wire, bucket: Bucket, **inputs: Any) -> Row:
+def ask(conn: Connection, renderer: Renderer, bucket: Bucket, **inputs: Any) -> Row:
     """What the API does with a request: submit, then look for a result."""
     given = {"prompt": "a cat"} | inputs
-    parameters = parameters_for(BLANK, parse_input(given)).to_json()
+    parameters = inputs_for(BLANK, PredictionRequest(input=given)).parameters.to_json()
     row = submit_one(
         conn,
         model=BLANK.name,
@@ -55,13 +56,13 @@ def ask(conn: Connection, wire: Wire, bucket: Bucket, **inputs: Any) -> Row:
         parameters=parameters,
         cache_key=cache_key_of(BLANK.name, BLANK.version, parameters),
     )
-    return reuse_result(conn, wire, bucket, row) or row
+    return reuse_result(conn, renderer, bucket, row) or row
 
 
-def draw(conn: Connection, wire: Wire, bucket: Bucket) -> None:
+def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
     claimed = claim(
         conn,
-        wire,
+        renderer,
         queue_name=queue_name_of("test/blank"),
         worker_id=uuid4(),
         bell_worker_id=register_bell_worker(conn),
@@ -72,11 +73,11 @@ def draw(conn: Connection, wire: Wire, bucket: Bucket) -> None:
     for image in outcome.images:
         assert isinstance(image, StoredImage)
         bucket.put(image.key, b"bytes", image.content_type)
-    assert finish(conn, wire, claimed.prediction_id, outcome, claim_id=claimed.claim_id) is not None
+    assert finish(conn, renderer, claimed.prediction_id, outcome, claim_id=claimed.claim_id) is not None
 
 
 def test_an_equal_request_is_answered_in_its_post_with_the_same_object_and_so_is_its_webhook(
-    client: FlaskClient, conn: Connection, wire: Wire, bucket: Bucket
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
     body = {
         "model": "test/blank",
@@ -86,7 +87,7 @@ def test_an_equal_request_is_answered_in_its_post_with_the_same_object_and_so_is
     }
     first = client.post("/v1/predictions", json={"model": "test/blank", "input": {"prompt": "a cat", "seed": 7}})
     assert first.get_json()["status"] == "starting"
-    draw(conn, wire, bucket)
+    draw(conn, renderer, bucket)
     hit = client.post("/v1/predictions", json=body)
     assert hit.status_code == 201, hit.text
     again = hit.get_json()
@@ -106,39 +107,39 @@ def test_an_equal_request_is_answered_in_its_post_with_the_same_object_and_so_is
 @pytest.mark.parametrize(
     "different", [{"seed": 8}, {"prompt": "a dog"}, {"width": 128}, {"output_format": "webp"}, {"cache": False}, {}]
 )
-def test_what_differs_is_drawn(conn: Connection, wire: Wire, bucket: Bucket, different: dict[str, Any]) -> None:
-    ask(conn, wire, bucket, seed=7)
-    draw(conn, wire, bucket)
+def test_what_differs_is_drawn(conn: Connection, renderer: Renderer, bucket: Bucket, different: dict[str, Any]) -> None:
+    ask(conn, renderer, bucket, seed=7)
+    draw(conn, renderer, bucket)
     seed = {} if not different else {"seed": 7}  # no seed: a random one
-    assert ask(conn, wire, bucket, **(seed | different))["status"] == "starting"
+    assert ask(conn, renderer, bucket, **(seed | different))["status"] == "starting"
 
 
-def test_reuse_takes_any_seed_and_says_which(conn: Connection, wire: Wire, bucket: Bucket) -> None:
-    ask(conn, wire, bucket, seed=7)
-    draw(conn, wire, bucket)
-    reused = ask(conn, wire, bucket, reuse=True)
+def test_reuse_takes_any_seed_and_says_which(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
+    ask(conn, renderer, bucket, seed=7)
+    draw(conn, renderer, bucket)
+    reused = ask(conn, renderer, bucket, reuse=True)
     assert reused["status"] == "succeeded"
     assert "Using seed: 7" in reused["logs"]
     assert reused["parameters"]["seed"] == 7
-    assert ask(conn, wire, bucket, reuse=True, seed=9)["status"] == "starting"  # a seed that is given counts
-    assert ask(conn, wire, bucket, seed=7)["metrics"]["cached"] is True
+    assert ask(conn, renderer, bucket, reuse=True, seed=9)["status"] == "starting"  # a seed that is given counts
+    assert ask(conn, renderer, bucket, seed=7)["metrics"]["cached"] is True
 
 
-def test_a_removed_result_is_no_result(conn: Connection, wire: Wire, bucket: Bucket) -> None:
-    first = ask(conn, wire, bucket, seed=7)
-    draw(conn, wire, bucket)
+def test_a_removed_result_is_no_result(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
+    first = ask(conn, renderer, bucket, seed=7)
+    draw(conn, renderer, bucket)
     conn.execute("UPDATE predictions SET data_removed = true WHERE id = %s", (first["id"],))
-    assert ask(conn, wire, bucket, seed=7)["status"] == "starting"
+    assert ask(conn, renderer, bucket, seed=7)["status"] == "starting"
 
 
 def test_the_same_picture_that_came_out_meanwhile_is_found_at_the_claim_under_its_fence(
-    conn: Connection, wire: Wire, bucket: Bucket
+    conn: Connection, renderer: Renderer, bucket: Bucket
 ) -> None:
-    ask(conn, wire, bucket, seed=7)
-    second = ask(conn, wire, bucket, seed=7)
-    draw(conn, wire, bucket)
-    assert reuse_result(conn, wire, bucket, second, claim_id=uuid4()) is None  # not that claim's
-    assert reuse_result(conn, wire, bucket, second) is not None
+    ask(conn, renderer, bucket, seed=7)
+    second = ask(conn, renderer, bucket, seed=7)
+    draw(conn, renderer, bucket)
+    assert reuse_result(conn, renderer, bucket, second, claim_id=uuid4()) is None  # not that claim's
+    assert reuse_result(conn, renderer, bucket, second) is not None
     assert count(conn, "images") == 2
 
 

@@ -19,29 +19,28 @@ from storage.predictions import retention
 from storage.predictions.claim import Claim, hand_back
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.read import read_images, read_prediction
-from storage.predictions.render import Wire, open_wire
+from storage.predictions.render import Renderer, open_renderer
 from tests.api_app import serving
 from tests.integration.deliveries_of import write
 from tests.making import claim_one, count, submit_one
-from worker.publish.publish import key_of
 
 WEEK = timedelta(days=7)
 BODY = b"bytes of an image"
 
 
 @pytest.fixture
-def ended(conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings) -> Row:
+def ended(conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings) -> Row:
     """A prediction that succeeded eight days ago, its webhook delivered, its image in the bucket."""
-    return end_one(conn, wire, bucket, settings)
+    return end_one(conn, renderer, bucket, settings)
 
 
-def end_one(conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings) -> Row:
+def end_one(conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings) -> Row:
     submit_one(conn, logs="a note")
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     key = upload(bucket, settings, claimed)
     image = StoredImage(key, "0" * 64, len(BODY), "image/png", 64, 64, 7)
-    row = finish(conn, wire, claimed.prediction_id, Succeeded([image]), claim_id=claimed.claim_id)
+    row = finish(conn, renderer, claimed.prediction_id, Succeeded([image]), claim_id=claimed.claim_id)
     assert row is not None
     conn.execute("UPDATE predictions SET completed_at = now() - interval '8 days'")
     conn.execute("UPDATE webhook_deliveries SET status = 'delivered'")
@@ -49,7 +48,7 @@ def end_one(conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings)
 
 
 def upload(bucket: Bucket, settings: ApiSettings, claimed: Claim) -> str:
-    key = key_of(settings.s3_prefix, claimed, 0, "png")
+    key = claimed.key_of(settings.s3_prefix, 0, "png")
     bucket.put(key, BODY, "image/png")
     return key
 
@@ -65,11 +64,11 @@ def read(conn: Connection, prediction_id: str) -> Row:
 
 
 def test_an_expired_prediction_loses_its_data_and_its_bytes_and_says_so(
-    conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings, ended: Row
+    conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings, ended: Row
 ) -> None:
     retain_once(conn, bucket, settings, sweep=False)
     row = read(conn, ended["id"])
-    shown = wire.prediction(row, read_images(conn, [row["id"]])[row["id"]])
+    shown = renderer.prediction(row, read_images(conn, [row["id"]])[row["id"]])
     assert (shown["data_removed"], shown["input"], shown["output"], shown["logs"]) == (True, {}, None, "")
     assert shown["status"] == "succeeded"
     assert row["parameters"] == {}
@@ -99,15 +98,15 @@ def test_it_waits_for_a_delivery_that_is_still_pending(
     assert read(conn, ended["id"])["data_removed"]
 
 
-def test_a_prediction_that_is_not_over_is_never_expired(conn: Connection, wire: Wire) -> None:
+def test_a_prediction_that_is_not_over_is_never_expired(conn: Connection, renderer: Renderer) -> None:
     submit_one(conn)
     submit_one(conn)
-    assert claim_one(conn, wire) is not None
+    assert claim_one(conn, renderer) is not None
     assert retention.expire_predictions(conn, older_than=timedelta(0)) == 0
 
 
 def test_an_object_that_another_prediction_refers_to_stays(
-    conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings, ended: Row
+    conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings, ended: Row
 ) -> None:
     younger = submit_one(conn)
     conn.execute(
@@ -163,10 +162,10 @@ def test_a_tombstone_outside_our_prefix_is_left_alone(conn: Connection, bucket: 
 
 
 def test_an_object_is_an_orphan_once_its_prediction_is_over_or_has_a_newer_claim(
-    conn: Connection, wire: Wire, bucket: Bucket, settings: ApiSettings
+    conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings
 ) -> None:
     submit_one(conn)
-    first = claim_one(conn, wire)
+    first = claim_one(conn, renderer)
     assert first is not None
     key = upload(bucket, settings, first)
 
@@ -174,16 +173,16 @@ def test_an_object_is_an_orphan_once_its_prediction_is_over_or_has_a_newer_claim
         return retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=WEEK)
 
     assert swept() == 0, "its worker may be about to commit"
-    hand_back(conn, wire, first.prediction_id, first.claim_id)
+    hand_back(conn, renderer, first.prediction_id, first.claim_id)
     assert swept() == 0, "nobody has claimed it anew"
-    second = claim_one(conn, wire)
+    second = claim_one(conn, renderer)
     assert second is not None
     newer = upload(bucket, settings, second)
     assert swept() == 1
     with pytest.raises(ObjectMissing):
         bucket.open(key)
     image = StoredImage(newer, "0" * 64, len(BODY), "image/png", 64, 64, 7)
-    finish(conn, wire, second.prediction_id, Succeeded([image]), claim_id=second.claim_id)
+    finish(conn, renderer, second.prediction_id, Succeeded([image]), claim_id=second.claim_id)
     late = upload(bucket, settings, first)
     assert swept() == 1, "a stale worker's upload comes after the end"
     assert keys_in(bucket, settings) == {newer}, late
@@ -232,7 +231,7 @@ def test_with_retention_switched_off_nothing_expires_and_its_links_do_not_either
     bucket.put(unknown, BODY, "image/png")
     retain_once(conn, bucket, kept, sweep=True)
     row = read(conn, ended["id"])
-    shown = open_wire(kept, conn).prediction(row, read_images(conn, [row["id"]])[row["id"]])
+    shown = open_renderer(kept, conn).prediction(row, read_images(conn, [row["id"]])[row["id"]])
     assert (shown["data_removed"], shown["logs"]) == (False, "a note")
     assert unknown in keys_in(bucket, settings)
     assert len(keys_in(bucket, settings)) == 2

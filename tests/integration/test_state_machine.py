@@ -28,7 +28,7 @@ from storage.predictions.claim import Claim, NeedsEmptyWorker, hand_back, renew
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.progress import write_logs
 from storage.predictions.read import read_prediction
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
 from tests.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
@@ -37,7 +37,7 @@ EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25"))
 STEPS = int(os.environ.get("HYPOTHESIS_STEPS", "40"))
 
 
-def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
+def make_machine(conn: Connection, renderer: Renderer) -> type[RuleBasedStateMachine]:
     """The machine on this database."""
 
     class LifeCycle(RuleBasedStateMachine):
@@ -64,7 +64,7 @@ def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
         def claim(self, holds_others: bool) -> Any:
             claimable = self._claimable()
             try:
-                claimed = claim_one(conn, wire, holds_others=holds_others)
+                claimed = claim_one(conn, renderer, holds_others=holds_others)
             except NeedsEmptyWorker:
                 assert holds_others
                 return multiple()
@@ -82,12 +82,12 @@ def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
         @rule(held=claims)
         def report_progress(self, held: Claim) -> None:
             ours = self._is_held(held)
-            assert write_logs(conn, wire, held.prediction_id, held.claim_id, secrets.token_hex(2)) is ours
+            assert write_logs(conn, renderer, held.prediction_id, held.claim_id, secrets.token_hex(2)) is ours
 
         @rule(held=claims)
         def succeed(self, held: Claim) -> None:
             ours = self._is_held(held)
-            row = finish(conn, wire, held.prediction_id, succeeded(held), claim_id=held.claim_id)
+            row = finish(conn, renderer, held.prediction_id, succeeded(held), claim_id=held.claim_id)
             assert (row is not None) is ours
             if ours:
                 self.published[held.prediction_id] = held.claim_id
@@ -95,18 +95,18 @@ def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
         @rule(held=claims)
         def fail(self, held: Claim) -> None:
             ours = self._is_held(held)
-            row = finish(conn, wire, held.prediction_id, Failed("no"), claim_id=held.claim_id)
+            row = finish(conn, renderer, held.prediction_id, Failed("no"), claim_id=held.claim_id)
             assert (row is not None) is ours
 
         @rule(held=consumes(claims))
         def give_back(self, held: Claim) -> None:
             ours = self._is_held(held)
-            assert hand_back(conn, wire, held.prediction_id, held.claim_id) is ours
+            assert hand_back(conn, renderer, held.prediction_id, held.claim_id) is ours
 
         @rule(prediction_id=predictions)
         def cancel(self, prediction_id: str) -> None:
             was = PredictionStatus(self._read(prediction_id)["status"])
-            assert (finish(conn, wire, prediction_id, Canceled()) is not None) is not was.is_terminal
+            assert (finish(conn, renderer, prediction_id, Canceled()) is not None) is not was.is_terminal
 
         @rule(prediction_id=predictions)
         def lose_worker(self, prediction_id: str) -> None:
@@ -132,8 +132,8 @@ def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
 
         @rule()
         def rescue(self) -> None:
-            rescue_once(conn, wire, expire=True)
-            assert not rescue_once(conn, wire, expire=True), "one call leaves nothing to rescue"
+            rescue_once(conn, renderer, expire=True)
+            assert not rescue_once(conn, renderer, expire=True), "one call leaves nothing to rescue"
             row = conn.execute(
                 """
                 SELECT count(*) AS n FROM predictions LEFT JOIN procrastinate_jobs AS job ON job.id = queue_job_id
@@ -219,9 +219,9 @@ def make_machine(conn: Connection, wire: Wire) -> type[RuleBasedStateMachine]:
     return LifeCycle
 
 
-def test_no_order_of_events_breaks_the_life_cycle(conn: Connection, wire: Wire) -> None:
+def test_no_order_of_events_breaks_the_life_cycle(conn: Connection, renderer: Renderer) -> None:
     run_state_machine_as_test(
-        make_machine(conn, wire),
+        make_machine(conn, renderer),
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,

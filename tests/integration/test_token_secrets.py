@@ -26,7 +26,7 @@ from storage.access.signing import (
 from storage.access.tokens import create_token, id_of_token, rotate_token
 from storage.errors import OperatorError
 from storage.postgres.database import Connection, open_pool
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.settings import Settings
 from tests.api_app import serving
 from tests.integration.deliveries_of import insert_prediction, write
@@ -203,10 +203,12 @@ def test_secrets_of_tokens_are_encrypted_and_follow_a_new_secret_key(settings: S
     assert count(conn, "webhook_secrets") == 2, "nothing was stored that one key alone can't open"
 
 
-def test_revoking_says_what_goes_on_and_cancel_ends_it(settings: Settings, conn: Connection, wire: Wire) -> None:
+def test_revoking_says_what_goes_on_and_cancel_ends_it(
+    settings: Settings, conn: Connection, renderer: Renderer
+) -> None:
     mine, others = make(conn, "app 1"), make(conn, "others")
     drawing = submit_one(conn, token_id=mine)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     assert claimed.prediction_id == drawing["id"]
     for _ in range(3):

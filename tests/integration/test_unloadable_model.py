@@ -14,7 +14,7 @@ import pytest
 from storage.catalog import Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.read import read_prediction
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import RescueReport, expire_leases_of_process, rescue_once
 from storage.settings import Settings
 from storage.workers.load_failures import DIED, LoadPatience, forget_old_failures, record_failure
@@ -43,8 +43,8 @@ def work(worker_settings: WorkerSettings, model: Model, *, code: int, load: Call
     assert codes == [code]
 
 
-def rescue(conn: Connection, wire: Wire, *, expire: bool = True) -> RescueReport:
-    return rescue_once(conn, wire, expire=expire, patience=LoadPatience(tries=3, timeout=timedelta(minutes=10)))
+def rescue(conn: Connection, renderer: Renderer, *, expire: bool = True) -> RescueReport:
+    return rescue_once(conn, renderer, expire=expire, patience=LoadPatience(tries=3, timeout=timedelta(minutes=10)))
 
 
 def fail_to_load(conn: Connection, times: int = 1, *, model: str = MODEL) -> None:
@@ -66,15 +66,15 @@ def read(conn: Connection, prediction_id: str) -> Row:
 
 
 def test_after_three_workers_that_could_not_load_it_the_prediction_fails_with_the_reason(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     waiting = [submit_one(conn)["id"] for _ in range(2)]
     other = submit_one(conn, model="somebody/else", queue_name="else")["id"]
     for _ in range(2):
         work(worker_settings, BROKEN, code=1)
-        assert rescue(conn, wire).unloadable == 0
+        assert rescue(conn, renderer).unloadable == 0
     work(worker_settings, BROKEN, code=1)
-    assert rescue(conn, wire).unloadable == 2
+    assert rescue(conn, renderer).unloadable == 2
     for prediction_id in waiting:
         row = read(conn, prediction_id)
         assert row["status"] == "failed"
@@ -87,20 +87,20 @@ def test_after_three_workers_that_could_not_load_it_the_prediction_fails_with_th
     assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 1  # the other one's
 
 
-def test_what_is_asked_for_after_that_gets_tries_of_its_own(conn: Connection, wire: Wire) -> None:
+def test_what_is_asked_for_after_that_gets_tries_of_its_own(conn: Connection, renderer: Renderer) -> None:
     submit_one(conn)
     fail_to_load(conn, 3)
     later = submit_one(conn)["id"]
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer).unloadable == 1
     fail_to_load(conn, 2)
-    assert rescue(conn, wire).unloadable == 0
+    assert rescue(conn, renderer).unloadable == 0
     fail_to_load(conn)
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer).unloadable == 1
     assert "failed tries: 3" in read(conn, later)["error"]
 
 
 def test_a_mended_model_draws_what_still_waits_and_its_failures_are_forgotten(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     waiting = submit_one(conn)["id"]
     for _ in range(2):
@@ -111,62 +111,64 @@ def test_a_mended_model_draws_what_still_waits_and_its_failures_are_forgotten(
 
 
 @pytest.mark.parametrize("state", ["idle", "drawing"])
-def test_nothing_fails_while_another_worker_serves_the_model(conn: Connection, wire: Wire, state: WorkerState) -> None:
+def test_nothing_fails_while_another_worker_serves_the_model(
+    conn: Connection, renderer: Renderer, state: WorkerState
+) -> None:
     submit_one(conn)
     sign_in(conn, state)
     fail_to_load(conn, 5)
     conn.execute("UPDATE load_failures SET failed_at = failed_at + interval '1 second'")
-    assert rescue(conn, wire).unloadable == 0
+    assert rescue(conn, renderer).unloadable == 0
     conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")  # nothing was heard of it since
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer).unloadable == 1
 
 
 @pytest.mark.parametrize(
     ("state", "model"), [("idle", "somebody/else"), ("loading", MODEL), ("failed", MODEL), ("draining", MODEL)]
 )
 def test_a_worker_that_does_not_serve_the_model_saves_nothing(
-    conn: Connection, wire: Wire, state: WorkerState, model: str
+    conn: Connection, renderer: Renderer, state: WorkerState, model: str
 ) -> None:
     submit_one(conn)
     sign_in(conn, state, model=model)
     fail_to_load(conn, 3)
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer).unloadable == 1
 
 
 def test_ten_minutes_after_the_first_failure_it_fails_too_but_not_while_a_worker_loads(
-    conn: Connection, wire: Wire
+    conn: Connection, renderer: Renderer
 ) -> None:
     submit_one(conn)
     fail_to_load(conn)
     conn.execute("UPDATE predictions SET created_at = created_at - interval '11 minutes'")
-    assert rescue(conn, wire).unloadable == 0  # it has waited for long, but not since the failure
+    assert rescue(conn, renderer).unloadable == 0  # it has waited for long, but not since the failure
     conn.execute("UPDATE load_failures SET failed_at = failed_at - interval '601 seconds'")
     younger = submit_one(conn)["id"]
     sign_in(conn, "loading")
-    assert rescue(conn, wire).unloadable == 0
+    assert rescue(conn, renderer).unloadable == 0
     conn.execute("DELETE FROM workers")
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer).unloadable == 1
     assert read(conn, younger)["status"] == "starting"
 
 
-def test_what_is_being_drawn_and_what_is_over_stay_as_they_are(conn: Connection, wire: Wire) -> None:
+def test_what_is_being_drawn_and_what_is_over_stay_as_they_are(conn: Connection, renderer: Renderer) -> None:
     submit_one(conn)
-    claimed = claim_one(conn, wire)
+    claimed = claim_one(conn, renderer)
     assert claimed is not None
     fail_to_load(conn, 3)
-    assert rescue(conn, wire).unloadable == 0
+    assert rescue(conn, renderer).unloadable == 0
     assert read(conn, claimed.prediction_id)["status"] == "processing"
 
 
-def test_nothing_fails_right_after_postgres_was_away(conn: Connection, wire: Wire) -> None:
+def test_nothing_fails_right_after_postgres_was_away(conn: Connection, renderer: Renderer) -> None:
     """Healthy workers could not say that they are there."""
     submit_one(conn)
     fail_to_load(conn, 3)
-    assert rescue(conn, wire, expire=False).unloadable == 0
-    assert rescue(conn, wire).unloadable == 1
+    assert rescue(conn, renderer, expire=False).unloadable == 0
+    assert rescue(conn, renderer).unloadable == 1
 
 
-def test_a_worker_that_dies_while_it_loads_counts_as_a_try(conn: Connection, wire: Wire) -> None:
+def test_a_worker_that_dies_while_it_loads_counts_as_a_try(conn: Connection, renderer: Renderer) -> None:
     """Killed for its memory, it can't say so itself: `darkroom up` sees it end, elsewhere rescue misses it."""
     waiting = submit_one(conn)["id"]
     sign_in(conn, "loading")
@@ -177,14 +179,14 @@ def test_a_worker_that_dies_while_it_loads_counts_as_a_try(conn: Connection, wir
     for state in ("idle", "drawing", "draining"):  # these had loaded it
         sign_in(conn, state)
         conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
-    report = rescue(conn, wire)
+    report = rescue(conn, renderer)
     assert (report.gone_workers, report.unloadable) == (5, 1)
     assert DIED in read(conn, waiting)["error"]
     assert "failed tries: 3" in read(conn, waiting)["error"]
 
 
 def test_what_no_engine_expected_is_a_failed_try_too(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     def load() -> Engine:
         raise ValueError("SomePipeline takes no prompt")

@@ -21,7 +21,7 @@ from storage.catalog import Blank, Defaults, Limits, Model
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.parameters import Parameters
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.rescue import expire_leases_of_process, rescue_once
 from storage.predictions.result_cache import cache_key_of
 from storage.workers.queue_state import read_queue_state
@@ -174,12 +174,12 @@ def test_pictures_outlast_a_bucket_that_is_away(
 
 
 def test_a_cancel_drops_the_drawing_and_leaves_the_others(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     ids = submit_many(conn, 4)
     with working(worker_settings, blank(step_s=0.3)) as process:
         until(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
-        assert finish(conn, wire, ids[0], Canceled()) is not None
+        assert finish(conn, renderer, ids[0], Canceled()) is not None
         until(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
         until(over(conn, 3))
     assert count(conn, "images", f"prediction_id = '{ids[0]}'") == 0
@@ -270,7 +270,7 @@ def test_steps_and_previews_are_told_while_it_draws(worker_settings: WorkerSetti
 
 
 def test_a_model_that_can_not_be_loaded_says_so_everywhere(
-    worker_settings: WorkerSettings, conn: Connection, wire: Wire
+    worker_settings: WorkerSettings, conn: Connection, renderer: Renderer
 ) -> None:
     submit_many(conn, 2)
     model = Model(name=MODEL, source="/nowhere/at/all")
@@ -281,7 +281,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     assert row["state"] == "failed"
     assert "there is no folder /nowhere/at/all" in row["error"]
     expire_leases_of_process(conn, socket.gethostname(), os.getpid())  # as `darkroom up` does when a worker ends
-    rescue_once(conn, wire, expire=True)
+    rescue_once(conn, renderer, expire=True)
     assert count(conn, "workers") == 1  # still to be seen
     assert count(conn, "predictions", "status = 'starting' AND logs LIKE '%could not load%no folder …/all%'") == 2
     assert read_queue_state(conn, MODEL, version="1", max_images=8).is_stuck
@@ -302,12 +302,12 @@ def test_of_several_failures_to_start_the_last_one_stays(conn: Connection) -> No
     assert count(conn, "workers", f"id = '{first.id}'") == 0
 
 
-def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, wire: Wire) -> None:
+def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, renderer: Renderer) -> None:
     say_alive(conn, WorkerRow(id=uuid4(), hostname="here", pid=1, model=MODEL, state="failed", error="no weights"))
     conn.execute("UPDATE workers SET seen_at = seen_at - interval '9 minutes'")
-    assert rescue_once(conn, wire, expire=True).gone_workers == 0
+    assert rescue_once(conn, renderer, expire=True).gone_workers == 0
     conn.execute("UPDATE workers SET seen_at = seen_at - interval '2 minutes'")
-    assert rescue_once(conn, wire, expire=True).gone_workers == 1
+    assert rescue_once(conn, renderer, expire=True).gone_workers == 1
 
 
 def test_the_worker_s_row_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:

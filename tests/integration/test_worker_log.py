@@ -9,7 +9,7 @@ from typing import Any
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.parameters import Parameters
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.settings import Settings
 from tests.integration.courier_running import eventually
 from tests.integration.worker_running import worker
@@ -23,7 +23,7 @@ def parameters(steps: int) -> dict[str, Any]:
 
 
 def test_each_end_is_named_as_the_client_sees_it_with_its_duration(
-    settings: Settings, conn: Connection, wire: Wire, tmp_path: Path
+    settings: Settings, conn: Connection, renderer: Renderer, tmp_path: Path
 ) -> None:
     drawn = submit_one(conn, parameters=parameters(2))["id"]
     unreadable = submit_one(conn, parameters={"of": "another release"})["id"]
@@ -37,7 +37,7 @@ def test_each_end_is_named_as_the_client_sees_it_with_its_duration(
     with worker(settings, tmp_path, step_s=0.01, LOG_FORMAT="json"):
         eventually(lambda: count(conn, "predictions", f"id = '{canceled}' AND logs <> ''") == 1)
         eventually(lambda: {drawn, unreadable} <= ends().keys())
-        assert finish(conn, wire, canceled, Canceled()) is not None
+        assert finish(conn, renderer, canceled, Canceled()) is not None
         eventually(lambda: canceled in ends())
         found = ends()
     assert found[drawn]["event"] == "prediction.succeeded"

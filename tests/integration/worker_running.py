@@ -14,7 +14,7 @@ from typing import Any
 
 from cli.processes import end_child, start_child
 from storage.postgres.database import Connection, connect
-from storage.predictions.render import open_wire
+from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
@@ -75,9 +75,9 @@ def rescuing(settings: Settings) -> Iterator[None]:
 
     def run() -> None:
         with connect(settings.database_url, application_name="test rescue") as conn:
-            wire = open_wire(settings, conn)
+            renderer = open_renderer(settings, conn)
             while not stop.wait(0.2):
-                rescue_once(conn, wire, expire=True)
+                rescue_once(conn, renderer, expire=True)
 
     thread = threading.Thread(target=run)
     thread.start()

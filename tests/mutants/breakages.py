@@ -55,8 +55,8 @@ COMMIT_BEFORE_UPLOAD = Breakage(
         ),
         Edit(
             "worker/publish/publish.py",
-            "EXTENSIONS[content_type])\n            _retry(attempt, partial(self.bucket.put,",
-            "EXTENSIONS[content_type])\n            LATER.append(partial(self.bucket.put,",
+            "extension_of(content_type))\n            _retry(attempt, partial(self.bucket.put,",
+            "extension_of(content_type))\n            LATER.append(partial(self.bucket.put,",
         ),
         Edit(
             "worker/publish/publish.py",
@@ -136,9 +136,9 @@ SHARED_KEY = Breakage(
     "reuse the S3 key across claims",
     (
         Edit(
-            "worker/publish/publish.py",
-            'predictions/{claim.prediction_id}/{claim.attempt}-{claim.claim_id}/{index}.{extension}"\n',
-            'predictions/{claim.prediction_id}/1-00000000-0000-0000-0000-000000000000/{index}.{extension}"\n',
+            "storage/predictions/object_keys.py",
+            '{prediction_id}/{attempt}-{claim_id}/{index}.{extension}"\n',
+            '{prediction_id}/1-00000000-0000-0000-0000-000000000000/{index}.{extension}"\n',
         ),
     ),
     ("tests/integration/test_worker_dies.py::test_wherever_a_worker_dies_one_result_is_published_and_no_byte_is_left",),

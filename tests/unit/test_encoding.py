@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from storage.predictions.parameters import MAX_SIDES, Parameters
+from storage.formats import FORMATS, ImageFormat, format_named
+from storage.predictions.parameters import Parameters
 from worker.publish.encoding import MAX_COMMENT_BYTES, THUMBNAIL_SIDE, describe, encode, encode_thumbnail
 
 PARAMETERS = Parameters(
@@ -45,6 +46,17 @@ def test_the_description_is_what_a1111_writes() -> None:
     )
     without = describe(PARAMETERS, 1, model="darkroom/blank", version="1")
     assert "Steps: 8, CFG scale: 0, Seed: 0" in without
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.name)
+def test_every_format_is_what_its_line_in_the_table_says(format_: ImageFormat) -> None:
+    body, content_type = encode(PICTURE, replace(PARAMETERS, output_format=format_.name), text=TEXT)
+    found = opened(body)
+    assert content_type == format_.content_type == Image.MIME[found.format]
+    assert found.format == format_.pillow
+    assert found.size == PICTURE.size
+    assert (found.tobytes() != PICTURE.tobytes()) == format_.is_lossy
+    assert (found.text["parameters"] if format_.name == "png" else comment_in(body)) == TEXT
 
 
 def test_a_png_carries_it_as_its_parameters_chunk() -> None:
@@ -117,7 +129,9 @@ def test_the_longest_side_that_the_api_lets_through_can_be_encoded_and_one_more_
     format_: str, upright: bool
 ) -> None:
     asked = replace(PARAMETERS, output_format=format_)
-    for side, fits in ((MAX_SIDES[format_], True), (MAX_SIDES[format_] + 1, False)):
+    longest = format_named(format_).max_side
+    assert longest is not None
+    for side, fits in ((longest, True), (longest + 1, False)):
         image = Image.new("RGB", (8, side) if upright else (side, 8), (1, 200, 3))
         small = opened(encode_thumbnail(image)[0])
         assert sorted(small.size) == [1, THUMBNAIL_SIDE]
@@ -131,7 +145,7 @@ def test_the_longest_side_that_the_api_lets_through_can_be_encoded_and_one_more_
 
 
 def test_a_png_holds_sides_that_the_other_formats_can_not() -> None:
-    image = Image.new("RGB", (MAX_SIDES["jpg"] + 1, 8))
+    image = Image.new("RGB", ((format_named("jpg").max_side or 0) + 1, 8))
     assert opened(encode(image, PARAMETERS, text=TEXT)[0]).size == image.size
 
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import InvalidInput
-from api.inputs import notes_on, parameters_for, parse_input
-from api.schemas import ASPECT_RATIOS
+from api.inputs import Inputs, inputs_for
+from api.schemas import ASPECT_RATIOS, PredictionRequest
 from storage.catalog import Defaults, Limits, Model
+from storage.formats import NAMES
 from storage.predictions.parameters import MAX_SEED
 
 MODEL = Model(
@@ -22,9 +23,16 @@ MODEL = Model(
 )
 
 
+FORMAT_NAMES = f"{', '.join(map(repr, NAMES[:-1]))} or {NAMES[-1]!r}"
+
+
+def inputs_of(model: Model, given: dict[str, Any]) -> Inputs:
+    return inputs_for(model, PredictionRequest(input=given))
+
+
 def refusal(**inputs: Any) -> str:
     with pytest.raises(InvalidInput) as caught:
-        parameters_for(MODEL, parse_input({"prompt": "a cat"} | inputs))
+        inputs_of(MODEL, {"prompt": "a cat"} | inputs)
     assert caught.value.status == 422
     return caught.value.detail
 
@@ -59,7 +67,7 @@ def refusal(**inputs: Any) -> str:
         ({"prompt": None}, "input.prompt: Input should be a valid string (got null)"),
         ({"prompt": {"text": None}}, 'input.prompt: Input should be a valid string (got {"text": null})'),
         ({"aspect_ratio": "7:1"}, "input.aspect_ratio: '7:1' is none of 1:1, 16:9"),
-        ({"output_format": "gif"}, "input.output_format: Input should be 'png', 'jpg', 'jpeg' or 'webp' (got 'gif')"),
+        ({"output_format": "gif"}, f"input.output_format: Input should be {FORMAT_NAMES} (got 'gif')"),
         ({"output_quality": 101}, "input.output_quality: Input should be less than or equal to 100 (got 101)"),
     ],
 )
@@ -76,7 +84,7 @@ def test_a_model_of_one_size_says_which(side: int) -> None:
         }
     )
     with pytest.raises(InvalidInput) as caught:
-        parameters_for(only, parse_input({"prompt": "a cat", "height": side}))
+        inputs_of(only, {"prompt": "a cat", "height": side})
     assert caught.value.detail == f"input.height: must be 128 for test/model (got {side})"
 
 
@@ -87,43 +95,41 @@ def test_a_side_that_the_file_format_can_not_hold_is_refused_before_it_is_drawn(
 ) -> None:
     long = MODEL.model_copy(update={"limits": Limits(multiple_of=1, min_side=8, max_side=70_000, max_pixels=10**7)})
     size = {"width": 8, "height": 8}
-    asked = parse_input({"prompt": "a cat", "output_format": format_, **size, field: longest})
-    found = parameters_for(long, asked)
+    found = inputs_of(long, {"prompt": "a cat", "output_format": format_, **size, field: longest}).parameters
     assert getattr(found, field) == longest
     for side in (longest + 1, 65_536):
         with pytest.raises(InvalidInput) as caught:
-            parameters_for(long, parse_input({"prompt": "a", "output_format": format_, **size, field: side}))
+            inputs_of(long, {"prompt": "a", "output_format": format_, **size, field: side})
         assert f"input.{field}: {side} is over {longest} pixels" in caught.value.detail
         assert caught.value.status == 422
-    assert getattr(parameters_for(long, parse_input({"prompt": "a", **size, field: 65_536})), field) == 65_536  # PNG
+    assert getattr(inputs_of(long, {"prompt": "a", **size, field: 65_536}).parameters, field) == 65_536  # PNG
 
 
 def test_a_prompt_is_required() -> None:
     with pytest.raises(InvalidInput, match=r"input\.prompt: is required"):
-        parse_input({})
+        inputs_of(MODEL, {})
 
 
 def test_what_is_left_open_comes_from_the_model_and_zero_is_a_value() -> None:
-    open_ = parameters_for(MODEL, parse_input({"prompt": "a cat"}))
+    open_ = inputs_of(MODEL, {"prompt": "a cat"}).parameters
     assert (open_.width, open_.height, open_.num_inference_steps, open_.guidance_scale) == (128, 64, 4, 1.5)
     assert 0 <= open_.seed < 2**32
-    zero = parameters_for(MODEL, parse_input({"prompt": "a cat", "guidance_scale": 0, "seed": 0}))
+    zero = inputs_of(MODEL, {"prompt": "a cat", "guidance_scale": 0, "seed": 0}).parameters
     assert (zero.guidance_scale, zero.seed) == (0.0, 0)
 
 
 @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
 def test_every_aspect_ratio_gives_a_size_that_the_model_draws(ratio: str) -> None:
-    found = parameters_for(MODEL, parse_input({"prompt": "a cat", "aspect_ratio": ratio}))
+    found = inputs_of(MODEL, {"prompt": "a cat", "aspect_ratio": ratio}).parameters
     assert found.width % 16 == found.height % 16 == 0
     assert found.width * found.height <= 32768
 
 
 @given(st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=4))
 def test_unknown_inputs_are_named_in_the_logs_and_never_harm_them(unknown: dict[str, Any]) -> None:
-    asked = parse_input(
-        {"aspect_ratio": "1:1"} | {f"x{name}": value for name, value in unknown.items()} | {"prompt": "a"}
-    )
-    notes = notes_on(asked, parameters_for(MODEL, asked))
+    notes = inputs_of(
+        MODEL, {"aspect_ratio": "1:1"} | {f"x{name}": value for name, value in unknown.items()} | {"prompt": "a"}
+    ).notes
     assert "\0" not in notes
     notes.encode()
     assert all(line.isprintable() for line in notes.splitlines())
@@ -132,8 +138,7 @@ def test_unknown_inputs_are_named_in_the_logs_and_never_harm_them(unknown: dict[
 
 @pytest.mark.parametrize("nothing", [-1, -1.0, "", None])
 def test_an_open_seed_is_random(nothing: object) -> None:
-    asked = parse_input({"prompt": "a cat", "seed": nothing})
-    drawn = {parameters_for(MODEL, asked).seed for _ in range(20)}
+    drawn = {inputs_of(MODEL, {"prompt": "a cat", "seed": nothing}).parameters.seed for _ in range(20)}
     assert len(drawn) > 1
     assert all(0 <= seed <= MAX_SEED for seed in drawn)
 
@@ -142,14 +147,13 @@ def test_an_open_seed_is_random(nothing: object) -> None:
     ("given_", "used"), [(2**32 - 1, 2**32 - 1), (2**32, 0), (2**63 + 7, 7), (2**64 - 1, 2**32 - 1)]
 )
 def test_of_a_larger_seed_the_lowest_32_bits_count_and_the_logs_say_so(given_: int, used: int) -> None:
-    asked = parse_input({"prompt": "a cat", "seed": given_})
-    parameters = parameters_for(MODEL, asked)
-    assert parameters.seed == used
-    assert (f"the lowest 32 bits of {given_}" in notes_on(asked, parameters)) == (given_ != used)
+    inputs = inputs_of(MODEL, {"prompt": "a cat", "seed": given_})
+    assert inputs.parameters.seed == used
+    assert (f"the lowest 32 bits of {given_}" in inputs.notes) == (given_ != used)
 
 
 def test_the_seeds_of_several_images_go_on_at_0_after_the_last_one() -> None:
-    parameters = parameters_for(MODEL, parse_input({"prompt": "a cat", "seed": 2**64 - 1, "num_outputs": 2}))
+    parameters = inputs_of(MODEL, {"prompt": "a cat", "seed": 2**64 - 1, "num_outputs": 2}).parameters
     assert [parameters.seed_of(index) for index in range(2)] == [2**32 - 1, 0]
 
 
@@ -175,8 +179,7 @@ def test_the_seeds_of_several_images_go_on_at_0_after_the_last_one() -> None:
 def test_width_and_height_come_before_size_and_size_before_the_ratio(
     inputs: dict[str, Any], size: tuple[int, int], overruled: str
 ) -> None:
-    asked = parse_input({"prompt": "a cat"} | inputs)
-    parameters = parameters_for(MODEL, asked)
-    assert (parameters.width, parameters.height) == size
-    notes = notes_on(asked, parameters)
+    found = inputs_of(MODEL, {"prompt": "a cat"} | inputs)
+    assert (found.parameters.width, found.parameters.height) == size
+    notes = found.notes
     assert (f"another input gives the size: {overruled}\n" in notes) if overruled else ("gives the size" not in notes)

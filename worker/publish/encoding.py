@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from storage.formats import PNG, WEBP, format_named
 from storage.predictions.parameters import Parameters
 
 if TYPE_CHECKING:
-    from PIL.Image import Exif, Image
+    from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
 
-CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 THUMBNAIL_SIDE = 256  # pixels, at most
 THUMBNAIL_QUALITY = 75
 
@@ -25,24 +26,17 @@ def encode(image: Image, parameters: Parameters, *, text: str | None = None) -> 
     """The bytes of an image in the format that was asked for, and their content type.
 
     `text` is written into the file where image tools look for generation parameters: the `parameters` chunk of a
-    PNG, the EXIF UserComment of a JPEG or WebP.
+    PNG, the EXIF UserComment of the other formats.
     """
     buffer = io.BytesIO()
-    if parameters.output_format == "png":
-        # 6, the default level, takes twice as long and saves 2 %.
-        if text is None:
-            image.save(buffer, "PNG", compress_level=4)
-        else:
-            from PIL.PngImagePlugin import PngInfo
-
-            chunks = PngInfo()
-            chunks.add_text("parameters", text)  # iTXt where it is not Latin-1
-            image.save(buffer, "PNG", compress_level=4, pnginfo=chunks)
-    else:
-        format_ = "JPEG" if parameters.output_format == "jpg" else "WEBP"
-        about = {} if text is None else {"exif": _comment(text)}
-        image.save(buffer, format_, quality=parameters.output_quality, **about)
-    return buffer.getvalue(), CONTENT_TYPES[parameters.output_format]
+    format_ = format_named(parameters.output_format)
+    options: dict[str, object] = dict(format_.save_options)
+    if format_.is_lossy:
+        options["quality"] = parameters.output_quality
+    if text is not None:
+        options |= {"pnginfo": _chunks(text)} if format_ is PNG else {"exif": _comment(text)}
+    image.save(buffer, format_.pillow, **options)
+    return buffer.getvalue(), format_.content_type
 
 
 def encode_thumbnail(image: Image) -> tuple[bytes, str]:
@@ -50,8 +44,8 @@ def encode_thumbnail(image: Image) -> tuple[bytes, str]:
     small = image.copy()
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=THUMBNAIL_QUALITY)
-    return buffer.getvalue(), CONTENT_TYPES["webp"]
+    small.save(buffer, WEBP.pillow, quality=THUMBNAIL_QUALITY)
+    return buffer.getvalue(), WEBP.content_type
 
 
 def describe(parameters: Parameters, index: int, *, model: str, version: str, sampler: str = "") -> str:
@@ -71,13 +65,21 @@ def describe(parameters: Parameters, index: int, *, model: str, version: str, sa
     return "\n".join(lines)
 
 
-def _comment(text: str) -> Exif:
+def _chunks(text: str) -> PngInfo:
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    chunks.add_text("parameters", text)  # iTXt where it is not Latin-1
+    return chunks
+
+
+def _comment(text: str) -> bytes:
     """EXIF with a UserComment: eight bytes that name the encoding, then UTF-16, which the readers expect."""
     from PIL.Image import Exif
 
     exif = Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + fit(text, MAX_COMMENT_BYTES).encode(UTF_16)
-    return exif
+    return exif.tobytes()  # an Exif object does for JPEG and WebP, but a TIFF leaves its inner IFDs out
 
 
 def fit(text: str, max_bytes: int) -> str:

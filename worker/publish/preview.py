@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from storage.formats import WEBP
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -19,7 +21,7 @@ def encode_preview(image: Image) -> bytes | None:
         small = image.copy()
         small.thumbnail((side, side))
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=QUALITY)
+        small.save(buffer, WEBP.pillow, quality=QUALITY)
         if buffer.tell() <= MAX_BYTES:
             return buffer.getvalue()
     return None

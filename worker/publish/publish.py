@@ -13,13 +13,12 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from storage.access.links import EXTENSIONS, THUMBNAIL_EXTENSION
 from storage.backoff import Backoff
 from storage.bucket import Bucket, BucketUnavailable
+from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
-from storage.predictions.claim import Claim
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from worker.attempt import Attempt, ClaimLost
 from worker.publish.encoding import describe, encode, encode_thumbnail
 
@@ -40,7 +39,7 @@ class Publisher:
 
     pool: ConnectionPool[Connection]
     bucket: Bucket
-    wire: Wire
+    renderer: Renderer
     s3_prefix: str
     embed_parameters: bool = True
 
@@ -54,7 +53,7 @@ class Publisher:
         for index, image in enumerate(images):
             text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
             body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
-            key = key_of(self.s3_prefix, attempt.claim, index, EXTENSIONS[content_type])
+            key = attempt.claim.key_of(self.s3_prefix, index, extension_of(content_type))
             _retry(attempt, partial(self.bucket.put, key, body, content_type))
             stored.append(
                 StoredImage(
@@ -72,7 +71,7 @@ class Publisher:
 
     def _upload_thumbnail(self, attempt: Attempt, index: int, image: Image) -> StoredThumbnail:
         body, content_type = encode_thumbnail(image)
-        key = key_of(self.s3_prefix, attempt.claim, index, THUMBNAIL_EXTENSION)
+        key = attempt.claim.key_of(self.s3_prefix, index, THUMBNAIL_EXTENSION)
         _retry(attempt, partial(self.bucket.put, key, body, content_type))
         return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)
 
@@ -85,18 +84,12 @@ class Publisher:
 
         def finish_once() -> Row | None:
             with self.pool.connection() as conn:
-                return finish(conn, self.wire, attempt.id, outcome, claim_id=attempt.claim.claim_id)
+                return finish(conn, self.renderer, attempt.id, outcome, claim_id=attempt.claim.claim_id)
 
         row = _retry(attempt, finish_once)
         if row is None:
             raise ClaimLost(attempt.id)
         return row
-
-
-def key_of(s3_prefix: str, claim: Claim, index: int, extension: str) -> str:
-    """`{S3_PREFIX}/predictions/{id}/{attempt}-{claim_id}/{n}.{ext}`"""
-    name = f"predictions/{claim.prediction_id}/{claim.attempt}-{claim.claim_id}/{index}.{extension}"
-    return f"{s3_prefix}/{name}" if s3_prefix else name
 
 
 def _retry(attempt: Attempt, work: Callable[[], T]) -> T:

@@ -16,7 +16,7 @@ from storage.postgres.database import Connection
 from storage.predictions.claim import hand_back
 from storage.predictions.finish import Failed, Outcome, Succeeded
 from storage.predictions.progress import progress_line
-from storage.predictions.render import Wire
+from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
 from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.engine import BlankImages, DrawingFailed
@@ -43,7 +43,7 @@ class Results:
     def __init__(
         self,
         pool: ConnectionPool[Connection],
-        wire: Wire,
+        renderer: Renderer,
         publisher: Publisher,
         leases: Leases,
         reports: ProgressReports,
@@ -53,7 +53,7 @@ class Results:
     ) -> None:
         """`on_release` is called after each attempt has ended and its claim is released."""
         self._pool = pool
-        self._wire = wire
+        self._renderer = renderer
         self._publisher = publisher
         self._leases = leases
         self._reports = reports
@@ -96,7 +96,7 @@ class Results:
         """Give the prediction back to the queue, on the calling thread. The claim is not released."""
         try:
             with self._pool.connection() as conn:
-                handed_back = hand_back(conn, self._wire, attempt.id, attempt.claim.claim_id)
+                handed_back = hand_back(conn, self._renderer, attempt.id, attempt.claim.claim_id)
         except psycopg.Error as error:  # its lease will expire
             log.warning("prediction.not_handed_back", reason=str(error).strip(), **attempt.names)
             return

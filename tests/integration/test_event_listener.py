@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from storage.postgres.database import Connection
-from storage.postgres.listener import FEED_LENGTH, Feed, Hub, Preview, Signal, Step
+from storage.postgres.listener import FEED_LENGTH, EventListener, Feed, Preview, Signal, Step
 from storage.postgres.notify import CHANNEL
 from storage.predictions.progress import progress_line, read_progress
 from storage.settings import Settings
@@ -21,8 +21,8 @@ from tests.drawing_news import DrawingNews, as_webp, drawing_news
 
 
 @pytest.fixture
-def hub(settings: Settings) -> Iterator[Hub]:
-    made = Hub(settings.direct_url, name="test")
+def events(settings: Settings) -> Iterator[EventListener]:
+    made = EventListener(settings.direct_url, name="test")
     made.start()
     assert made._listener.connected.wait(30)
     yield made
@@ -35,8 +35,10 @@ def news(settings: Settings) -> Iterator[DrawingNews]:
         yield told
 
 
-def test_news_come_in_order_and_only_to_those_who_follow(hub: Hub, news: DrawingNews, conn: Connection) -> None:
-    with hub.follow("a") as feed, hub.follow("b") as other:
+def test_news_come_in_order_and_only_to_those_who_follow(
+    events: EventListener, news: DrawingNews, conn: Connection
+) -> None:
+    with events.follow("a") as feed, events.follow("b") as other:
         assert (feed.next(0), other.next(0)) == (Signal.MOVED, Signal.MOVED)  # read the row after subscribing
         picture = Image.new("RGB", (64, 64), "red")
         news.tell("a", 1, 8, picture)
@@ -47,9 +49,11 @@ def test_news_come_in_order_and_only_to_those_who_follow(hub: Hub, news: Drawing
         assert other.next(0.05) is None
 
 
-def test_a_picture_that_compresses_badly_is_shown_as_small_as_a_notify_can_carry(hub: Hub, news: DrawingNews) -> None:
+def test_a_picture_that_compresses_badly_is_shown_as_small_as_a_notify_can_carry(
+    events: EventListener, news: DrawingNews
+) -> None:
     noise = Image.frombytes("RGB", (512, 512), random.Random(7).randbytes(3 * 512 * 512))
-    with hub.follow("a") as feed:
+    with events.follow("a") as feed:
         feed.next(0)
         news.tell("a", 1, 8, noise)
         assert feed.next(30) == Step(1, 8)
@@ -74,31 +78,31 @@ def test_moves_in_a_row_are_one() -> None:
     assert [feed.next(0), feed.next(0)] == [Signal.MOVED, None]
 
 
-def test_after_a_reconnect_everybody_reads_again(hub: Hub, news: DrawingNews, conn: Connection) -> None:
-    with hub.follow("a") as feed:
+def test_after_a_reconnect_everybody_reads_again(events: EventListener, news: DrawingNews, conn: Connection) -> None:
+    with events.follow("a") as feed:
         feed.next(0)
-        moves = hub.moves
+        moves = events.moves
         conn.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'darkroom test listener'"
             " AND datname = current_database()"
         )
         assert feed.next(30) is Signal.MOVED
-        assert hub.moves > moves
+        assert events.moves > moves
         news.tell("a", 1, 8)
         assert feed.next(30) == Step(1, 8)
 
 
-def test_closing_ends_all_feeds_and_those_to_come(hub: Hub) -> None:
-    with hub.follow("a") as feed:
+def test_closing_ends_all_feeds_and_those_to_come(events: EventListener) -> None:
+    with events.follow("a") as feed:
         feed.put(Step(1, 8))
-        hub.close()
+        events.close()
         assert [feed.next(0), feed.next(0)] == [Signal.CLOSED, Signal.CLOSED]
-    with hub.follow("a") as late:
+    with events.follow("a") as late:
         assert late.next(0) is Signal.CLOSED
 
 
-def test_what_nobody_understands_is_passed_over(hub: Hub, news: DrawingNews, conn: Connection) -> None:
-    with hub.follow("a") as feed:
+def test_what_nobody_understands_is_passed_over(events: EventListener, news: DrawingNews, conn: Connection) -> None:
+    with events.follow("a") as feed:
         feed.next(0)
         for payload in ("no json", "[]", "{}", '{"id": "a", "step": "x"}'):
             conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, payload))
@@ -106,20 +110,22 @@ def test_what_nobody_understands_is_passed_over(hub: Hub, news: DrawingNews, con
         assert feed.next(30) == Step(2, 8)
 
 
-def test_a_worker_tells_when_it_begins_and_ends_to_load(hub: Hub, news: DrawingNews, conn: Connection) -> None:
+def test_a_worker_tells_when_it_begins_and_ends_to_load(
+    events: EventListener, news: DrawingNews, conn: Connection
+) -> None:
     from dataclasses import replace
     from uuid import uuid4
 
     def moved(presence: WorkerRow) -> bool:
-        before = hub.moves
+        before = events.moves
         say_alive(conn, presence)
         news.tell("a", 1, 8)  # comes after what say_alive may have notified
         while feed.next(30) != Step(1, 8):
             pass
-        return hub.moves > before
+        return events.moves > before
 
     worker = WorkerRow(id=uuid4(), hostname="here", pid=1, model="darkroom/blank", state="loading")
-    with hub.follow("a") as feed:
+    with events.follow("a") as feed:
         assert moved(worker)
         assert not moved(worker)
         assert moved(replace(worker, state="idle"))

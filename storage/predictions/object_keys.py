@@ -1,0 +1,25 @@
+"""The keys of images in the bucket: how they are made, and how retention reads them."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+# What follows the folder.
+KEY = re.compile(r"(?P<id>[0-9a-z]{26})/(?P<attempt>\d{1,9})-[0-9a-f-]{36}/[^/]+")
+
+
+def key_of(s3_prefix: str, prediction_id: str, attempt: int, claim_id: UUID, index: int, extension: str) -> str:
+    """`{S3_PREFIX}/predictions/{id}/{attempt}-{claim_id}/{n}.{ext}`: no two claims write the same object."""
+    return f"{folder(s3_prefix)}{prediction_id}/{attempt}-{claim_id}/{index}.{extension}"
+
+
+def parse_key(s3_prefix: str, key: str) -> tuple[str, int] | None:
+    """The prediction's id and the attempt; None for what is no key of an image."""
+    match = KEY.fullmatch(key.removeprefix(folder(s3_prefix)))
+    return None if match is None else (match["id"], int(match["attempt"]))
+
+
+def folder(s3_prefix: str) -> str:
+    """Where all images lie; ends with a slash."""
+    return f"{s3_prefix}/predictions/" if s3_prefix else "predictions/"

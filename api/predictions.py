@@ -109,7 +109,8 @@ def _create(in_path: Model | None = None) -> Response:
     wait = wait_s(request.headers.get("Prefer"))
     accepted = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
-    if wait is None or not here.waiting.take():
+    owner = caller().token_id
+    if wait is None or not here.waiting.take(owner):
         if accepted.is_new:
             return _answer(here.renderer.body(accepted.row, []), 201)
         with here.pool.connection() as conn:
@@ -117,7 +118,7 @@ def _create(in_path: Model | None = None) -> Response:
     try:
         return _answer(_wait(here, accepted.row, wait), 201, {"Preference-Applied": f"wait={wait}"})
     finally:
-        here.waiting.give_back()
+        here.waiting.give_back(owner)
 
 
 def _wait(here: Services, row: Row, timeout_s: int) -> str:

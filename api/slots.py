@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 
 class Slots:
-    """So many at the same time, and not one more."""
+    """A fixed number of slots, shared by owners (tokens) so that none of them can take all.
+
+    An owner may take another slot while it holds fewer than are free: one alone gets half of them, as with the slots of
+    the courier (`storage.webhooks.fair_share`). Without an owner (the API needs no token) any free slot is taken.
+    """
 
     def __init__(self, number: int) -> None:
         self._lock = threading.Lock()
         self._number = number
-        self._taken = 0
+        self._held: Counter[int | None] = Counter()
 
     @property
     def taken(self) -> int:
-        return self._taken
+        return self._held.total()
 
-    def take(self) -> bool:
-        """Take one; False where none is free."""
+    def take(self, owner: int | None = None) -> bool:
+        """Take one; False if there is none for this owner."""
         with self._lock:
-            if self._taken >= self._number:
+            free = self._number - self._held.total()
+            if free <= 0 or (owner is not None and self._held[owner] >= free):
                 return False
-            self._taken += 1
+            self._held[owner] += 1
             return True
 
-    def give_back(self) -> None:
+    def give_back(self, owner: int | None = None) -> None:
         with self._lock:
-            assert self._taken > 0
-            self._taken -= 1
+            assert self._held[owner] > 0
+            self._held[owner] -= 1
+            if not self._held[owner]:
+                del self._held[owner]

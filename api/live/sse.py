@@ -11,6 +11,7 @@ from typing import Any
 from flask import Response
 
 from api.errors import Problem
+from api.live.access_watch import Access
 from api.live.client_connection import client_connection, expect_answers, has_hung_up
 from api.live.watch import AccessEnded
 from api.services import Services
@@ -31,26 +32,32 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def stream_response(here: Services, events: Callable[[], Iterable[str | None]]) -> Response:
-    """A response of these events, in the place that the caller took; None stands for a while without any."""
+def stream_response(here: Services, events: Callable[[], Iterable[str | None]], access: Access | None) -> Response:
+    """A response of these events, in the slot that `access` took; None stands for a while without any."""
     response = Response(_with_pings(events), content_type="text/event-stream; charset=utf-8")
-    response.call_on_close(here.streaming.give_back)
+    response.call_on_close(lambda: here.streaming.give_back(owner_of(access)))
     # no-transform and X-Accel-Buffering: proxies that compress or buffer would hold events back.
     response.headers.update({"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"})
     return response
 
 
-def take_slot(here: Services) -> None:
+def owner_of(access: Access | None) -> int | None:
+    """The token whose slot a stream takes, also if a signed URL was opened."""
+    return None if access is None else access.token_id
+
+
+def take_slot(here: Services, access: Access | None) -> None:
     """Count one more stream; the end of its response gives it back.
 
-    Raises Problem where this process has as many streams as it may.
+    Raises Problem where this process has as many streams as it may, or this token has its share of them.
     """
-    if not here.streaming.take():
+    if not here.streaming.take(owner_of(access)):
         raise Problem(
             503,
             "Too many streams",
-            f"this process streams to {here.settings.api_max_streams} clients already: poll the prediction, try again "
-            "later, or raise API_MAX_STREAMS",
+            f"this process streams to {here.streaming.taken} clients, of {here.settings.api_max_streams} at most, and a"
+            " token may have no more streams than are left: poll the prediction, try again later, or raise"
+            " API_MAX_STREAMS",
             headers={"Retry-After": "5"},
         )
 

@@ -14,7 +14,7 @@ from api.errors import Problem
 from api.live.access_watch import Access
 from api.live.client_connection import expect_answers
 from api.live.events import DONE_ID, live
-from api.live.sse import PING_S, compact, event, stream_response, take_slot
+from api.live.sse import PING_S, compact, event, owner_of, stream_response, take_slot
 from api.live.watch import DATA_REMOVED, Snapshot, watch
 from api.live.websocket import WebSocketResponse, wants_websocket
 from api.ownership import find_own
@@ -38,8 +38,8 @@ def replicate_stream(prediction_id: str) -> Response:
     if heard == DONE_ID:
         return Response(status=NOTHING_MORE)
     here = services()
-    take_slot(here)
-    return stream_response(here, lambda: _replicate_events(here, prediction_id, access, _Heard.parse(heard)))
+    take_slot(here, access)
+    return stream_response(here, lambda: _replicate_events(here, prediction_id, access, _Heard.parse(heard)), access)
 
 
 @blueprint.get("/predictions/<prediction_id>/events")
@@ -84,8 +84,8 @@ def _events(prediction_id: str, access: Access | None) -> Response:
         for told in live(here, here.positions, prediction_id, access, tick_s=PING_S):
             yield event(told.name, compact(told.data), told.id) if told else None
 
-    take_slot(here)
-    return stream_response(here, texts)
+    take_slot(here, access)
+    return stream_response(here, texts, access)
 
 
 def _websocket(prediction_id: str, access: Access | None) -> Response:
@@ -93,7 +93,7 @@ def _websocket(prediction_id: str, access: Access | None) -> Response:
         said = "this is a WebSocket; server-sent events are at …/events"
         raise Problem(426, "Upgrade required", said, headers={"Upgrade": "websocket"})
     here = services()
-    take_slot(here)
+    take_slot(here, access)
     expect_answers(request.environ.get("gunicorn.socket"))
 
     def messages() -> Iterator[str | None]:
@@ -101,7 +101,7 @@ def _websocket(prediction_id: str, access: Access | None) -> Response:
             yield compact(told.to_json()) if told else None
 
     response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.events.is_closing)
-    response.call_on_close(here.streaming.give_back)
+    response.call_on_close(lambda: here.streaming.give_back(owner_of(access)))
     return response
 
 

@@ -48,7 +48,8 @@ def generate() -> Response:
     model = _model(here, asked.model)
     if asked.stream:
         return _stream(here, asked, model)
-    if not here.waiting.take():
+    owner = caller().token_id
+    if not here.waiting.take(owner):
         raise Problem(
             503, "Too many waiting", "too many requests wait already: try again", headers={"Retry-After": "5"}
         )
@@ -57,7 +58,7 @@ def generate() -> Response:
         body, length = answer(here, asked, model, _wait(here, row))
         return Response(body, content_type="application/json", headers={"Content-Length": str(length)})
     finally:
-        here.waiting.give_back()
+        here.waiting.give_back(owner)
 
 
 def _model(here: Services, name: str | None) -> Model:
@@ -137,14 +138,14 @@ def _raise_unless_succeeded(here: Services, snapshot: Snapshot) -> None:
 
 
 def _stream(here: Services, asked: ImageRequest, model: Model) -> Response:
-    take_slot(here)
+    access = caller().access
+    take_slot(here, access)
     try:
         row = accept(prediction_of(asked), model, deadline_s=here.settings.openai_wait_s).row
     except BaseException:
-        here.streaming.give_back()
+        here.streaming.give_back(access.token_id)
         raise
-    access = caller().access
-    response = stream_response(here, lambda: _events_until_revoked(here, asked, model, row, access))
+    response = stream_response(here, lambda: _events_until_revoked(here, asked, model, row, access), access)
     response.call_on_close(lambda: _abandon(here, row))  # nothing happens where it is over
     return response
 

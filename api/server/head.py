@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ COMPLAINTS: tuple[tuple[type[Exception], int, str], ...] = (
         "a header field is malformed or stands there twice, or Content-Length and Transfer-Encoding are both there",
     ),
 )
+HEALTH_CHECK = "/healthz"
 FALLBACK = (400, "the header of the request is malformed")
 
 
@@ -47,6 +49,20 @@ def parse_head(config: Any, head: bytes, client: Any) -> Request:
     if not request.uri.startswith(("/", "*")):
         _check_authority(request, hosts)
     return request
+
+
+def owner_of(request: Request, client: Any) -> Hashable:
+    """Whose turn the request takes while it waits for a thread: its token's, or its address's if it sends none.
+
+    Health checks have a turn of their own: an API that is busy must not be taken for a dead one. `client`: the peer's
+    address as the socket says it.
+    """
+    if request.path == HEALTH_CHECK:
+        return HEALTH_CHECK
+    for name, value in request.headers:
+        if name == "AUTHORIZATION":
+            return str(value)
+    return str(client[0]) if isinstance(client, tuple) else ""
 
 
 def _check_authority(request: Request, hosts: list[str]) -> None:

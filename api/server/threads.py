@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+
+from api.server.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class RequestThreads(Executor):
         lock = threading.Lock()
         self._offered = threading.Condition(lock)  # there is something to do, or no more will come
         self._left = threading.Condition(lock)  # a thread ended
-        self._waiting: deque[_Request] = deque()
+        self._waiting: Turns[_Request] = Turns()
         self._running: set[_Request] = set()
         self._threads = 0
         self._idle = 0
@@ -72,11 +73,15 @@ class RequestThreads(Executor):
         self._is_shut_down = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self.submit_for(None, fn, *args, **kwargs)
+
+    def submit_for(self, owner: Hashable, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """The same; while requests wait for a thread, their owners take turns."""
         future: Future[T] = Future()
         with self._offered:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._waiting.append(_Request(self, lambda: fn(*args, **kwargs), future))
+            self._waiting.add(owner, _Request(self, lambda: fn(*args, **kwargs), future))
             self._find_a_thread()
         return future
 
@@ -84,7 +89,7 @@ class RequestThreads(Executor):
         with self._offered:
             self._is_shut_down = True
             while cancel_futures and self._waiting:
-                self._waiting.pop().future.cancel()
+                self._waiting.take().future.cancel()
             self._offered.notify_all()
             while wait and self._threads:
                 self._left.wait()
@@ -132,11 +137,11 @@ class RequestThreads(Executor):
                 self._sleeping -= request.sleeps
 
     def _next(self) -> _Request | None:
-        """The request that has waited longest; None where this thread is one too many, or was idle for long."""
+        """The request whose turn it is; None if this thread is one too many, or was idle for long."""
         with self._offered:
             while self._free_slots() >= 0:
                 if self._waiting:
-                    request = self._waiting.popleft()
+                    request = self._waiting.take()
                     request.began_at = time.monotonic()
                     self._running.add(request)
                     return request

@@ -29,6 +29,7 @@ from gunicorn.workers.gthread import PollableMethodQueue
 from api.server.addresses import ConnectionsByAddress, parse_networks
 from api.server.buffered import Buffered
 from api.server.connection import Connection, Phase
+from api.server.head import owner_of
 from api.server.incoming import Incoming
 from api.server.limits import Limits
 from api.server.outgoing import Outgoing
@@ -239,7 +240,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         if request is not None:
             connection.phase, connection.deadline = Phase.ANSWERING, math.inf
             self._count(connection)
-            self._threads.submit(self._serve, connection, request)
+            self._threads.submit_for(owner_of(request, connection.client), self._serve, connection, request)
             return
         if incoming.has_head:
             if not had_head:

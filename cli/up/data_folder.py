@@ -15,7 +15,15 @@ from pathlib import Path
 from cli.private_files import make_private_folder
 from storage.errors import OperatorError
 
-OURS = {"run", "postgres", "s3", "s3-keys.json", "secret-key", "database-password"}  # what a data folder holds
+OURS = {
+    "run",
+    "postgres",
+    "s3",
+    "s3-keys.json",
+    "secret-key",
+    "database-password",
+    ".gitignore",
+}  # what a data folder holds
 NEEDED_SPACE_MB = 200  # a new Postgres cluster with its write-ahead log takes half of it
 
 
@@ -51,6 +59,8 @@ class DataFolder:
             if {each.name for each in self.path.iterdir()} <= OURS:  # else it is a folder for other things, too
                 make_private_folder(self.path, others_pass=os.getuid() == 0)  # root's Postgres has its own account
             self._take_lock()
+            if self.path in self._made:  # it holds keys: a repository around it must not take them in
+                (self.path / ".gitignore").write_text("*\n")
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -62,6 +72,7 @@ class DataFolder:
         if unused and self.run in self._made:
             shutil.rmtree(self.run, ignore_errors=True)
             if self.path in self._made:
+                (self.path / ".gitignore").unlink(missing_ok=True)
                 with suppress(OSError):  # it is not empty: somebody else put something there
                     self.path.rmdir()
         os.close(self._lock)

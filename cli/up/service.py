@@ -18,6 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import cli
 from cli.embedded import StartCancelled
 from cli.up.address import (
+    ASKS_FOR_TOKEN,
     choose_port,
     describe_access,
     host_and_port,
@@ -139,9 +140,10 @@ class WholeService:
             self._servers.wait_for_s3(self._stages)
             self._prepare_bucket(settings)
         self._wait_until_ready(url)
-        self._log.line(describe_access(self._options.host, settings))
+        access = describe_access(self._options.host, settings)
+        self._log.line(access)
         self._log.line(f"Darkroom is ready at {url}")
-        self._log.dim(_example(url, catalog))
+        self._log.dim(_example(url, catalog, with_token=access.startswith(ASKS_FOR_TOKEN)))
 
     def _prepare_database(self, settings: Settings) -> None:
         from storage.postgres.migrate import upgrade
@@ -242,10 +244,16 @@ def _import_ahead() -> None:
         importlib.import_module("storage.postgres.migrate")
 
 
-def _example(url: str, catalog: Catalog) -> str:
+def _example(url: str, catalog: Catalog, *, with_token: bool) -> str:
     model = next(iter(catalog.models))
     body = f'{{"model":"{model}","input":{{"prompt":"a red circle on a blue background"}}}}'
     command = "curl"
     if "http" in getproxies() and not proxy_bypass(urlsplit(url).netloc):  # curl would ask it even for loopback
         command += f" --noproxy {urlsplit(url).hostname}"
-    return f"Try: {command} {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{body}'"
+    headers = [
+        "Content-Type: application/json",
+        *(["Authorization: Bearer dr_…"] if with_token else []),
+        "Prefer: wait",
+    ]
+    words = [command, f"{url}/v1/predictions", *(f"-H '{header}'" for header in headers), f"-d '{body}'"]
+    return f"Try: {' '.join(words)}"

@@ -76,6 +76,10 @@ def test_a_flood_of_streams_leaves_room_for_everybody_else(target: Target, held:
     assert set(statuses) <= {b"200", b"101", b"503"}
     assert statuses[b"503"] >= 40
     assert _answers(target)
+    theirs = target.victim.predict(model="darkroom/nobody").json()
+    with target.victim.send("GET", f"/v1/predictions/{theirs['id']}/events", stream=True) as stream:
+        assert stream.status_code == 200, "one token can't take all streams"
+    assert target.victim.send("POST", f"/v1/predictions/{theirs['id']}/cancel").status_code == 200
 
 
 def test_websockets_that_send_rubbish_end_alone(target: Target) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -17,9 +19,12 @@ import pytest
 import sqlalchemy as sa
 from botocore.exceptions import ClientError
 from mypy_boto3_s3 import S3Client
+from pydantic import SecretStr
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
 from cli.embedded.s3_sockets import sockets_of
+from storage.bucket import Bucket, BucketUnavailable, ensure_bucket
+from storage.settings import Settings
 
 
 @pytest.fixture
@@ -178,6 +183,56 @@ class EmbeddedPostgresOf:
 
     def __exit__(self, *_: object) -> None:
         self._heir.stop()
+
+
+def test_with_tls_nobody_who_takes_the_port_while_the_server_is_down_is_believed(folder: Path) -> None:
+    server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret", tls=True)
+    server.start()
+    settings = Settings(
+        database_url="postgresql://nowhere/nothing",
+        s3_endpoint_url=server.endpoint_url,
+        s3_access_key_id="key",
+        s3_secret_access_key=SecretStr("secret"),
+        s3_ca_bundle=server.ca_bundle,
+    )
+    port = int(server.endpoint_url.rpartition(":")[2])
+    stranger = EmbeddedS3(folder / "stranger", access_key_id="key", secret_access_key="secret", tls=True)
+    heard: list[bytes] = []
+    try:
+        ensure_bucket(settings)
+        bucket = Bucket(settings)
+        bucket.put("a", b"a picture", "text/plain")
+        server.stop()
+        with socket.create_server(("127.0.0.1", port)) as squatter:  # as another account does that waits for the port
+            squatter.settimeout(30)
+
+            def listen() -> None:
+                with suppress(OSError):
+                    while True:
+                        connection, _ = squatter.accept()
+                        with connection:
+                            heard.append(connection.recv(65536))
+                            connection.sendall(b'HTTP/1.1 200 OK\r\nETag: "0"\r\nContent-Length: 0\r\n\r\n')
+
+            thread = threading.Thread(target=listen)
+            thread.start()
+            with pytest.raises(BucketUnavailable):
+                bucket.put("b", b"a secret prompt", "text/plain")
+            squatter.shutdown(socket.SHUT_RDWR)
+            thread.join(30)
+        assert heard
+        assert not any(b"secret" in said or b"PUT" in said for said in heard)
+        stranger._ports = dict(server._ports)  # a server with a certificate of its own on the very same port
+        stranger.start()
+        with pytest.raises(BucketUnavailable):
+            bucket.put("b", b"a secret prompt", "text/plain")
+        stranger.stop()
+        server.start()
+        bucket.put("b", b"another picture", "text/plain")
+        assert b"".join(bucket.open("a").chunks) == b"a picture"
+    finally:
+        stranger.stop()
+        server.stop()
 
 
 def client_of(server: EmbeddedS3, key: str = "key", secret: str = "secret") -> S3Client:  # noqa: S107 (of a server that lives for one test)

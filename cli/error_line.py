@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 SECRET_WORDS = ("secret", "password", "key", "token", "url")  # a DATABASE_URL holds a password
+
+CHOICES = re.compile(r"\^\(([a-z|A-Z]+)\)\$")  # the pattern of a setting that has a few values
 
 
 def error_line(error: Exception) -> str | None:
@@ -39,6 +42,8 @@ def _setting_line(error: ValidationError) -> str:
         if problem["type"] == "missing":
             problems.append(f"{name} is not set")
             continue
+        if problem["type"] == "string_pattern_mismatch" and (one_of := CHOICES.fullmatch(problem["ctx"]["pattern"])):
+            message = f"must be one of {', '.join(one_of[1].split('|'))}"
         shown = "" if any(word in field.lower() for word in SECRET_WORDS) else f" (it is {problem['input']!r})"
         problems.append(f"{name}: {message}{shown}")
     return f"Set it right in the environment: {'; '.join(problems)}."

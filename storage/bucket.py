@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ReadTimeoutError
 
 from storage import crash_points
 from storage.errors import DarkroomError, OperatorError
@@ -291,6 +291,8 @@ def _code_of(error: ClientError) -> str:
 
 def _what_to_check(error: ClientError | BotoCoreError, settings: Settings) -> str:
     where = settings.s3_endpoint_url or "AWS"
+    if isinstance(error, NoCredentialsError):
+        return "No S3 keys were found: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or run where boto3 finds keys."
     if isinstance(error, BotoCoreError):
         return f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
     code = _code_of(error)

@@ -26,7 +26,11 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 def get(prediction_id: str, name: str) -> Response:
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
     if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
-        raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
+        raise Problem(
+            403,
+            "Forbidden",
+            "the link's signature is invalid, or the link has expired: GET the prediction for a new one",
+        )
     with services().pool.connection() as conn:
         index, _, extension = name.partition(".")
         file = read_file(conn, prediction_id, int(index), thumbnail=extension == THUMBNAIL_EXTENSION)

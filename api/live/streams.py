@@ -153,7 +153,11 @@ def _signed_access(prediction_id: str, name: str) -> Access | None:
     """
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
     if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
-        raise Problem(403, "Forbidden", "the link is not genuine, or it has expired: GET the prediction for a new one")
+        raise Problem(
+            403,
+            "Forbidden",
+            "the link's signature is invalid, or the link has expired: GET the prediction for a new one",
+        )
     if services().settings.auth == "none":
         return None
     with services().pool.connection() as conn:

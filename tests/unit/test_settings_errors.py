@@ -29,3 +29,9 @@ def test_settings_that_exclude_each_other_are_named_without_all_the_others() -> 
     assert result.exit_code == 2
     assert "API_MAX_WAITING + API_MAX_STREAMS must be below API_THREADS" in result.output
     assert PASSWORD not in result.output
+
+
+def test_a_setting_with_a_few_values_names_them() -> None:
+    result = CliRunner().invoke(darkroom, ["api"], env={"DATABASE_URL": DATABASE_URL, "AUTH": "nope"})
+    assert result.exit_code == 2
+    assert "AUTH: must be one of auto, tokens, none (it is 'nope')" in result.output

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from api.settings import ApiSettings
 
 
-ASKS_FOR_TOKEN = "Access: with a token"  # noqa: S105 (a line for the operator)
+NOT_OPEN = "Access: with a token"
 
 
 def is_loopback(host: str) -> bool:
@@ -63,7 +63,7 @@ def describe_access(host: str, settings: ApiSettings) -> str:
         return "Access: everybody who reaches it, without a token (AUTH=none)"
     with connect(settings.direct_url, application_name="darkroom tokens") as conn:
         if settings.auth == "tokens" or any_token_was_made(conn):
-            return f"{ASKS_FOR_TOKEN} (`darkroom tokens list`)"
+            return f"{NOT_OPEN} (`darkroom tokens list`)"
     return f"Access: everybody on this machine, without a token ({host}); `darkroom tokens create NAME` ends that"
 
 

@@ -18,7 +18,7 @@ from urllib.request import getproxies, proxy_bypass
 import cli
 from cli.embedded import StartCancelled
 from cli.up.address import (
-    ASKS_FOR_TOKEN,
+    NOT_OPEN,
     choose_port,
     describe_access,
     host_and_port,
@@ -143,7 +143,7 @@ class WholeService:
         access = describe_access(self._options.host, settings)
         self._log.line(access)
         self._log.line(f"Darkroom is ready at {url}")
-        self._log.dim(_example(url, catalog, with_token=access.startswith(ASKS_FOR_TOKEN)))
+        self._log.dim(_example(url, catalog, with_token=access.startswith(NOT_OPEN)))
 
     def _prepare_database(self, settings: Settings) -> None:
         from storage.postgres.migrate import upgrade

@@ -39,7 +39,7 @@ def process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
         "WEBHOOK_TIMEOUT_S": str(settings.webhook_timeout_s),
         "WEBHOOK_RETRY_SCHEDULE": ",".join(map(str, settings.webhook_retry_schedule)),
     }
-    program = "import sys; from storage.settings import Settings; from worker.courier.main import run_courier; "
+    program = "import sys; from storage.settings import Settings; from courier.main import run_courier; "
     program += "sys.exit(run_courier(Settings()))"
     with tempfile.NamedTemporaryFile() as log:
         courier = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=log, stderr=log)

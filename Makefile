@@ -32,9 +32,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 setup: $(VENV)/.installed-dev ## Install everything into .venv, start nothing
 
 .PHONY: up
-up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT=)
+up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= WORKERS= IDLE_EXIT= SWITCH_AFTER=)
 	@exec $(BIN)/darkroom up $(call option,--port,PORT) $(call option,--host,HOST) $(call option,--data,DATA) \
-		$(call option,--models,MODELS) $(call option,--workers,WORKERS) $(call option,--idle-exit,IDLE_EXIT)
+		$(call option,--models,MODELS) $(call option,--workers,WORKERS) $(call option,--idle-exit,IDLE_EXIT) \
+		$(call option,--switch-after,SWITCH_AFTER)
 
 .PHONY: lint
 lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) and mypy --strict

@@ -35,7 +35,18 @@ import click
     metavar="SECONDS",
     help="A worker ends after so long without work.",
 )
-def command(port: int, host: str, data: Path, models: Path | None, workers: int, idle_exit_s: float) -> None:
+@click.option(
+    "--switch-after",
+    "switch_after_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a worker may draw before it has to make place for a model that has no worker.",
+)
+def command(
+    port: int, host: str, data: Path, models: Path | None, workers: int, idle_exit_s: float, switch_after_s: float
+) -> None:
     """Run the whole service here: Postgres, S3, API, courier, and GPU workers while there is work.
 
     DATABASE_URL and S3_ENDPOINT_URL, where set, replace the servers that it would start itself. Ctrl-C or SIGTERM
@@ -45,5 +56,13 @@ def command(port: int, host: str, data: Path, models: Path | None, workers: int,
 
     # make passes a ~ on as it is.
     data, models = data.expanduser(), models.expanduser() if models else None
-    options = Options(port=port, host=host, data=data, models=models, workers=workers, idle_exit_s=idle_exit_s)
+    options = Options(
+        port=port,
+        host=host,
+        data=data,
+        models=models,
+        workers=workers,
+        idle_exit_s=idle_exit_s,
+        switch_after_s=switch_after_s,
+    )
     sys.exit(WholeService(options).run())

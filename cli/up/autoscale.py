@@ -1,8 +1,20 @@
-"""How many workers there should be for each model: none when nothing waits, never more than N in all."""
+"""Which workers to start and stop: none while nothing waits, at most `limit` at once, and every model gets its turn.
+
+How long a model can be kept waiting: a worker that draws may keep its place for `switch_after_s` after it is ready
+(its turn). Then it has to leave if another model has no worker. It finishes what it is drawing, and its place goes to
+the model that has waited longest for a place. With M models that have work and N places, a model's worker is therefore
+started after at most
+
+    ceil((M - 1) / N) * (load + switch_after_s + drawing)
+
+where `load` and `drawing` are the longest times that any of these models takes to load, and to finish what a worker
+holds. `tests/unit/test_autoscale_bound.py` checks this for random arrivals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storage.workers.demand import Demand
@@ -11,78 +23,114 @@ NOTHING = Demand(waiting=0, processing=0)
 
 
 @dataclass(frozen=True)
+class Running:
+    """A worker process. `turn_s`: for how many seconds it has been ready; None while it loads its model."""
+
+    place: int
+    model: str
+    turn_s: float | None = None
+    is_leaving: bool = False
+    makes_place_for: str | None = None  # the model that gets its place
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the worker in `place`; the place then belongs to `makes_place_for`."""
+
+    place: int
+    makes_place_for: str
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The models to start a worker for, and those to take one from, each once per worker."""
+    """The models to start a worker for, once per worker, and the workers to stop."""
 
     start: list[str] = field(default_factory=list)
-    stop: list[str] = field(default_factory=list)
+    stop: list[Stop] = field(default_factory=list)
 
 
 def decide(
     demand: Mapping[str, Demand],
-    running: Mapping[str, int],
+    running: Sequence[Running],
     *,
     limit: int,
-    leaving: int = 0,
+    switch_after_s: float,
+    waited_s: Mapping[str, float] | None = None,
+    reserved: Collection[str] = (),
     resting: Collection[str] = (),
     modest: Collection[str] = (),
-    may_take_busy: bool = True,
 ) -> Decision:
-    """What to do, given the workers that run and mean to stay (`running`) and those that are `leaving`.
+    """What to do now.
 
-    Nothing is started for a model that is `resting`, since its last worker died a moment ago. One that is `modest`
-    takes a place that is free, and nobody's: it could not be loaded the last time.
-    A worker of a model is wanted for each prediction that waits or is being drawn. When the places don't suffice,
-    models without a worker come first, then those with the most work for each worker. When there is no place at
-    all for a model without a worker, another model gives one up: an idle one if there is, else a busy one, which
-    the caller allows only now and then (`may_take_busy`), since loading a model costs more than a drawing.
+    A model wants one worker for each prediction that waits or is being drawn. Free places go first to models that have
+    work and no worker: to those in `reserved`, since a place was freed for them, then to the one that has waited
+    longest for a place (`waited_s`, by model). What is left goes to the models with the most work for each worker.
+    If a model without a worker finds no free place, another worker is stopped for it: one whose model has nothing to
+    do, else one whose turn is over.
+
+    Nothing is started for a model in `resting`, because its last worker died a moment ago. A model in `modest` could
+    not be loaded the last time: it may use a free place, but no worker is stopped for it.
     """
-    have = dict(running)
-    free = limit - sum(have.values()) - leaving
-    start: list[str] = []
+    have = Counter(worker.model for worker in running if not worker.is_leaving)
+    free = limit - len(running)
+    line = _line(demand, have, waited_s or {}, reserved, resting)
+    start = line[: max(0, free)]
+    have.update(start)
     startable = {model: work for model, work in demand.items() if model not in resting}
-    while free > 0 and (short := _most_in_need(startable, have)) is not None:
+    while len(start) < free and (short := _most_in_need(startable, have)) is not None:
         start.append(short)
-        have[short] = have.get(short, 0) + 1
-        free -= 1
-
-    stop: list[str] = []
-    without = sum(
-        1 for model, work in startable.items() if work.waiting > 0 and not have.get(model) and model not in modest
-    )
-    for _ in range(without - leaving):
-        giver = _giver(demand, have, may_take_busy=may_take_busy and not stop)
-        if giver is None:
-            break
-        stop.append(giver)
-        have[giver] -= 1
-    return Decision(start, stop)
+        have[short] += 1
+    without_place = [model for model in line if model not in start and model not in modest]
+    return Decision(start, list(_stops(without_place, demand, running, have, switch_after_s)))
 
 
-def is_busy(demand: Mapping[str, Demand], model: str) -> bool:
-    work = demand.get(model, NOTHING)
-    return work.waiting + work.processing > 0
+def _line(
+    demand: Mapping[str, Demand],
+    have: Mapping[str, int],
+    waited_s: Mapping[str, float],
+    reserved: Collection[str],
+    resting: Collection[str],
+) -> list[str]:
+    """The models that wait for a first worker, in the order in which they get one."""
+    waiting = [
+        model for model, work in demand.items() if work.waiting > 0 and not have.get(model) and model not in resting
+    ]
+    return sorted(waiting, key=lambda model: (model not in reserved, -waited_s.get(model, 0.0)))
 
 
 def _most_in_need(demand: Mapping[str, Demand], have: Mapping[str, int]) -> str | None:
-    short = [
-        model
-        for model, work in demand.items()
-        if work.waiting > 0 and have.get(model, 0) < work.waiting + work.processing
-    ]
-    return max(short, key=lambda model: _need(demand[model], have.get(model, 0)), default=None)
+    short = [model for model, work in demand.items() if work.waiting > 0 and have[model] < _work(demand, model)]
+    return max(short, key=lambda model: _work(demand, model) / (have[model] + 1), default=None)
 
 
-def _need(work: Demand, workers: int) -> tuple[bool, float]:
-    return workers == 0, (work.waiting + work.processing) / (workers + 1)
+def _stops(
+    line: Sequence[str],
+    demand: Mapping[str, Demand],
+    running: Sequence[Running],
+    have: Counter[str],
+    switch_after_s: float,
+) -> list[Stop]:
+    """One worker for each model in `line`, as far as there are any that may be stopped."""
+    leaving = [worker for worker in running if worker.is_leaving]
+    served = {worker.makes_place_for for worker in leaving}
+    others = sum(worker.makes_place_for not in line for worker in leaving)  # their places are free for anyone
+    stops: list[Stop] = []
+    for model in [model for model in line if model not in served][others:]:
+        candidates = [
+            worker
+            for worker in running
+            if not worker.is_leaving
+            and worker.place not in {stop.place for stop in stops}
+            and (_work(demand, worker.model) == 0 or (worker.turn_s is not None and worker.turn_s >= switch_after_s))
+        ]
+        if not candidates:
+            break
+        chosen = min(candidates, key=lambda w: (_work(demand, w.model) / have[w.model], -(w.turn_s or 0.0)))
+        have[chosen.model] -= 1
+        stops.append(Stop(chosen.place, model))
+    return stops
 
 
-def _giver(demand: Mapping[str, Demand], have: Mapping[str, int], *, may_take_busy: bool) -> str | None:
-    """The model that can best spare a worker: idle, or with the least work for each of its workers."""
-    candidates = [model for model, count in have.items() if count > 0 and (may_take_busy or not is_busy(demand, model))]
-
-    def work_each(model: str) -> float:
-        work = demand.get(model, NOTHING)
-        return (work.waiting + work.processing) / have[model]
-
-    return min(candidates, key=work_each, default=None)
+def _work(demand: Mapping[str, Demand], model: str) -> int:
+    work = demand.get(model, NOTHING)
+    return work.waiting + work.processing

@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import psycopg
 
@@ -15,7 +15,7 @@ from cli.up.frozen_workers import LOOK_EVERY_S
 from storage.postgres.database import Connection, connect
 from storage.predictions.rescue import expire_leases_of_process
 from storage.workers.demand import Demand, waiting_by_model
-from storage.workers.registry import Sign, read_signs
+from storage.workers.registry import Sign, read_ready_pids, read_signs
 
 POLL_S = 0.5
 AT_MOST_EVERY_S = 0.05
@@ -27,11 +27,13 @@ ANY_QUEUE = "procrastinate_any_queue_v1"
 class DemandWatch:
     """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't.
 
-    So do `signs`, the workers' signs of life by pid: another object for each look, every LOOK_EVERY_S.
+    The same holds for `ready`, the pids of the workers on this machine that have loaded their model. `signs`, the
+    workers' signs of life by pid, is a new object every LOOK_EVERY_S.
     """
 
     def __init__(self, url: str, *, look_every_s: float = LOOK_EVERY_S) -> None:
         self.demand: Mapping[str, Demand] = {}
+        self.ready: Collection[int] = ()
         self.signs: Mapping[int, Sign] = {}
         self._look_every_s = look_every_s
         self._look_at = 0.0
@@ -61,6 +63,7 @@ class DemandWatch:
                 conn.execute(f"LISTEN {ANY_QUEUE}")
                 while not self._stopped.is_set():
                     self._look_at_workers(conn)
+                    self.ready = read_ready_pids(conn, socket.gethostname())
                     self.demand = waiting_by_model(conn)
                     for _ in conn.notifies(timeout=POLL_S, stop_after=1):
                         self._stopped.wait(AT_MOST_EVERY_S)  # one count for all that come together

@@ -62,6 +62,7 @@ class Options:
     models: Path | None
     workers: int
     idle_exit_s: float
+    switch_after_s: float
 
 
 class WholeService:
@@ -177,6 +178,7 @@ class WholeService:
             self._watch,
             self._record,
             self._log,
+            switch_after_s=self._options.switch_after_s,
         )
 
     def _wait_until_ready(self, url: str) -> None:

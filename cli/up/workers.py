@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from cli.up.autoscale import decide, is_busy
+from cli.up.autoscale import Running, Stop, decide
 from cli.up.demand_watch import DemandWatch
 from cli.up.frozen_workers import SILENT_S, Silence
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
 from cli.up.supervise import BackOff, Child, describe_exit
+from cli.up.waiting_models import WaitingModels
 
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
-# Taking a busy worker from a model costs a load of the other one, so it's done this seldom.
-TAKE_EVERY_S = 30.0
-# A worker that loads is not sent away for another model, unless it has been loading for longer than this.
+# Loading a model costs more than a drawing, so a worker keeps its place for this long after it has loaded.
+SWITCH_AFTER_S = 30.0
+# A worker that loads is not stopped for another model, unless it has been loading for longer than this.
 LOADING_AT_MOST_S = 600.0
-# A model that could not be loaded sends nobody away for so long; a place that is free is enough to try again.
+# After a model could not be loaded, no worker is stopped for it for this long; it may try again in a free place.
 MODEST_FOR_S = 120.0
 
 
@@ -31,7 +32,15 @@ class Worker:
     model: str
     silence: Silence
     started_at: float = field(default_factory=time.monotonic)
+    ready_at: float | None = None
     leaving: bool = False
+    makes_place_for: str | None = None
+
+    def turn_s(self, now: float) -> float | None:
+        """For how long it has been able to draw; None while it loads, as long as that may take."""
+        if self.ready_at is not None:
+            return now - self.ready_at
+        return math.inf if now - self.started_at >= LOADING_AT_MOST_S else None
 
 
 @dataclass
@@ -39,8 +48,6 @@ class _Model:
     back_off: BackOff = field(default_factory=lambda: BackOff(first_delay_s=0.0))  # its work waits
     start_again_at: float = 0.0
     modest_until: float = 0.0
-    started_at: float = 0.0
-    loading_until: float = 0.0  # when a worker of it was last seen loading
 
 
 class Workers:
@@ -54,6 +61,8 @@ class Workers:
         watch: DemandWatch,
         record: ProcessRecord,
         log: LogStream,
+        *,
+        switch_after_s: float = SWITCH_AFTER_S,
     ) -> None:
         self.running: dict[int, Worker] = {}  # by their place, 1 … limit
         self._limit = limit
@@ -62,7 +71,8 @@ class Workers:
         self._watch = watch
         self._record = record
         self._log = log
-        self._took_at = -TAKE_EVERY_S
+        self._switch_after_s = switch_after_s
+        self._waiting = WaitingModels()
         self._signs = watch.signs  # the last that were looked at
 
     def tick(self) -> None:
@@ -70,25 +80,27 @@ class Workers:
         now = time.monotonic()
         self.reap()
         self._kill_silent()
-        self._note_loading(now)
-        known = [(model, work) for model, work in self._watch.demand.items() if model in self._models]
-        demand = dict(sorted(known, key=lambda each: self._models[each[0]].started_at))  # in turn
-        staying = Counter(worker.model for worker in self.running.values() if not worker.leaving)
+        self._note_ready(now)
+        demand = {model: work for model, work in self._watch.demand.items() if model in self._models}
         decision = decide(
             demand,
-            staying,
+            [
+                Running(place, worker.model, worker.turn_s(now), worker.leaving, worker.makes_place_for)
+                for place, worker in self.running.items()
+            ],
             limit=self._limit,
-            leaving=len(self.running) - staying.total(),
+            switch_after_s=self._switch_after_s,
+            waited_s=self._waiting.waited_s(demand, now),
+            reserved=self._waiting.reserved,
             resting={name for name, model in self._models.items() if now < model.start_again_at},
             modest={name for name, model in self._models.items() if now < model.modest_until},
-            may_take_busy=now - self._latest_change() >= TAKE_EVERY_S,
         )
         for model in decision.start:
             self._start(model)
-        for model in decision.stop:
-            if is_busy(demand, model):
-                self._took_at = now
-            self._take_one_from(model)
+        if len(self.running) < self._limit:
+            self._waiting.a_place_is_left()
+        for stop in decision.stop:
+            self._stop(stop)
 
     def reap(self) -> None:
         """Take note of workers that ended; what a dead one held is free at once."""
@@ -99,6 +111,7 @@ class Workers:
             if code is None:
                 continue
             del self.running[place]
+            self._waiting.worker_ended(worker.model, worker.makes_place_for, time.monotonic())
             if code == 0 and not worker.leaving:
                 self._models[worker.model].back_off.forget()
                 self._models[worker.model].modest_until = 0.0
@@ -129,19 +142,13 @@ class Workers:
                 )
                 worker.child.kill()
 
-    def _note_loading(self, now: float) -> None:
+    def _note_ready(self, now: float) -> None:
         for worker in self.running.values():
-            sign = self._watch.signs.get(worker.child.process.pid)
-            if sign is not None and sign.state == "loading" and now - worker.started_at < LOADING_AT_MOST_S:
-                self._models[worker.model].loading_until = now
-
-    def _latest_change(self) -> float:
-        """When a busy worker was last taken, started, or seen loading: it needs time to draw before it may be taken."""
-        models = self._models.values()
-        return max([self._took_at, *(max(model.started_at, model.loading_until) for model in models)])
+            if worker.ready_at is None and worker.child.process.pid in self._watch.ready:
+                worker.ready_at = now
 
     def _start(self, model: str) -> None:
-        self._models[model].started_at = time.monotonic()
+        self._waiting.worker_started(model)
         place = next(place for place in range(1, self._limit + 1) if place not in self.running)
         try:
             process = self._launch(model)
@@ -152,10 +159,8 @@ class Workers:
         child = Child(f"worker-{place}", process, self._record, self._log)
         self.running[place] = Worker(child, model, Silence(self._watch.signs.get(process.pid)))
 
-    def _take_one_from(self, model: str) -> None:
-        for worker in self.running.values():
-            if worker.model == model and not worker.leaving:
-                self._log.from_role("up", f"{worker.child.role} ({model}) makes place for another model")
-                worker.leaving = True
-                worker.child.terminate()
-                return
+    def _stop(self, stop: Stop) -> None:
+        worker = self.running[stop.place]
+        self._log.from_role("up", f"{worker.child.role} ({worker.model}) makes place for {stop.makes_place_for}")
+        worker.leaving, worker.makes_place_for = True, stop.makes_place_for
+        worker.child.terminate()

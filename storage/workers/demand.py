@@ -9,10 +9,11 @@ from storage.postgres.database import Connection
 
 @dataclass(frozen=True)
 class Demand:
-    """Predictions that nobody draws yet, and those that are being drawn."""
+    """How many predictions wait and how many are being drawn. `oldest_wait_s`: the age of the oldest that waits."""
 
     waiting: int
     processing: int
+    oldest_wait_s: float = 0.0
 
 
 def waiting_by_model(conn: Connection) -> dict[str, Demand]:
@@ -21,9 +22,11 @@ def waiting_by_model(conn: Connection) -> dict[str, Demand]:
         """
         SELECT model,
                count(*) FILTER (WHERE status = 'starting') AS waiting,
-               count(*) FILTER (WHERE status = 'processing') AS processing
+               count(*) FILTER (WHERE status = 'processing') AS processing,
+               coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE status = 'starting')), 0)
+                   ::float AS oldest_wait_s
         FROM predictions WHERE status IN ('starting', 'processing')
         GROUP BY model
         """
     ).fetchall()
-    return {row["model"]: Demand(row["waiting"], row["processing"]) for row in rows}
+    return {row["model"]: Demand(row["waiting"], row["processing"], row["oldest_wait_s"]) for row in rows}

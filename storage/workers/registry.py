@@ -121,6 +121,12 @@ def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
     return {row["pid"]: Sign(row["id"], row["state"], row["seen_at"]) for row in rows}
 
 
+def read_ready_pids(conn: Connection, hostname: str) -> frozenset[int]:
+    """The worker processes of a machine that have loaded their model."""
+    rows = conn.execute("SELECT pid FROM workers WHERE hostname = %s AND state IN ('idle', 'drawing')", (hostname,))
+    return frozenset(row["pid"] for row in rows)
+
+
 def register_bell_worker(conn: Connection) -> int:
     """A row in Procrastinate's own table of workers, so that its tools see who holds which job."""
     row = conn.execute("SELECT worker_id FROM procrastinate_register_worker_v1()").fetchone()

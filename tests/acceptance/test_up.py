@@ -282,6 +282,18 @@ def test_models_take_turns_where_there_is_one_worker(folder: Path) -> None:
         assert len(running.workers()) == 1
 
 
+def test_a_model_with_one_prediction_is_not_kept_waiting_by_the_backlog_of_another(folder: Path) -> None:
+    with up(folder, "--switch-after", "1") as running:
+        slow = [running.submit("test/slow") for _ in range(3)]
+        running.wait_for_status(slow[0], "processing")
+        one = running.submit("test/blank")
+        slow += [running.submit("test/slow") for _ in range(60)]  # 4 s each
+        assert running.wait_for_status(one, "succeeded") == "succeeded"
+        assert [running.status_of(each) for each in slow[-40:]] == ["starting"] * 40, "it was drawn before them"
+        assert running.output.count("makes place for test/blank") == 1, "it was given a place once, and it kept it"
+        eventually(lambda: "makes place for test/slow" in running.output)
+
+
 def test_there_are_never_more_workers_than_asked_for(folder: Path) -> None:
     with up(folder, "--workers", "2") as running:
         ids = [running.submit("test/blank") for _ in range(12)]

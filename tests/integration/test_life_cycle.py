@@ -316,4 +316,8 @@ def test_demand_counts_what_waits_and_what_is_drawn(conn: Connection, renderer: 
     for _ in range(3):
         submit_one(conn)
     assert claim_one(conn, renderer) is not None
-    assert waiting_by_model(conn) == {MODEL: Demand(waiting=2, processing=1)}
+    demand = waiting_by_model(conn)[MODEL]
+    assert demand == Demand(waiting=2, processing=1, oldest_wait_s=demand.oldest_wait_s)
+    conn.execute("UPDATE predictions SET created_at = created_at - interval '1 hour' WHERE status = 'processing'")
+    conn.execute("UPDATE predictions SET created_at = created_at - interval '1 minute' WHERE status = 'starting'")
+    assert 60 <= waiting_by_model(conn)[MODEL].oldest_wait_s < 3600, "only those that wait count"

@@ -7,9 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -17,9 +15,8 @@ from cli.processes import start_child
 from cli.up.demand_watch import DemandWatch
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
-from cli.up.workers import EXIT_NOT_LOADED, LOADING_AT_MOST_S, TAKE_EVERY_S, Workers
+from cli.up.workers import EXIT_NOT_LOADED, LOADING_AT_MOST_S, SWITCH_AFTER_S, Workers
 from storage.workers.demand import Demand
-from storage.workers.registry import Sign
 
 ONE = Demand(waiting=1, processing=0)
 
@@ -65,40 +62,29 @@ def place(tmp_path: Path) -> Iterator[Place]:
         worker.child.exit_code()
 
 
-def test_a_worker_that_loads_is_not_sent_away_for_another_model(place: Place) -> None:
-    place.tick(a=ONE)
-    place.tick(a=ONE, b=ONE)
-    assert not place.is_leaving(), "it has had no chance yet"
-    place.workers._models["a/a"].started_at -= TAKE_EVERY_S
-    place.tick(a=ONE, b=ONE)
-    assert place.is_leaving()
-    place.wait_until_empty()
-    place.tick(a=ONE, b=ONE)
-    assert place.started == ["a/a", "b/b"]
-
-
-def test_one_that_loads_for_longer_than_the_pause_stays_and_has_time_to_draw_when_it_is_ready(place: Place) -> None:
-    place.tick(a=ONE)
-    worker, model = place.workers.running[1], place.workers._models["a/a"]
-    pid, row, seen_at = worker.child.process.pid, uuid4(), datetime.now(UTC)
-    place.watch.signs = {pid: Sign(row, "loading", seen_at)}
-    model.started_at -= TAKE_EVERY_S
-    place.tick(a=ONE, b=ONE)
-    assert not place.is_leaving(), "it still loads"
-    place.watch.signs = {pid: Sign(row, "drawing", seen_at)}
-    place.tick(a=ONE, b=ONE)
-    assert not place.is_leaving(), "it was ready a moment ago"
-    model.loading_until -= TAKE_EVERY_S
-    place.tick(a=ONE, b=ONE)
-    assert place.is_leaving()
-
-
-def test_one_that_loads_for_ever_is_sent_away(place: Place) -> None:
+def test_a_worker_is_stopped_for_another_model_when_its_turn_is_over(
+    place: Place,
+) -> None:
     place.tick(a=ONE)
     worker = place.workers.running[1]
-    place.watch.signs = {worker.child.process.pid: Sign(uuid4(), "loading", datetime.now(UTC))}
-    worker.started_at -= LOADING_AT_MOST_S
-    place.workers._models["a/a"].started_at -= TAKE_EVERY_S
+    worker.started_at -= SWITCH_AFTER_S
+    place.tick(a=ONE, b=ONE)
+    assert not place.is_leaving(), "it still loads"
+    place.watch.ready = {worker.child.process.pid}
+    place.tick(a=ONE, b=ONE)
+    assert not place.is_leaving(), "it has been ready for a moment"
+    assert worker.ready_at is not None
+    worker.ready_at -= SWITCH_AFTER_S
+    place.tick(a=ONE, b=ONE)
+    assert place.is_leaving()
+    place.workers.running[1].child.process.wait(timeout=30)
+    place.tick(a=Demand(waiting=60, processing=0, oldest_wait_s=600), b=ONE)
+    assert place.started == ["a/a", "b/b"], "the place was freed for b"
+
+
+def test_one_that_loads_for_ever_is_stopped_for_another_model(place: Place) -> None:
+    place.tick(a=ONE)
+    place.workers.running[1].started_at -= LOADING_AT_MOST_S
     place.tick(a=ONE, b=ONE)
     assert place.is_leaving()
 

@@ -89,6 +89,11 @@ class ApiSettings(Settings):
         ge=0,
         description="images of one prediction, unless a token says otherwise; 0: as many as the model draws",
     )
+    fair: bool = Field(
+        default=True,
+        description="tokens take turns in the queue, so one token's backlog doesn't delay the others; "
+        "false: the oldest prediction is drawn first",
+    )
     cors_origins: str = Field(default="", description="web origins that may call the API, comma-separated; *: all")
     allowed_hosts: str = Field(
         default="",

@@ -37,12 +37,14 @@ def submit_one(conn: Connection, **more: Any) -> Row:
     return submit(conn, Submission(**(values | more)))
 
 
-def claim_one(conn: Connection, renderer: Renderer, *, holds_others: bool = False) -> Claim | None:
-    """Claim the next prediction of the blank model, as a worker of its own."""
+def claim_one(
+    conn: Connection, renderer: Renderer, *, holds_others: bool = False, queue_name: str = QUEUE
+) -> Claim | None:
+    """Claim the next prediction of a queue (the blank model's), as a worker of its own."""
     return claim(
         conn,
         renderer,
-        queue_name=QUEUE,
+        queue_name=queue_name,
         worker_id=uuid4(),
         bell_worker_id=presence.register_bell_worker(conn),
         holds_others=holds_others,

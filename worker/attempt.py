@@ -63,9 +63,9 @@ class Attempt:
         return priority
 
     @property
-    def order(self) -> tuple[int, str]:
-        """Sorts by priority, then by age: ids sort by time."""
-        return -self.priority, self.id
+    def order(self) -> tuple[int, int, str]:
+        """Sorts as the queue does: by priority, by turn, then by age, since ids sort by time."""
+        return -self.priority, self.claim.prediction["start_tag"], self.id
 
     @property
     def must_be_alone(self) -> bool:

@@ -61,6 +61,8 @@ class Prediction(Table):
     queue_name: Mapped[str]
     queue_job_id: Mapped[int | None] = mapped_column(BigInteger)  # the bell, live while that job is `todo`
     priority: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # Within a priority, the smallest is drawn first. How it is chosen stands in migration 0014.
+    start_tag: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     source: Mapped[str] = mapped_column(server_default="api")
 
     input: Mapped[dict[str, Any]]  # as the client sent it, unknown keys left out

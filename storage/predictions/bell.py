@@ -25,7 +25,7 @@ def fetch(conn: Connection, queue_name: str, bell_worker_id: int) -> Row | None:
         WITH next AS (
             SELECT id FROM procrastinate_jobs
             WHERE queue_name = %(queue_name)s AND status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= now())
-            ORDER BY priority DESC, id LIMIT 1
+            ORDER BY priority DESC, start_tag, id LIMIT 1
             FOR UPDATE SKIP LOCKED
         )
         UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s
@@ -80,8 +80,8 @@ def _insert(conn: Connection, prediction: Row) -> int:
     row = conn.execute(
         """
         WITH bell AS (
-            INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args)
-            VALUES (%(queue_name)s, %(task)s, %(priority)s, %(args)s)
+            INSERT INTO procrastinate_jobs (queue_name, task_name, priority, start_tag, args)
+            VALUES (%(queue_name)s, %(task)s, %(priority)s, %(start_tag)s, %(args)s)
             RETURNING id
         )
         UPDATE predictions SET queue_job_id = bell.id FROM bell WHERE predictions.id = %(id)s
@@ -91,6 +91,7 @@ def _insert(conn: Connection, prediction: Row) -> int:
             "queue_name": prediction["queue_name"],
             "task": TASK_DRAW,
             "priority": prediction["priority"],
+            "start_tag": prediction["start_tag"],
             "args": Jsonb({"prediction_id": prediction["id"]}),
             "id": prediction["id"],
         },

@@ -31,6 +31,7 @@ class Submission:
     webhook_events: tuple[str, ...] = ()
     logs: str = ""
     priority: int = 0  # what is higher is drawn first
+    is_fair: bool = True  # within a priority, tokens take turns; False: the oldest is drawn first
     token_id: int | None = None
     quota: Quota = NO_LIMITS
     idempotency_key: str | None = None
@@ -39,17 +40,18 @@ class Submission:
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
-# One statement is one transaction and one round trip. What it does stands in migrations/versions/0007: a function,
+# One statement is one transaction and one round trip. What it does stands in migrations/versions/0014: a function,
 # which Postgres plans once a connection, also behind a pooler.
 SUBMIT = """
 SELECT (prediction).*, drawn_before
-FROM darkroom_submit_v1(
+FROM darkroom_submit_v2(
     id => %(id)s, model => %(model)s, version => %(version)s, queue_name => %(queue_name)s, task => %(task)s,
     priority => %(priority)s, input => %(input)s, parameters => %(parameters)s, logs => %(logs)s,
     deadline_s => %(deadline_s)s, webhook => %(webhook)s, webhook_events => %(webhook_events)s,
     token_id => %(token_id)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
     bucket => %(bucket)s, rate => %(rate)s, max_queued => %(max_queued)s,
-    cache_key => %(cache_key)s, cached_as => %(cached_as)s, any_seed => %(any_seed)s, seed => %(seed)s
+    cache_key => %(cache_key)s, cached_as => %(cached_as)s, any_seed => %(any_seed)s, seed => %(seed)s,
+    fair => %(fair)s
 )
 """
 
@@ -122,6 +124,7 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
         "version": submission.version,
         "queue_name": submission.queue_name,
         "priority": submission.priority,
+        "fair": submission.is_fair,
         "input": Jsonb(submission.input),
         "parameters": Jsonb(submission.parameters),
         "logs": submission.logs,

@@ -63,9 +63,9 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
         """
         SELECT id, CASE WHEN place <= %(foreseen)s THEN parameters END AS parameters
         FROM (
-            SELECT id, parameters, row_number() OVER (ORDER BY priority DESC, created_at, id) AS place
+            SELECT id, parameters, row_number() OVER (ORDER BY priority DESC, start_tag, created_at, id) AS place
             FROM predictions WHERE model = %(model)s AND status = 'starting'
-            ORDER BY priority DESC, created_at, id LIMIT %(longest)s
+            ORDER BY priority DESC, start_tag, created_at, id LIMIT %(longest)s
         ) AS queue
         ORDER BY place
         """,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from api.errors import InvalidInput
-from storage.webhooks.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, check_url
+from storage.webhooks.addresses import AllowList, check_url
+from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
+from storage.webhooks.url import InvalidURL
 
 
 def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None:

@@ -26,10 +26,12 @@ from storage.access.tokens import any_token_was_made
 from storage.errors import OperatorError
 from storage.postgres.database import Connection
 from storage.webhooks import outbox as deliveries
-from storage.webhooks.addresses import AllowList, ForbiddenAddress, InvalidURL, Unresolvable, resolve
+from storage.webhooks.addresses import AllowList, resolve
 from storage.webhooks.allowed_targets import AllowedTargets
 from storage.webhooks.events import DURABLE
+from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
 from storage.webhooks.outbox import ClaimedDelivery
+from storage.webhooks.url import InvalidURL
 
 log = structlog.get_logger(__name__)
 

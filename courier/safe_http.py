@@ -58,7 +58,7 @@ def post(
 ) -> Response:
     """POST `body`; look-up, connect, TLS, request and answer together take at most timeout_s.
 
-    `asked_by` says with whom the look-up shares (`storage.webhooks.addresses`). `connected_to(target)` is entered
+    `asked_by` says with whom the look-up shares (`storage.webhooks.lookup`). `connected_to(target)` is entered
     before the connection is made, and left after it is closed; what it raises is raised here.
 
     Certificates are checked against the system's authorities (SSL_CERT_FILE is obeyed), or ssl_context's.

@@ -17,9 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
-from storage.webhooks.addresses import Address, Target
+from storage.webhooks.addresses import Target
 from storage.webhooks.fair_share import FairShare
 from storage.webhooks.outbox import ClaimedDelivery, Openings, lane_of
+from storage.webhooks.public_addresses import Address
 
 # One token gets half of them: 4 POSTs at once to one host, 8 to one address, from one courier.
 SLOTS_PER_HOST = 8

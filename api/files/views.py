@@ -8,6 +8,7 @@ from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
 from api.errors import NotFound, Problem
 from api.files.ranges import ByteRange, Unsatisfiable, parse_range
+from api.files.signed_link import require_signed_link
 from api.files.stored_file import open_file
 from api.server.threads import expect_to_sleep
 from api.services import services
@@ -24,13 +25,7 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 @for_all_pages
 @open_to_all
 def get(prediction_id: str, name: str) -> Response:
-    expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
-        raise Problem(
-            403,
-            "Forbidden",
-            "the link's signature is invalid, or the link has expired: GET the prediction for a new one",
-        )
+    require_signed_link(prediction_id, name)
     with services().pool.connection() as conn:
         index, _, extension = name.partition(".")
         file = read_file(conn, prediction_id, int(index), thumbnail=extension == THUMBNAIL_EXTENSION)

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from api.auth import caller, open_to_all
 from api.browsers.cross_site import for_all_pages
 from api.errors import Problem
+from api.files.signed_link import require_signed_link
 from api.live.access_watch import Access
 from api.live.client_connection import expect_answers
 from api.live.events import DONE_ID, live
@@ -151,13 +152,7 @@ def _signed_access(prediction_id: str, name: str) -> Access | None:
 
     A rotated token keeps its predictions, and so their URLs. None: the prediction belongs to no token.
     """
-    expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
-        raise Problem(
-            403,
-            "Forbidden",
-            "the link's signature is invalid, or the link has expired: GET the prediction for a new one",
-        )
+    require_signed_link(prediction_id, name)
     if services().settings.auth == "none":
         return None
     with services().pool.connection() as conn:

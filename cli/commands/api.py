@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from cli.number_options import WholeNumber
+
 
 @click.command("api")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--port", type=WholeNumber(1, 65535), default=8000, show_default=True)
 def command(host: str, port: int) -> None:
     """Answer HTTP: submit, read, cancel, stream."""
     from gunicorn.app.base import Application

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.number_options import WholeNumber
 from cli.which_database import data_option, settings_for
 from storage.predictions.parameters import MAX_PRIORITY
 
@@ -32,14 +33,12 @@ def command() -> None:
 
 @command.command("create")
 @click.argument("name")
-@click.option("--rate", "rate_per_minute", type=click.IntRange(min=0), help="Predictions a minute; 0: any number.")
-@click.option("--max-queued", type=click.IntRange(min=0), help="Predictions that may wait; 0: any number.")
-@click.option(
-    "--max-images", type=click.IntRange(min=0), help="Images of one prediction; 0: as many as the model draws."
-)
+@click.option("--rate", "rate_per_minute", type=WholeNumber(min=0), help="Predictions a minute; 0: any number.")
+@click.option("--max-queued", type=WholeNumber(min=0), help="Predictions that may wait; 0: any number.")
+@click.option("--max-images", type=WholeNumber(min=0), help="Images of one prediction; 0: as many as the model draws.")
 @click.option(
     "--max-priority",
-    type=click.IntRange(0, MAX_PRIORITY),
+    type=WholeNumber(0, MAX_PRIORITY),
     default=0,
     show_default=True,
     help="The highest `priority` that it may ask for.",

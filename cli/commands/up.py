@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from cli.number_options import Number, WholeNumber
+
 
 @click.command("up")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=WholeNumber(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="One that others can reach needs a token.")
 @click.option(
     "--data",
@@ -24,12 +26,12 @@ import click
     help="The catalog; default: models.toml here, else the one that Darkroom brings.",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="GPU workers at the same time, at most."
+    "--workers", type=WholeNumber(min=1), default=1, show_default=True, help="GPU workers at the same time, at most."
 )
 @click.option(
     "--idle-exit",
     "idle_exit_s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -38,7 +40,7 @@ import click
 @click.option(
     "--switch-after",
     "switch_after_s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

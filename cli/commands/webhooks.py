@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.number_options import WholeNumber
 from cli.which_database import data_option, settings_for
 from storage.webhooks import states
 
@@ -38,7 +39,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--status", type=click.Choice(states.ALL))
 @click.option("--prediction", "prediction_id", metavar="ID", help="Only those of one prediction.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=50, show_default=True)
 @data_option
 def list_(status: str | None, prediction_id: str | None, limit: int, data: Path) -> None:
     """The newest deliveries, and what became of them."""

@@ -10,13 +10,15 @@ from typing import NoReturn
 
 import click
 
+from cli.number_options import Number
+
 
 @click.command("worker")
 @click.option("--model", help="The model to serve; not needed where the catalog has only one.")
 @click.option(
     "--idle-exit",
     "idle_exit_s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     help="End after so long without work; default: never.",
 )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from cli.processes import signal_group
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
+from storage.backoff import Backoff
 from storage.errors import OperatorError
 
 FIRST_DELAY_S = 1.0
@@ -18,22 +19,27 @@ LONGEST_DELAY_S = 30.0
 HEALTHY_AFTER_S = 60.0
 
 
-class BackOff:
-    """How long to wait before the next start: 1 s, 2 s, … 30 s, and from the beginning after a minute's health."""
+class RestartDelay:
+    """How long to wait before the next start: `first_delay_s`, then 2 s, 4 s, … 30 s; anew after a healthy minute."""
 
     def __init__(self, first_delay_s: float = FIRST_DELAY_S) -> None:
         self._first_delay_s = first_delay_s
-        self._failures = 0
+        self._has_failed = False
+        self._backoff = Backoff(2 * FIRST_DELAY_S, at_most_s=LONGEST_DELAY_S)
 
-    def forget(self) -> None:
-        """It did well: the next failure is the first."""
-        self._failures = 0
+    def reset(self) -> None:
+        """Call this after it did well: the next failure counts as the first."""
+        self._has_failed = False
+        self._backoff.reset()
 
     def after_failure(self, lived_s: float) -> float:
-        self._failures = 1 if lived_s >= HEALTHY_AFTER_S else self._failures + 1
-        if self._failures == 1:
+        """How long to wait now, in seconds. `lived_s`: for how long the process ran."""
+        if lived_s >= HEALTHY_AFTER_S:
+            self.reset()
+        if not self._has_failed:
+            self._has_failed = True
             return self._first_delay_s
-        return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** (self._failures - 1))
+        return self._backoff.next_s()
 
 
 class Child:
@@ -89,7 +95,7 @@ class Role:
         self._launch = launch
         self._record = record
         self._log = log
-        self._back_off = BackOff(first_delay_s)
+        self._restart_delay = RestartDelay(first_delay_s)
         self._next_start_at = 0.0
 
     def start(self) -> None:
@@ -115,7 +121,7 @@ class Role:
                 self._plan(str(error), 0.0)
 
     def _plan(self, what: str, lived_s: float) -> None:
-        delay_s = self._back_off.after_failure(lived_s)
+        delay_s = self._restart_delay.after_failure(lived_s)
         self._next_start_at = time.monotonic() + delay_s
         self._log.from_role("up", f"{what}; starting it again {f'in {delay_s:.0f} s' if delay_s else 'at once'}")
 

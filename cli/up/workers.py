@@ -14,7 +14,7 @@ from cli.up.demand_watch import DemandWatch
 from cli.up.frozen_workers import SILENT_S, Silence
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
-from cli.up.supervise import BackOff, Child, describe_exit
+from cli.up.supervise import Child, RestartDelay, describe_exit
 from cli.up.waiting_models import WaitingModels
 
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
@@ -45,7 +45,7 @@ class Worker:
 
 @dataclass
 class _Model:
-    back_off: BackOff = field(default_factory=lambda: BackOff(first_delay_s=0.0))  # its work waits
+    restart_delay: RestartDelay = field(default_factory=lambda: RestartDelay(first_delay_s=0.0))  # its work waits
     start_again_at: float = 0.0
     modest_until: float = 0.0
 
@@ -113,14 +113,14 @@ class Workers:
             del self.running[place]
             self._waiting.worker_ended(worker.model, worker.makes_place_for, time.monotonic())
             if code == 0 and not worker.leaving:
-                self._models[worker.model].back_off.forget()
+                self._models[worker.model].restart_delay.reset()
                 self._models[worker.model].modest_until = 0.0
             if code == 0 or (worker.leaving and code == -signal.SIGTERM):  # it had not come to hearing signals
                 continue
             model = self._models[worker.model]
             if code == EXIT_NOT_LOADED:
                 model.modest_until = time.monotonic() + MODEST_FOR_S
-            delay_s = model.back_off.after_failure(worker.child.lived_s)
+            delay_s = model.restart_delay.after_failure(worker.child.lived_s)
             model.start_again_at = time.monotonic() + delay_s
             self._log.from_role(
                 "up",
@@ -153,7 +153,7 @@ class Workers:
         try:
             process = self._launch(model)
         except OSError as error:
-            self._models[model].start_again_at = time.monotonic() + self._models[model].back_off.after_failure(0)
+            self._models[model].start_again_at = time.monotonic() + self._models[model].restart_delay.after_failure(0)
             self._log.from_role("up", f"a worker for {model} can't be started: {error}")
             return
         child = Child(f"worker-{place}", process, self._record, self._log)

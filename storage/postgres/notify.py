@@ -11,6 +11,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
+from storage.backoff import Backoff
 from storage.postgres.database import Connection, Row, connect
 
 log = structlog.get_logger(__name__)
@@ -74,13 +75,13 @@ class Listener:
             self._thread.join(timeout=RECONNECT_AFTER_AT_MOST_S)
 
     def _run(self) -> None:
-        pause_s = RECONNECT_AFTER_S
+        backoff = Backoff(RECONNECT_AFTER_S, at_most_s=RECONNECT_AFTER_AT_MOST_S)
         while not self._stopping.is_set():
             try:
                 with connect(self._url, application_name=f"darkroom {self._name} listener") as conn:
                     for channel in self._channels:
                         conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-                    pause_s = RECONNECT_AFTER_S
+                    backoff.reset()
                     self.connected.set()
                     self._on_connect()
                     self._listen(conn)
@@ -88,8 +89,7 @@ class Listener:
                 log.warning("listener.disconnected", listener=self._name, reason=str(error).strip())
             finally:
                 self.connected.clear()
-            self._stopping.wait(pause_s)
-            pause_s = min(pause_s * 2, RECONNECT_AFTER_AT_MOST_S)
+            self._stopping.wait(backoff.next_s())
 
     def _listen(self, conn: Connection) -> None:
         while not self._stopping.is_set():

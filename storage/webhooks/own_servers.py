@@ -19,7 +19,8 @@ import psutil
 from psycopg.conninfo import conninfo_to_dict
 
 from storage.settings import Settings
-from storage.webhooks.addresses import Address, ForbiddenAddress, Unresolvable, is_public, look_up, unmapped
+from storage.webhooks.lookup import ForbiddenAddress, Unresolvable, look_up
+from storage.webhooks.public_addresses import Address, is_public, unmapped
 from storage.webhooks.url import is_host_name
 
 LOOK_UP_TIMEOUT_S = 2.0

@@ -6,7 +6,7 @@ from functools import partial
 
 from cli.up.autoscale import Decision, Running, Stop
 from cli.up.autoscale import decide as decide_with
-from cli.up.supervise import BackOff
+from cli.up.supervise import RestartDelay
 from storage.workers.demand import Demand
 
 decide = partial(decide_with, switch_after_s=30.0)
@@ -96,19 +96,19 @@ def test_the_only_worker_of_a_waiting_model_is_not_taken_for_a_model_that_rests(
 
 
 def test_what_keeps_dying_is_started_more_and_more_seldom() -> None:
-    back_off = BackOff()
-    assert [back_off.after_failure(lived_s=1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
-    assert back_off.after_failure(lived_s=61) == 1
+    restart_delay = RestartDelay()
+    assert [restart_delay.after_failure(lived_s=1) for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    assert restart_delay.after_failure(lived_s=61) == 1
 
 
 def test_a_server_or_a_worker_is_started_again_at_once_the_first_time() -> None:
-    back_off = BackOff(first_delay_s=0.0)
-    assert [back_off.after_failure(lived_s=1) for _ in range(3)] == [0, 2, 4]
+    restart_delay = RestartDelay(first_delay_s=0.0)
+    assert [restart_delay.after_failure(lived_s=1) for _ in range(3)] == [0, 2, 4]
 
 
 def test_who_did_well_in_between_fails_for_the_first_time_again() -> None:
-    back_off = BackOff()
+    restart_delay = RestartDelay()
     for _ in range(5):
-        back_off.after_failure(lived_s=1)
-    back_off.forget()
-    assert [back_off.after_failure(lived_s=1) for _ in range(2)] == [1, 2]
+        restart_delay.after_failure(lived_s=1)
+    restart_delay.reset()
+    assert [restart_delay.after_failure(lived_s=1) for _ in range(2)] == [1, 2]

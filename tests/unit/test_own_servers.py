@@ -11,8 +11,9 @@ import pytest
 
 from storage.settings import Settings
 from storage.webhooks import own_servers
-from storage.webhooks.addresses import ForbiddenAddress, OwnServerRefused, check_url
+from storage.webhooks.addresses import OwnServerRefused, check_url
 from storage.webhooks.allowed_targets import AllowedTargets
+from storage.webhooks.lookup import ForbiddenAddress
 
 EVERYTHING = "0.0.0.0/0,::/0,localhost,s3,postgres,hook.internal"
 

@@ -9,16 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from courier import safe_http
-from storage.webhooks.addresses import (
-    AllowList,
-    ForbiddenAddress,
-    InvalidURL,
-    Unresolvable,
-    check_url,
-    is_public,
-    resolve,
-)
-from storage.webhooks.url import parse_url
+from storage.webhooks.addresses import AllowList, check_url, resolve
+from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
+from storage.webhooks.public_addresses import is_public
+from storage.webhooks.url import InvalidURL, parse_url
 
 NOTHING_ALLOWED = AllowList()
 

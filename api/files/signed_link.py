@@ -1,0 +1,19 @@
+"""The signature in a link, which replaces a token."""
+
+from __future__ import annotations
+
+from flask import request
+
+from api.errors import Problem
+from api.services import services
+
+
+def require_signed_link(prediction_id: str, name: str) -> None:
+    """Check the signature of the request's URL, which is for `name` of that prediction. Raises Problem (403)."""
+    expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
+    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
+        raise Problem(
+            403,
+            "Forbidden",
+            "the link's signature is invalid, or the link has expired: GET the prediction for a new one",
+        )

@@ -57,6 +57,10 @@ class ObjectUnreadable(BucketUnavailable):
     """S3 can't read this object, and it can read another one: the bytes are lost, or some part of S3 is down."""
 
 
+class ObjectTimedOut(BucketUnavailable):
+    """S3 did not give this object in time, and it gives others: it may be lost, or that part of S3 may be busy."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """An object that is being read."""
@@ -109,7 +113,7 @@ class Bucket:
         """Read an object in chunks, or only its bytes `part` (first and last).
 
         `size_bytes` of the answer is what will come: an S3 server that knows no ranges sends everything.
-        Raises ObjectMissing, ObjectUnreadable, BucketUnavailable.
+        Raises ObjectMissing, ObjectUnreadable, ObjectTimedOut, BucketUnavailable.
         """
         try:
             if part is None:
@@ -151,7 +155,7 @@ class Bucket:
         """The keys of objects that can't be read, found by reading one byte of each, within seconds.
 
         HEAD is not enough: SeaweedFS answers it from its metadata, also where the bytes are gone. Raises
-        BucketUnavailable, for some seconds after S3 did not answer also without asking it.
+        ObjectTimedOut, and BucketUnavailable: for some seconds after S3 did not answer, also without asking it.
         """
         if time.monotonic() < self._ask_quickly_again_at:
             raise BucketUnavailable("S3 did not answer a moment ago")
@@ -163,6 +167,8 @@ class Bucket:
                 if isinstance(error, ClientError) and _code_of(error) == "InvalidRange":  # it is there, and empty
                     continue
                 why = self._why_not_read(self._quick_client, key, error)
+                if isinstance(why, ObjectTimedOut):
+                    raise why from error
                 if not isinstance(why, (ObjectMissing, ObjectUnreadable)):
                     self._ask_quickly_again_at = time.monotonic() + QUICK_PAUSE_S
                     raise why from error
@@ -224,7 +230,7 @@ class Bucket:
         why = BucketUnavailable(f"{key} could not be read: {error}")
         if isinstance(error, ReadTimeoutError):  # SeaweedFS looks for lost bytes for some seconds
             if self._can_read_another(client):
-                return ObjectUnreadable(f"{key} can't be read, and other objects can: {error}")
+                return ObjectTimedOut(f"{key} was not read in time, and other objects were: {error}")
             return why
         if not isinstance(error, ClientError):
             return why
@@ -322,7 +328,7 @@ def _client(
     endpoint_url: str | None,
     session: boto3.session.Session | None = None,
     *,
-    attempts: int = ATTEMPTS,
+    attempts: int | None = None,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     read_timeout_s: float = READ_TIMEOUT_S,
 ) -> S3Client:
@@ -340,7 +346,7 @@ def _client(
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": "path" if endpoint_url else "auto"},
-            retries={"total_max_attempts": attempts, "mode": "standard"},
+            retries={"total_max_attempts": attempts or ATTEMPTS, "mode": "standard"},
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
             max_pool_connections=32,

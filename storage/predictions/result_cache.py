@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from storage.bucket import Bucket, BucketUnavailable
+from storage.bucket import Bucket, BucketUnavailable, ObjectTimedOut
 from storage.lost_objects import mark_missing
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import ImageGone, ReusedImage, Succeeded, finish
@@ -77,7 +77,11 @@ def reuse_result(
         found = conn.execute(FIND, looked_for).fetchone()
         if found is None or not found["keys"]:
             return None
-        lost = _lost_among(bucket, found["keys"])
+        try:
+            lost = _lost_among(bucket, found["keys"])
+        except ObjectTimedOut as error:  # nobody knows whether it is lost: it is drawn, and nothing is marked
+            log.warning("cache.images_not_read", prediction_id=found["id"], reason=str(error))
+            return None
         if not lost:
             return _finish_with(conn, renderer, prediction, found, any_seed=looked_for["any_seed"], claim_id=claim_id)
         mark_missing(conn, lost)
@@ -86,9 +90,11 @@ def reuse_result(
 
 
 def _lost_among(bucket: Bucket, keys: Sequence[str]) -> list[str]:
-    """Which of the objects can't be read; none where S3 does not answer."""
+    """Which of the objects can't be read; none if S3 does not answer at all. Raises ObjectTimedOut."""
     try:
         return bucket.lost_among(keys)
+    except ObjectTimedOut:
+        raise
     except BucketUnavailable as error:
         log.warning("cache.not_checked", reason=str(error))
         return []

@@ -69,7 +69,8 @@ def test_leftover_processes_are_ended_by_their_record_even_if_nothing_told_them(
         first.kill()
         with up(folder) as second:
             assert not courier.is_running()
-            assert "ended the courier process that an earlier run left behind" in second.output
+            said = "ended the courier process that an earlier run left behind"
+            assert said in second.output, f"{first.output}\n---\n{second.output}"
 
 
 def test_a_recorded_pid_that_was_given_to_another_program_is_left_alone(folder: Path) -> None:

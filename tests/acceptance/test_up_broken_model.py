@@ -15,7 +15,7 @@ defaults = { width = 64, height = 64 }
 
 def test_it_is_named_at_the_start_and_its_predictions_fail_after_three_workers(folder: Path) -> None:
     (folder / "models.toml").write_text(CATALOG + BROKEN)
-    with up(folder, "--workers", "1") as running:
+    with up(folder, "--workers", "1", "--idle-exit", "1") as running:
         assert "test/broken can't be drawn: there is no folder /nowhere/secret/weights" in running.output
         broken, good = running.submit("test/broken"), running.submit()
         assert running.wait_for_status(good, "succeeded", timeout_s=120) == "succeeded"

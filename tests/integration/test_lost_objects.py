@@ -17,7 +17,7 @@ from api.services import KEY as SERVICES
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedS3
 from courier.retention import retain_once
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable, ensure_bucket
+from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectTimedOut, ObjectUnreadable, ensure_bucket
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
 from storage.predictions.render import Renderer
@@ -25,7 +25,7 @@ from storage.predictions.result_cache import reuse_result
 from storage.predictions.retention import expire_predictions
 from tests.api_app import MODEL, problem, serving, submit
 from tests.integration.drawing_beside import beside, images_of
-from tests.integration.s3_without_listing import without_listing
+from tests.integration.s3_between import hanging_on, without_listing
 from tests.making import claim_one, count
 
 SEEDED = {"prompt": "a red circle", "seed": 7}
@@ -234,6 +234,21 @@ def test_403_means_lost_where_other_objects_can_be_read(settings: ApiSettings, b
             other_bucket.open(key)
 
 
+def test_an_object_that_is_not_given_in_time_is_drawn_anew_and_not_marked(
+    api_settings: ApiSettings, conn: Connection, renderer: Renderer, bucket: Bucket
+) -> None:
+    """It may be there: only that part of S3 is busy."""
+    with (
+        hanging_on(str(api_settings.s3_endpoint_url), "0.png") as url,
+        serving(api_settings.model_copy(update={"s3_endpoint_url": url})) as app,
+    ):
+        client = app.test_client()
+        submit(client, input=SEEDED)
+        draw(conn, renderer, bucket)
+        assert submit(client, input=SEEDED)["status"] == "starting"
+    assert marked(conn) == []
+
+
 @pytest.fixture
 def s3_that_loses() -> Iterator[EmbeddedS3]:
     with tempfile.TemporaryDirectory(prefix="dr-") as folder:
@@ -244,9 +259,14 @@ def s3_that_loses() -> Iterator[EmbeddedS3]:
 
 
 def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
-    s3_that_loses: EmbeddedS3, api_settings: ApiSettings, conn: Connection, renderer: Renderer
+    s3_that_loses: EmbeddedS3,
+    api_settings: ApiSettings,
+    conn: Connection,
+    renderer: Renderer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It answers HEAD with 200 and GET with 500: the bytes are in the volume, all else is in the filer."""
+    monkeypatch.setattr("storage.bucket.ATTEMPTS", 1)  # it looks for lost bytes for 13 s in each
     s3 = s3_that_loses
     own = {"s3_access_key_id": "tests", "s3_secret_access_key": s3._secret_access_key}
     before = ApiSettings(**(api_settings.model_dump() | own | {"s3_endpoint_url": s3.endpoint_url}))
@@ -269,7 +289,9 @@ def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
     assert bucket._client.head_object(Bucket=bucket.name, Key=row["key"])["ContentLength"] == 5
     with pytest.raises(ObjectUnreadable):
         bucket.open(row["key"])
-    assert bucket.lost_among([row["key"], "empty"]) == [row["key"]]
+    with pytest.raises(ObjectTimedOut):  # it looks for the bytes for longer than a client wants to wait
+        bucket.lost_among([row["key"]])
+    assert bucket.lost_among(["empty"]) == []
     with serving(after) as app:
         client = app.test_client()
         problem(client.get(path_of(prediction["output"][0])), 503)  # a part of S3 may be back in a moment

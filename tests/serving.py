@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.settings import ApiSettings
+from cli.embedded.ports import free_ports
 from tests.conftest import REPOSITORY, RunningServices, _create_database, _drop_database
 
 # Two models, since a bare version must find its own; the slow one is for what has to be seen or canceled meanwhile.
@@ -136,10 +136,7 @@ def environment_of(settings: ApiSettings) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def wait_until_ready(url: str, api: subprocess.Popen[bytes], *, timeout_s: float = 90) -> None:

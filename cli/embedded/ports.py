@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+LOWEST = 20_000
+# From here on, the system gives ports to outgoing connections (Linux's default; the real one is read).
+EPHEMERAL = 32_768
+EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that are free now, all different.
 
-    Somebody else may take one before it is used: then the start fails, and can be tried again with others.
+    They lie below those that the system gives to outgoing connections, since one of these might take a port before
+    it is used. Another server still may: then the start fails, and can be tried again with others.
     """
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        ports: list[int] = []
+        below = _first_ephemeral()
+        candidates = (
+            secrets.SystemRandom().sample(range(LOWEST, below), below - LOWEST) if below > LOWEST + count else []
+        )
+        for candidate in [*candidates, *[0] * count]:  # 0: any
+            if len(ports) == count:
+                break
+            with suppress(OSError):
+                each = held.enter_context(socket.socket())
+                each.bind(("127.0.0.1", candidate))
+                ports.append(each.getsockname()[1])
+        return ports
+
+
+def _first_ephemeral() -> int:
+    with suppress(OSError, ValueError):
+        return int(EPHEMERAL_RANGE.read_text().split()[0])
+    return EPHEMERAL

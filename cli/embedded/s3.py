@@ -26,6 +26,8 @@ from cli.private_files import FOR_OWNER_ONLY, make_private_folder, make_tree_pri
 from cli.processes import end_child, end_stranger, is_alive, start_child
 
 START_TIMEOUT_S = 30.0
+STARTS = 4  # if somebody takes one of its ports at that moment, it is started again with others
+PORT_TAKEN = "address already in use"
 # On SIGTERM it waits 15 s for streams that it holds open to itself. What was acknowledged is in its files by
 # then, so we don't wait with it.
 STOP_PATIENCE_S = 1.0
@@ -37,7 +39,7 @@ class EmbeddedS3:
     """SeaweedFS with its data in `folder`, as a direct child of this process.
 
     One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
-    are kept by this object over restarts. The keys are the caller's. Its S3 port answers signed requests; all its other
+    are kept by this object over restarts, except that the inner ones change if somebody else has taken one. The keys are the caller's. Its S3 port answers signed requests; all its other
     ports are for its own parts, which show each other a certificate (`s3_security`).
 
     With `tls` the S3 port speaks TLS, and clients check its certificate against `ca_bundle`. Without it, any user of
@@ -80,13 +82,18 @@ class EmbeddedS3:
     def wait(self, cancelled: Cancellation | None = None) -> None:
         """The second half of `start`."""
         deadline = time.monotonic() + START_TIMEOUT_S
+        starts = 1
         while not self.is_ready():
             if cancelled is not None and cancelled.is_set():
                 self.stop()
                 raise StartCancelled
             if self.process.poll() is not None:
                 self.stop()
-                raise self.failed("didn't start")
+                if starts == STARTS or not self._lost_an_inner_port():
+                    raise self.failed("didn't start")
+                starts += 1
+                self._choose_inner_ports()
+                self.launch()
             if time.monotonic() > deadline:
                 self.stop()
                 raise self.failed(f"didn't answer within {START_TIMEOUT_S:.0f} s")
@@ -109,9 +116,8 @@ class EmbeddedS3:
             for state in self.data.glob("m[0-9]*"):  # the master's, one per port; it learns all from the volumes
                 shutil.rmtree(state, ignore_errors=True)
             if not self._ports:
-                numbers = iter(free_ports(2 * len(SERVERS)))
-                for name in SERVERS:
-                    self._ports |= {name: next(numbers), f"{name}.grpc": next(numbers)}
+                self._ports["s3"] = free_ports(1)[0]
+                self._choose_inner_ports()
             with open_log(self.log) as log:
                 self.process = start_child(
                     [program, "-logtostderr=true", *self._options()],
@@ -162,6 +168,15 @@ class EmbeddedS3:
         return EmbeddedServerError(
             f"The embedded S3 server {what}: {last_lines(self.log, 1) or 'no word why'} (log: {self.log})."
         )
+
+    def _choose_inner_ports(self) -> None:
+        """All but the one that clients know."""
+        inner = [name for server in SERVERS for name in (server, f"{server}.grpc") if name != "s3"]
+        self._ports |= dict(zip(inner, free_ports(len(inner)), strict=True))
+
+    def _lost_an_inner_port(self) -> bool:
+        said = last_lines(self.log, 3)
+        return PORT_TAKEN in said and f":{self._ports['s3']}" not in said
 
     def _has_place_for_objects(self) -> bool:
         """Whether the master knows the volume server: its page lists it. All else over HTTP is switched off."""

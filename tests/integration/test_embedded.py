@@ -9,7 +9,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import boto3
@@ -22,6 +22,8 @@ from mypy_boto3_s3 import S3Client
 from pydantic import SecretStr
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
+from cli.embedded.errors import EmbeddedServerError
+from cli.embedded.ports import free_ports
 from cli.embedded.s3_sockets import sockets_of
 from storage.bucket import Bucket, BucketUnavailable, ensure_bucket
 from storage.settings import Settings
@@ -134,6 +136,37 @@ def test_objects_outlive_a_restart_and_a_crash(s3: EmbeddedS3) -> None:
     s3.start()
     assert client.get_object(Bucket="pictures", Key="a/b.png")["Body"].read() == body
     client.put_object(Bucket="pictures", Key="a/c.png", Body=body)
+
+
+@pytest.mark.parametrize("part", ["master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3.grpc"])
+def test_it_starts_also_if_somebody_takes_one_of_its_inner_ports_first(
+    folder: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret")
+    with ExitStack() as held:
+
+        def launch() -> None:
+            """Between the choice of the ports and the start of the server."""
+            if part not in taken:
+                server._ports["s3"] = free_ports(1)[0]
+                server._choose_inner_ports()
+                taken[part] = held.enter_context(socket.create_server(("127.0.0.1", server._ports[part])))
+            EmbeddedS3.launch(server)
+
+        taken: dict[str, socket.socket] = {}
+        monkeypatch.setattr(server, "launch", launch)
+        server.start()
+        assert server._ports[part] != taken[part].getsockname()[1]
+        server.stop()
+
+
+def test_a_taken_s3_port_is_an_error_since_clients_know_it(folder: Path) -> None:
+    server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret")
+    server._ports["s3"] = free_ports(1)[0]
+    server._choose_inner_ports()
+    with socket.create_server(("127.0.0.1", server._ports["s3"])), pytest.raises(EmbeddedServerError):
+        server.start()
+    assert server.process.poll() is not None
 
 
 @pytest.mark.parametrize(("key", "secret"), [("key", "wrong"), ("wrong", "secret")])

@@ -21,10 +21,8 @@ def free_ports(count: int) -> list[int]:
     """
     with ExitStack() as held:
         ports: list[int] = []
-        below = _first_ephemeral()
-        candidates = (
-            secrets.SystemRandom().sample(range(LOWEST, below), below - LOWEST) if below > LOWEST + count else []
-        )
+        candidates = list(range(LOWEST, _first_ephemeral()))
+        secrets.SystemRandom().shuffle(candidates)
         for candidate in [*candidates, *[0] * count]:  # 0: any
             if len(ports) == count:
                 break

@@ -39,8 +39,9 @@ class EmbeddedS3:
     """SeaweedFS with its data in `folder`, as a direct child of this process.
 
     One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
-    are kept by this object over restarts, except that the inner ones change if somebody else has taken one. The keys are the caller's. Its S3 port answers signed requests; all its other
-    ports are for its own parts, which show each other a certificate (`s3_security`).
+    are kept by this object over restarts, except that the inner ones change if somebody else has taken one. The keys
+    are the caller's. Its S3 port answers signed requests; all its other ports are for its own parts, which show each
+    other a certificate (`s3_security`).
 
     With `tls` the S3 port speaks TLS, and clients check its certificate against `ca_bundle`. Without it, any user of
     this machine who takes the port while the server is down can pretend to be it.

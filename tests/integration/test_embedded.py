@@ -138,7 +138,7 @@ def test_objects_outlive_a_restart_and_a_crash(s3: EmbeddedS3) -> None:
     client.put_object(Bucket="pictures", Key="a/c.png", Body=body)
 
 
-@pytest.mark.parametrize("part", ["master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3.grpc"])
+@pytest.mark.parametrize("part", ["master", "volume.grpc", "filer", "s3.grpc"])
 def test_it_starts_also_if_somebody_takes_one_of_its_inner_ports_first(
     folder: Path, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

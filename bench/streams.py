@@ -28,6 +28,7 @@ from bench.report import machine
 from storage.postgres.database import Connection, connect
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.finish import Canceled, finish
+from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer, open_renderer
 from storage.predictions.submit import Submission, submit
 from tests.serving import Service, serving
@@ -112,7 +113,9 @@ async def watch_health(service: Service, took_s: list[float]) -> None:
 
 
 def submit_some(conn: Connection, count: int) -> list[str]:
-    parameters = {"num_inference_steps": 1}
+    parameters = Parameters(
+        prompt="x", width=64, height=64, num_inference_steps=1, guidance_scale=0.0, seed=7
+    ).to_json()
     return [
         submit(conn, Submission(MODEL, "1", queue_name_of(MODEL), {"prompt": "x"}, parameters, 3600))["id"]
         for _ in range(count)

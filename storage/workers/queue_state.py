@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -84,7 +85,7 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
     measured = _Measured(conn, model, version)
     ready = [worker for worker in workers if worker["state"] in ("idle", "drawing")]
     loading = [worker for worker in workers if worker["state"] == "loading"]
-    jobs = [Job.of(Parameters.from_json(row["parameters"])) for row in waiting[:FORESEEN]]
+    jobs = _jobs(waiting[:FORESEEN])
     forecast = [*_ready(ready, drawing, measured), *_to_come(loading, measured, is_any_ready=bool(ready))]
     return QueueState(
         waiting={row["id"]: place for place, row in enumerate(waiting)},
@@ -95,6 +96,17 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
         failed_workers=sum(worker["state"] == "failed" for worker in workers),
         read_at=datetime.now(UTC),
     )
+
+
+def _jobs(waiting: list[Row]) -> list[Job]:
+    """Up to the first whose parameters another release has written, which this one can't read."""
+    jobs = []
+    for row in waiting:
+        try:
+            jobs.append(Job.of(Parameters.from_json(row["parameters"])))
+        except TypeError:
+            break
+    return jobs
 
 
 class _Measured:
@@ -120,11 +132,12 @@ class _Measured:
 def _ready(workers: list[Row], drawing: list[Row], measured: _Measured) -> Iterator[ForecastWorker]:
     for worker in workers:
         device = worker["device"] or ""
-        batch = [
-            Job.of(Parameters.from_json(row["parameters"]), steps_done=(read_progress(row["logs"]) or (0, 0))[0])
-            for row in drawing
-            if row["worker_id"] == worker["id"]
-        ]
+        batch = []
+        for row in drawing:
+            if row["worker_id"] == worker["id"]:
+                steps_done = (read_progress(row["logs"]) or (0, 0))[0]
+                with suppress(TypeError):  # as above
+                    batch.append(Job.of(Parameters.from_json(row["parameters"]), steps_done=steps_done))
         yield ForecastWorker(0.0, measured.costs_on(device), measured.joins_midway(device), batch)
 
 

@@ -124,3 +124,20 @@ def test_the_pace_of_the_first_places_holds_for_those_further_back(conn: Connect
 def test_a_queue_that_is_empty_has_no_estimate() -> None:
     state = QueueState({}, [], 0, 1, 0, 0, datetime.now(UTC))
     assert state.seconds_until_start(0) is None
+
+
+def test_what_another_release_has_written_is_not_foreseen_and_breaks_nothing(
+    conn: Connection, renderer: Renderer
+) -> None:
+    measure_load(conn, load_s=3, boot_s=1)
+    measure_step(conn, 0.1)
+    before, unknown, after = submit_many(conn, PARAMETERS, PARAMETERS, PARAMETERS)
+    conn.execute("""UPDATE predictions SET parameters = '{"canvas": 1}' WHERE id = %s""", (unknown,))
+    state = state_of(conn)
+    assert [state.place_of(id_) for id_ in (before, unknown, after)] == [0, 1, 2]
+    assert state.seconds_until_start(0) == pytest.approx(4, abs=0.5)
+    say_alive(conn, replace(WORKER, state="drawing"))
+    for _ in range(2):
+        claim_one(conn, renderer)
+    conn.execute("UPDATE predictions SET worker_id = %s WHERE status = 'processing'", (WORKER.id,))
+    assert state_of(conn).place_of(after) == 0

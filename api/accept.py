@@ -53,6 +53,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
             webhook=asked.webhook,
             webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
             priority=inputs.priority,
+            keep=asked.keep,
             is_fair=here.settings.fair,
             token_id=by.token_id,
             quota=by.quota,

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 from api.accept import accept
 from api.asked_model import model_asked_for, model_in_path
 from api.auth import caller
-from api.errors import InvalidInput
+from api.errors import InvalidInput, NotFound, Problem
 from api.live.waiting import wait_until_over
 from api.ownership import find_own
 from api.parsing.cursor import Cursor, decode_cursor, parse_moment
@@ -19,11 +19,13 @@ from api.parsing.json_body import json_object
 from api.parsing.list_query import query
 from api.parsing.prefer import cancel_after_s, wait_s
 from api.parsing.validation import validated
-from api.schemas import PredictionRequest
+from api.schemas import KeepRequest, PredictionRequest
 from api.services import Services, services
 from storage.catalog import Model
 from storage.postgres.database import Row
+from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, finish
+from storage.predictions.keep import set_keep
 from storage.predictions.read import read_predictions, with_images
 from storage.predictions.render import dump
 from storage.predictions.states import PredictionStatus
@@ -60,6 +62,28 @@ def cancel(prediction_id: str) -> Response:
         if finish(conn, services().renderer, prediction_id, Canceled()) is not None:
             log.info("prediction.canceled", prediction_id=prediction_id)
         return _answer(services().body_of(conn, find_own(conn, prediction_id)))
+
+
+@blueprint.delete("/predictions/<prediction_id>")
+def delete(prediction_id: str) -> Response:
+    with services().pool.connection() as conn:
+        find_own(conn, prediction_id)
+        if not delete_prediction(conn, services().renderer, prediction_id):
+            raise NotFound(f"there is no prediction {prediction_id!r}")
+    log.info("prediction.deleted", prediction_id=prediction_id)
+    return Response(status=204)
+
+
+@blueprint.post("/predictions/<prediction_id>/keep")
+def keep(prediction_id: str) -> Response:
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    asked = validated(KeepRequest, json_object() if has_body else {})
+    with services().pool.connection() as conn:
+        find_own(conn, prediction_id)
+        row = set_keep(conn, prediction_id, keep=asked.keep)
+        if row is None:
+            raise Problem(410, "Gone", "its data was removed after the retention time (RETENTION_S)")
+        return _answer(services().body_of(conn, row))
 
 
 @blueprint.get("/predictions")

@@ -149,3 +149,12 @@ class PredictionRequest(BaseModel):
     webhook_events_filter: list[WebhookEvent] | None = None
     stream: bool | None = Field(default=None, description="Accepted as it is: every prediction can be streamed.")
     previews: bool | None = Field(default=None, description="The same as in `input`.")
+    keep: bool = Field(default=False, description="true: RETENTION_S doesn't apply to it.")
+
+
+class KeepRequest(BaseModel):
+    """The body of `POST /v1/predictions/{id}/keep`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    keep: bool = Field(default=True, description="false: RETENTION_S applies to it again.")

@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 
 from api.browsers.origins import Origins
 
-METHODS = "GET, HEAD, POST, OPTIONS"
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 # What a page may send if the browser doesn't say what it wants to send.
 HEADERS = (
     "Authorization, Content-Type, Prefer, Cancel-After, Idempotency-Key, Last-Event-ID, X-Request-ID, X-Darkroom-Strict"

@@ -38,6 +38,7 @@ class Prediction(BaseModel):
     started_at: datetime | None
     completed_at: datetime | None
     data_removed: bool
+    keep: bool
     source: str
     urls: Urls
     seed: int | None

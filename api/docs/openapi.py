@@ -75,17 +75,17 @@ def _operation(operation: Operation, catalog: Catalog) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.details,
         "parameters": list(_parameters(operation, catalog)),
-        "responses": {str(status): _answer(operation, kind) for status, kind in operation.answers.items()}
+        "responses": {str(status): _answer(operation, status, kind) for status, kind in operation.answers.items()}
         | {str(status): _error(operation, status) for status in _errors(operation)},
     }
     if operation.is_open:
         described["security"] = []
     if operation.body is not None:
         example = operation.example or {}
-        if "{owner}" not in operation.path:
+        if "{owner}" not in operation.path and "model" in operation.body.model_fields:
             example = {"model": min(catalog.models)} | example
         content = {JSON: {"schema": _ref(operation.body), "example": example}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     return described
 
 
@@ -95,11 +95,9 @@ def _errors(operation: Operation) -> list[int]:
     return sorted({*operation.errors, *common, *body, *([] if operation.is_open else [401, 403])})
 
 
-def _answer(operation: Operation, kind: type[BaseModel] | None) -> dict[str, Any]:
-    return {
-        "description": "Done",
-        "content": {operation.media: {"schema": _ref(kind)} if kind else {}},
-    }
+def _answer(operation: Operation, status: int, kind: type[BaseModel] | None) -> dict[str, Any]:
+    content = {operation.media: {"schema": _ref(kind)} if kind else {}}
+    return {"description": "Done"} | ({} if status == 204 else {"content": content})
 
 
 def _error(operation: Operation, status: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument
 from api.openai.schemas import ImageRequest
-from api.schemas import PredictionRequest
+from api.schemas import KeepRequest, PredictionRequest
 from storage.webhooks.history import STATUSES
 
 PARAMETERS: dict[str, dict[str, object]] = {
@@ -51,6 +51,7 @@ class Operation:
     section: str = "Predictions"
     details: str = ""
     body: type[BaseModel] | None = None
+    needs_body: bool = True
     headers: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
     media: str = JSON
@@ -74,6 +75,10 @@ OPERATIONS = (
     Operation("get", "/v1/predictions/{prediction_id}", "Read one", {200: Prediction}, errors=(404,)),
     Operation("post", "/v1/predictions/{prediction_id}/cancel", "Cancel", {200: Prediction}, errors=(404,),
               details="At once; one that is over stays as it is."),
+    Operation("delete", "/v1/predictions/{prediction_id}", "Delete", {204: None}, errors=(404,),
+              details="It is canceled first if it isn't over. Its data and images go, and its webhooks are not sent."),
+    Operation("post", "/v1/predictions/{prediction_id}/keep", "Keep beyond the retention time", {200: Prediction},
+              body=KeepRequest, needs_body=False, errors=(404, 410, 422), example={"keep": True}),
     Operation(
         "post", "/v1/models/{owner}/{name}/predictions", "Draw with the model of the path", {201: Prediction},
         body=PredictionRequest, headers=SUBMIT_HEADERS, errors=(*_SUBMIT_ERRORS, 404),

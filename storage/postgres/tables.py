@@ -71,6 +71,8 @@ class Prediction(Table):
     error: Mapped[str | None]
     metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     data_removed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    keep: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))  # retention spares it
+    deleted_at: Mapped[datetime | None]  # by its owner; from then on it is in no answer
     cache_key: Mapped[str | None]  # of `storage.predictions.result_cache`: what is equal but for the seed
 
     webhook: Mapped[str | None]
@@ -111,7 +113,7 @@ class Prediction(Table):
             postgresql_where=text("status IN ('starting', 'processing')"),
         ),
         # What retention looks through: the ended ones that still hold data.
-        Index("ix_predictions_retention", "completed_at", postgresql_where=text("NOT data_removed")),
+        Index("ix_predictions_retention", "completed_at", postgresql_where=text("NOT data_removed AND NOT keep")),
         Index("ix_predictions_waiting", "model", "created_at", postgresql_where=text("status = 'starting'")),
         # The list of one token, and how many of its predictions wait.
         Index("ix_predictions_token_id_created_at_id", "token_id", "created_at", "id"),

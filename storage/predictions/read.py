@@ -10,8 +10,8 @@ from storage.predictions.states import PredictionStatus
 
 
 def read_prediction(conn: Connection, prediction_id: str) -> Row | None:
-    """One prediction, or None."""
-    return conn.execute("SELECT * FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
+    """One prediction, or None if there is none or its owner has deleted it."""
+    return conn.execute("SELECT * FROM predictions WHERE id = %s AND deleted_at IS NULL", (prediction_id,)).fetchone()
 
 
 def read_predictions(
@@ -35,7 +35,7 @@ def read_predictions(
     rows = conn.execute(
         f"""
         SELECT * FROM predictions
-        WHERE {owner}
+        WHERE {owner} AND deleted_at IS NULL
           AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s))
           AND (%(after_at)s::timestamptz IS NULL OR (created_at, id) > (%(after_at)s, %(after_id)s))
           AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)

@@ -49,6 +49,7 @@ class Renderer:
             "started_at": timestamp(row["started_at"]),
             "completed_at": timestamp(row["completed_at"]),
             "data_removed": row["data_removed"],
+            "keep": row["keep"],
             "source": row["source"],
             "urls": self.links.of_prediction(row["id"], row["deadline_at"] + STREAM_AFTER_DEADLINE),
             "seed": row["parameters"].get("seed"),
@@ -61,7 +62,7 @@ class Renderer:
 
     def _expires_at(self, row: Row) -> datetime:
         """A link lives as long as its image."""
-        return FOR_EVER if self.retention is None else row["completed_at"] + self.retention
+        return FOR_EVER if self.retention is None or row["keep"] else row["completed_at"] + self.retention
 
     def _thumbnails(self, row: Row, images: Sequence[Row]) -> list[str | None]:
         expires_at = self._expires_at(row)

@@ -42,7 +42,7 @@ def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
             for row in conn.execute(
                 """
                 SELECT id FROM predictions
-                WHERE completed_at < clock_timestamp() - %(older_than)s AND NOT data_removed
+                WHERE completed_at < clock_timestamp() - %(older_than)s AND NOT data_removed AND NOT keep
                   AND NOT EXISTS (
                       SELECT FROM webhook_deliveries AS delivery
                       WHERE delivery.prediction_id = predictions.id AND delivery.status = 'pending'
@@ -54,22 +54,30 @@ def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
             )
         ]
         if expired:
-            conn.execute("DELETE FROM images WHERE prediction_id = ANY(%s)", (expired,))
-            conn.execute("DELETE FROM webhook_deliveries WHERE prediction_id = ANY(%s)", (expired,))
-            conn.execute(
-                """
-                UPDATE predictions
-                SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL,
-                    idempotency_key = NULL, request_hash = NULL
-                WHERE id = ANY(%s)
-                """,
-                (expired,),
-            )
+            remove_data(conn, expired)
     return len(expired)
 
 
-def bury_objects(conn: Connection) -> int:
+def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
+    """Take the data out of these predictions, in the caller's transaction, which has locked their rows."""
+    ids = list(prediction_ids)
+    conn.execute("DELETE FROM images WHERE prediction_id = ANY(%s)", (ids,))
+    conn.execute("DELETE FROM webhook_deliveries WHERE prediction_id = ANY(%s)", (ids,))
+    conn.execute(
+        """
+        UPDATE predictions
+        SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL,
+            idempotency_key = NULL, request_hash = NULL
+        WHERE id = ANY(%s)
+        """,
+        (ids,),
+    )
+
+
+def bury_objects(conn: Connection, among: Sequence[str] | None = None) -> int:
     """Turn the rows of objects that nobody refers to into tombstones; returns how many of a batch.
+
+    With `among`, only these objects are looked at.
 
     The lock is had before the question is asked a second time: whoever refers to the object meanwhile is either
     seen, or fails on the foreign key.
@@ -78,8 +86,12 @@ def bury_objects(conn: Connection) -> int:
         keys = [
             row["key"]
             for row in conn.execute(
-                f"SELECT key FROM objects WHERE {UNREFERRED} LIMIT %s FOR UPDATE SKIP LOCKED",  # noqa: S608 (constants)
-                (BATCH,),
+                f"""
+                SELECT key FROM objects
+                WHERE {"true" if among is None else "key = ANY(%(among)s)"} AND {UNREFERRED}
+                LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+                """,  # noqa: S608 (constants)
+                {"among": list(among or ()), "batch": BATCH},
             )
         ]
         return conn.execute(

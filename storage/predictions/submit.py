@@ -12,6 +12,7 @@ from ulid import ULID
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell, idempotency, quota, result_cache
+from storage.predictions.keep import set_keep
 from storage.predictions.quota import NO_LIMITS, Quota
 from storage.predictions.render import Renderer
 from storage.webhooks.events import wants, write_event
@@ -36,6 +37,7 @@ class Submission:
     quota: Quota = NO_LIMITS
     idempotency_key: str | None = None
     request_hash: str | None = None
+    keep: bool = False  # retention spares it
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
@@ -71,8 +73,8 @@ def submit(conn: Connection, submission: Submission, renderer: Renderer | None =
     while True:
         try:
             row = (
-                _insert_with_event(conn, submission, renderer)
-                if _wants_event(submission)
+                _insert_with_more(conn, submission, renderer)
+                if submission.keep or _wants_event(submission)
                 else _insert(conn, submission)
             )
             was_refused = row is None
@@ -105,12 +107,17 @@ def _wants_event(submission: Submission) -> bool:
     return wants(submission.webhook, submission.webhook_events, "queued")
 
 
-def _insert_with_event(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
-    """As `_insert`, with the event `queued`. It costs round trips that other requests don't pay."""
-    assert renderer is not None
+def _insert_with_more(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
+    """As `_insert`, with `keep` and the event `queued`. It costs round trips that other requests don't pay."""
     with conn.transaction():
         row = _insert(conn, submission)
-        if row is not None:
+        if row is None:
+            return None
+        if submission.keep:
+            set_keep(conn, row["id"], keep=True)
+            row |= {"keep": True}
+        if _wants_event(submission):
+            assert renderer is not None
             write_event(conn, renderer, row, "queued")
         return row
 

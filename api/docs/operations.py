@@ -78,7 +78,7 @@ OPERATIONS = (
     Operation("delete", "/v1/predictions/{prediction_id}", "Delete", {204: None}, errors=(404,),
               details="It is canceled first if it isn't over. Its data and images go, and its webhooks are not sent."),
     Operation("post", "/v1/predictions/{prediction_id}/keep", "Keep beyond the retention time", {200: Prediction},
-              body=KeepRequest, needs_body=False, errors=(404, 410, 422), example={"keep": True}),
+              body=KeepRequest, needs_body=False, errors=(400, 404, 410, 413, 422), example={"keep": True}),
     Operation(
         "post", "/v1/models/{owner}/{name}/predictions", "Draw with the model of the path", {201: Prediction},
         body=PredictionRequest, headers=SUBMIT_HEADERS, errors=(*_SUBMIT_ERRORS, 404),

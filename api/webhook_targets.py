@@ -9,9 +9,10 @@ from storage.webhooks.url import InvalidURL
 
 
 def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None:
-    """Raise InvalidInput for a URL that is none, or leads to a private address that is not allowed.
+    """Raise InvalidInput for a URL that is none, for a name that doesn't exist, and for a private address that is not
+    allowed.
 
-    A name that does not resolve now may do so later, so it is taken; the courier resolves and judges it again.
+    If the name server doesn't answer now, the URL is taken: the courier resolves and judges it again.
     """
     try:
         check_url(url, allow, asked_by=token_id)

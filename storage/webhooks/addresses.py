@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from storage.webhooks.lookup import ForbiddenAddress, look_up
+from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, NotPublic, look_up
 from storage.webhooks.own_servers import OwnServers
 from storage.webhooks.public_addresses import Address, Network, is_public, unmapped
 from storage.webhooks.url import URLParts, is_host_name, parse_url
@@ -81,8 +81,20 @@ class Target:
 
 
 def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> None:
-    """Judge a webhook URL at the moment it is submitted. Raises as `resolve` does."""
-    resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by)
+    """Judge a webhook URL at the moment it is submitted. Raises as `resolve` does, and NotPublic.
+
+    A name that doesn't exist is refused with the same words as one that has a private address. Otherwise, whoever may
+    submit could ask which names exist in this network. A name in WEBHOOK_ALLOW may come into being later.
+    """
+    try:
+        resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by)
+    except OwnServerRefused:
+        raise
+    except (ForbiddenAddress, NoSuchHost):
+        host = parse_url(url).host
+        if _literal_address(host) is not None or _is_refused_unasked(host, allow) or host in allow.hosts:
+            raise
+        raise NotPublic(host) from None
 
 
 def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> Target:
@@ -94,7 +106,7 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Has
     """
     parts = parse_url(url)
     is_private_name = parts.host.endswith(PRIVATE_DOMAINS)
-    if is_private_name and not allow.networks and parts.host not in allow.hosts:
+    if _is_refused_unasked(parts.host, allow):
         raise ForbiddenAddress(parts.host, None)
     literal = _literal_address(parts.host)
     addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s, asked_by)
@@ -105,6 +117,10 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Has
     if allow.never is not None and allow.never.include(parts.host, parts.port, addresses):
         raise OwnServerRefused(parts.host, parts.port)
     return Target(parts, tuple(addresses))
+
+
+def _is_refused_unasked(host: str, allow: AllowList) -> bool:
+    return host.endswith(PRIVATE_DOMAINS) and not allow.networks and host not in allow.hosts
 
 
 def _literal_address(host: str) -> Address | None:

@@ -17,6 +17,11 @@ from storage.webhooks.public_addresses import Address, unmapped
 MAX_LOOKUPS_AT_ONCE = 64
 _lookups = FairShare(MAX_LOOKUPS_AT_ONCE)
 _lookup_ended = threading.Condition()
+# getaddrinfo's answers that will be the same in a moment. The others (EAI_AGAIN, EAI_FAIL) tell of a name server that
+# is out of order. Not every system has all of them.
+NO_SUCH_HOST = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
+}
 
 
 class ForbiddenAddress(ValueError):
@@ -43,12 +48,29 @@ class ForbiddenAddress(ValueError):
         )
 
 
+class NotPublic(ForbiddenAddress):
+    """The host name doesn't exist, or has an address that is not public: the message doesn't tell which."""
+
+    def __init__(self, host: str) -> None:
+        ValueError.__init__(
+            self,
+            f"{host} doesn't exist, or resolves to an address that is not public; for a host of your own network, "
+            f"WEBHOOK_ALLOW={host} would allow it (a comma-separated list of networks and exact host names)",
+        )
+        self.host = host
+        self.address = None
+
+
 class Unresolvable(OSError):
     """The host name has no address at the moment, or the name server didn't answer in time."""
 
 
+class NoSuchHost(Unresolvable):
+    """The name server answered that the host name has no address."""
+
+
 def look_up(host: str, port: int, timeout_s: float, asked_by: Hashable = None) -> list[Address]:
-    """Every address of a host name, in the system's order of preference. Raises Unresolvable."""
+    """Every address of a host name, in the system's order of preference. Raises Unresolvable (NoSuchHost is one)."""
     deadline = time.monotonic() + timeout_s
     with _lookup_ended:
         if not _lookup_ended.wait_for(lambda: _lookups.has_room_for(asked_by), max(0.0, timeout_s)):
@@ -74,12 +96,15 @@ def look_up(host: str, port: int, timeout_s: float, asked_by: Hashable = None) -
     except queue.Empty:
         raise Unresolvable(f"{host}: the name server didn't answer within {timeout_s:g} s") from None
     if isinstance(found, Exception):
-        raise Unresolvable(f"{host}: {found}") from found
+        is_final = isinstance(found, UnicodeError) or (
+            isinstance(found, socket.gaierror) and found.errno in NO_SUCH_HOST
+        )
+        raise (NoSuchHost if is_final else Unresolvable)(f"{host}: {found}") from found
     addresses = []
     for text in dict.fromkeys(found):
         if "%" in text:  # a link-local address with its zone
             raise ForbiddenAddress(host, text)
         addresses.append(unmapped(ipaddress.ip_address(text)))
     if not addresses:
-        raise Unresolvable(f"{host}: no address")
+        raise NoSuchHost(f"{host}: no address")
     return addresses

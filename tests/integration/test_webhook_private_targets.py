@@ -192,6 +192,17 @@ def test_a_post_that_aims_at_our_servers_is_422_whatever_is_allowed(api_settings
             submit(client, webhook=f"http://{host}:18082/")
 
 
+def test_a_post_whose_webhook_names_no_host_is_422_in_the_words_of_a_private_one(api_settings: ApiSettings) -> None:
+    with serving(api_settings.model_copy(update={"webhook_allow": ""})) as app:
+        client = app.test_client()
+        details = {
+            host: problem(post(client, webhook=f"http://{host}/"), 422)["detail"]
+            for host in ("localhost", "nobody.invalid")
+        }
+    assert details["nobody.invalid"] == details["localhost"].replace("localhost", "nobody.invalid")
+    assert "doesn't exist, or resolves to an address that is not public" in details["localhost"]
+
+
 def test_the_first_token_ends_what_was_allowed_while_open_also_for_what_waits(
     api_settings: ApiSettings, conn: Connection, pool: ConnectionPool[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:

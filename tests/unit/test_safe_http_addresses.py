@@ -10,7 +10,7 @@ import pytest
 
 from courier import safe_http
 from storage.webhooks.addresses import AllowList, check_url, resolve
-from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
+from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, Unresolvable
 from storage.webhooks.public_addresses import is_public
 from storage.webhooks.url import InvalidURL, parse_url
 
@@ -224,7 +224,9 @@ def test_a_table_of_hostile_urls_is_refused_and_nothing_connects(
     assert len(NOT_PUBLIC) + len(NOT_A_WEBHOOK_URL) >= 60
     for expected, urls in ((ForbiddenAddress, NOT_PUBLIC), (InvalidURL, NOT_A_WEBHOOK_URL)):
         for url in (template.replace("{port}", str(port)) for template in urls):
-            assert _refusal_of(check_url, url) is expected, url
+            refusal = _refusal_of(check_url, url)
+            assert refusal is not None, url
+            assert issubclass(refusal, expected), url
             assert _refusal_of(_post, url) is expected, url
     # The listener would have seen one that came through.
     with socket.create_connection(("127.0.0.1", port)):
@@ -294,10 +296,17 @@ def _answering(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str
     return asked
 
 
+def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def getaddrinfo(*_: object, **__: object) -> list[object]:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
 def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     _answering(monkeypatch, ["8.8.8.8", "2606:4700::1", "10.1.2.3"])
     with pytest.raises(ForbiddenAddress) as refused:
-        check_url("https://rebinding.example/", NOTHING_ALLOWED)
+        resolve("https://rebinding.example/", NOTHING_ALLOWED)
     assert (refused.value.host, refused.value.address) == ("rebinding.example", "10.1.2.3")
 
 
@@ -321,9 +330,46 @@ def test_a_name_is_looked_up_once_so_a_second_answer_is_never_used(
     assert len(connections) == before
 
 
-def test_a_name_that_does_not_resolve_is_unresolvable_not_forbidden() -> None:
+def test_a_name_that_does_not_exist_is_unresolvable_not_forbidden() -> None:
+    with pytest.raises(NoSuchHost):
+        resolve("https://nobody.invalid/", NOTHING_ALLOWED, timeout_s=5)
+
+
+@pytest.mark.parametrize("allow", ["", "other.example", "192.168.0.0/16"])
+@pytest.mark.parametrize("host", ["db", "db.corp.example", "db.internal"])
+def test_at_submission_a_private_name_and_one_that_does_not_exist_get_the_same_answer(
+    monkeypatch: pytest.MonkeyPatch, host: str, allow: str
+) -> None:
+    answers: list[list[str] | Exception] = [
+        ["10.0.0.3"],
+        ["fe80::1%eth0"],
+        [],
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        socket.gaierror(socket.EAI_NODATA, "No address associated with hostname"),
+    ]
+    said = set()
+    for answer in answers:
+        if isinstance(answer, Exception):
+            _failing(monkeypatch, answer)
+        else:
+            _answering(monkeypatch, answer)
+        with pytest.raises(ForbiddenAddress, match=f"WEBHOOK_ALLOW={host} would allow it") as refused:
+            check_url(f"http://{host}/", AllowList.parse(allow))
+        said.add((type(refused.value), str(refused.value)))
+    assert len(said) == 1
+
+
+def test_at_submission_a_name_is_taken_while_the_name_server_is_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
+    with pytest.raises(Unresolvable) as failed:
+        check_url("http://hook.example/", NOTHING_ALLOWED)
+    assert not isinstance(failed.value, NoSuchHost)
+
+
+def test_at_submission_a_name_in_the_allow_list_need_not_exist_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
     with pytest.raises(Unresolvable):
-        check_url("https://nobody.invalid/", NOTHING_ALLOWED, timeout_s=5)
+        check_url("http://n8n:5678/", AllowList.parse("n8n"))
 
 
 def test_a_name_server_that_hangs_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,7 @@ def attempt_of(
         "attempt": 1,
         "crashes": crashes,
         "priority": priority,
+        "start_tag": 0,
         "logs": "",
         "input": {},
         "parameters": parameters.to_json(),

@@ -158,8 +158,8 @@ def test_a_worker_that_has_to_leave_while_s3_hangs_hands_its_picture_back(server
             servers.s3.process.send_signal(signal.SIGSTOP)  # neither answers nor refuses, for as long as we like
             try:
                 # A busy machine may write several steps at once.
-                    late = f"({STEPS - 2}|{STEPS - 1}|{STEPS})/{STEPS}"
-                    wait_until(settings, f"id = '{prediction_id}' AND logs ~ '{late}'")
+                late = f"({STEPS - 2}|{STEPS - 1}|{STEPS})/{STEPS}"
+                wait_until(settings, f"id = '{prediction_id}' AND logs ~ '{late}'")
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(60) == 0
                 row = conn.execute("SELECT * FROM predictions WHERE id = %s", (prediction_id,)).fetchone()

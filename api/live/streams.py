@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from api.auth import caller, open_to_all
 from api.browsers.cross_site import for_all_pages
-from api.errors import Problem
+from api.errors import NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.live.access_watch import Access
 from api.live.client_connection import expect_answers
@@ -153,11 +153,11 @@ def _signed_access(prediction_id: str, name: str) -> Access | None:
     A rotated token keeps its predictions, and so their URLs. None: the prediction belongs to no token.
     """
     require_signed_link(prediction_id, name)
-    if services().settings.auth == "none":
-        return None
     with services().pool.connection() as conn:
         row = read_prediction(conn, prediction_id)
-        if row is None or row["token_id"] is None:
+        if row is None:
+            raise NotFound("the prediction was deleted")
+        if services().settings.auth == "none" or row["token_id"] is None:
             return None
         if not read_digests(conn, [row["token_id"]]):
             raise Problem(403, "Forbidden", "the token that this prediction belongs to was revoked")

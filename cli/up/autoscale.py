@@ -81,7 +81,7 @@ def decide(
         start.append(short)
         have[short] += 1
     without_place = [model for model in line if model not in start and model not in modest]
-    return Decision(start, list(_stops(without_place, demand, running, have, switch_after_s)))
+    return Decision(start, _stops(without_place, demand, running, have, switch_after_s))
 
 
 def _line(

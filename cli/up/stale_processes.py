@@ -6,20 +6,25 @@ import json
 import os
 import signal
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import psutil
 
 from cli.processes import end_stranger, is_alive, signal_group
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SAME_START_S = 0.1
 
-class Recorded(TypedDict):
-    """A child: the leader of its own session, known by its pid together with the time of its birth."""
+
+@dataclass(frozen=True)
+class Recorded:
+    """A child: the leader of its own session, known by its pid together with the time when it was started."""
 
     role: str
     pid: int
-    create_time: float
+    started: float  # see `_started`
+    boot: str  # the boot of the machine that `started` counts from
 
 
 class ProcessRecord:
@@ -31,8 +36,7 @@ class ProcessRecord:
 
     def add(self, role: str, pid: int) -> None:
         with suppress(psutil.NoSuchProcess):
-            create_time = psutil.Process(pid).create_time()
-            self._children[pid] = {"role": role, "pid": pid, "create_time": create_time}
+            self._children[pid] = Recorded(role, pid, _started(pid), _boot())
             self._note()
 
     def remove(self, pid: int) -> None:
@@ -43,20 +47,19 @@ class ProcessRecord:
         """End what an earlier run left behind, each with its whole session; returns the roles that were found."""
         found = []
         for recorded in self._read():
-            if members := _living_members(recorded):
-                found.append(recorded["role"])
+            if recorded.boot == _boot() and (members := _living_members(recorded)):
+                found.append(recorded.role)
                 for member in members:
                     end_stranger(member, (signal.SIGTERM, 2.0))
-                signal_group(recorded["pid"], signal.SIGKILL)
+                signal_group(recorded.pid, signal.SIGKILL)
         self._write()
         return found
 
     def _read(self) -> list[Recorded]:
         try:
-            children: list[Recorded] = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
+            return [Recorded(**child) for child in json.loads(self._path.read_text())]
+        except (FileNotFoundError, ValueError, TypeError):  # TypeError: another release has written it
             return []
-        return children
 
     def _note(self) -> None:
         with suppress(OSError):  # a full disk must not stop us from looking after the children
@@ -64,21 +67,39 @@ class ProcessRecord:
 
     def _write(self) -> None:
         unfinished = self._path.with_suffix(".new")
-        unfinished.write_text(json.dumps(list(self._children.values())))
+        unfinished.write_text(json.dumps([asdict(child) for child in self._children.values()]))
         unfinished.rename(self._path)
 
 
 def _living_members(recorded: Recorded) -> list[psutil.Process]:
     """The recorded process and all in its session: gunicorn's workers outlive their killed master for a while."""
-    pid = recorded["pid"]
+    pid = recorded.pid
     with suppress(psutil.NoSuchProcess):
-        leader = psutil.Process(pid)
-        if abs(leader.create_time() - recorded["create_time"]) > 0.1:
+        if abs(_started(pid) - recorded.started) > SAME_START_S:
             return []  # the pid was given to somebody else
     members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError, PermissionError):
             belongs = process.pid == pid or os.getsid(process.pid) == pid
-            if belongs and process.create_time() >= recorded["create_time"] - 0.1 and is_alive(process):
+            if belongs and _started(process.pid) >= recorded.started - SAME_START_S and is_alive(process):
                 members.append(process)
     return members
+
+
+def _started(pid: int) -> float:
+    """When a process was started, in seconds. Raises psutil.NoSuchProcess.
+
+    On Linux since the boot (`starttime` of proc(5)), which setting the clock doesn't change. psutil's create_time()
+    adds the time of the boot, which moves with the clock. Elsewhere since the epoch.
+    """
+    if not BOOT_ID.exists():
+        return psutil.Process(pid).create_time()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _boot() -> str:
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""

@@ -4,7 +4,8 @@ This is start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996). The tag of a
 virtual time and of its token's last tag plus one. The virtual time is the smallest tag that waits or, if nothing waits,
 the clock in microseconds, which is larger than any tag before. So a token that comes to a busy queue is next, behind at
 most one prediction of each other token, however many those have submitted. The last tag counts also when its prediction
-is drawn already: otherwise two tokens that always come back would starve everyone else's backlog.
+is drawn already: otherwise two tokens that always come back would starve everyone else's backlog. It doesn't count if
+its prediction ended without being drawn (canceled, or answered from the cache of results), since that cost nothing.
 
 Revision ID: 0014
 Revises: 0013
@@ -58,18 +59,23 @@ BEGIN
         ORDER BY job.start_tag LIMIT 1
     ), darkroom_clock_tag());
     IF fair AND token_id IS NOT NULL THEN
-        -- The token's last one in this queue. A token that has used so many other queues since then starts anew.
+        -- The token's last one in this queue, among its latest 50: a token that has sent as many to other queues, or
+        -- had as many canceled, starts anew.
         start_tag := greatest(start_tag, (
             SELECT latest.start_tag + 1
             FROM (
-                SELECT own.start_tag, own.model, own.priority FROM predictions AS own
+                SELECT own.start_tag, own.model, own.priority, own.started_at, own.completed_at
+                FROM predictions AS own
                 WHERE own.token_id = token_id
                 ORDER BY own.created_at DESC, own.id DESC LIMIT 50
             ) AS latest
-            WHERE latest.model = model AND latest.priority = priority LIMIT 1
+            WHERE latest.model = model AND latest.priority = priority
+              AND (latest.started_at IS NOT NULL OR latest.completed_at IS NULL)
+            LIMIT 1
         ));
     END IF;
-    -- As storage/result_cache.py finds it. What was drawn before gets no bell: it would start a worker for nothing.
+    -- The same condition as in storage/predictions/result_cache.py. If the same picture was drawn before, no job is
+    -- inserted, since it would start a worker that has nothing to do.
     drawn_before := EXISTS (
         SELECT FROM predictions AS drawn
         WHERE drawn.cache_key = cached_as AND drawn.status = 'succeeded' AND NOT drawn.data_removed

@@ -28,7 +28,7 @@ class ForbiddenAddress(ValueError):
     """The host has an address that is not public, or a name that has none anywhere (`address` is None).
 
     The message names the WEBHOOK_ALLOW value that would let it through. It doesn't tell the address of a
-    name: whoever submits predictions is not thereby entitled to ask the internal DNS.
+    name: someone who may submit predictions must not be able to ask the internal DNS.
     """
 
     def __init__(self, host: str, address: str | None) -> None:

@@ -111,7 +111,7 @@ class RunningUp:
     def interrupt(self) -> int:
         """Ctrl-C; returns the exit code. It takes up to 10 s, and longer on a machine that does other work too."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.wait_for_exit()
 
     def wait_for_exit(self) -> int:
         code = self.process.wait(60)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
@@ -21,17 +19,6 @@ from tests.making import claim_one, count, succeeded
 
 SEEDED = {"prompt": "a secret wish", "seed": 7}
 WEBHOOK = "http://127.0.0.1:9009/hook"
-
-
-@pytest.fixture
-def app(api_settings: ApiSettings) -> Iterator[Flask]:
-    with serving(api_settings) as app:
-        yield app
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
 
 
 def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
@@ -68,8 +55,8 @@ def test_what_is_deleted_is_in_no_answer_and_its_bytes_go(
     problem(client.post(f"/v1/predictions/{id_}/cancel"), 404)
     problem(client.post(f"/v1/predictions/{id_}/keep"), 404)
     problem(client.get(f"/v1/predictions/{id_}/events"), 404)
-    problem(client.get(path_of(shown["output"][0])), 404)
-    problem(client.get(path_of(shown["thumbnails"][0])), 404)
+    for url in (shown["output"][0], shown["thumbnails"][0], shown["urls"]["stream"], shown["urls"]["events"]):
+        problem(client.get(path_of(url)), 404)
     assert client.get("/v1/predictions").get_json()["results"] == []
     assert client.get("/v1/webhook_deliveries").get_json()["results"] == []
     for table in ("images", "objects", "webhook_deliveries"):
@@ -80,6 +67,7 @@ def test_what_is_deleted_is_in_no_answer_and_its_bytes_go(
     assert row is not None
     assert row["status"] == "succeeded", "the accounts still have it"
     assert "secret" not in str(row)
+    assert row["cache_key"] is None, "a hash of the prompt lets others check a guess"
 
 
 def test_one_that_waits_is_canceled_first(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:

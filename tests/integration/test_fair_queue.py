@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from storage.postgres.database import Connection
 from storage.predictions.claim import hand_back
+from storage.predictions.finish import Canceled, ReusedImage, Succeeded, finish
+from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.workers.queue_state import read_queue_state
-from tests.making import MODEL, claim_one, count, submit_one
+from tests.making import MODEL, claim_one, count, submit_one, succeeded
 
 A, B, C = 1, 2, 3
+SEEDED = Parameters(prompt="a", width=64, height=64, num_inference_steps=2, guidance_scale=0.0, seed=7).to_json()
 
 
 def claimed_tokens(conn: Connection, renderer: Renderer) -> list[int]:
@@ -66,6 +69,32 @@ def test_what_was_drawn_before_a_quiet_time_does_not_count(conn: Connection, ren
     for token in (B, B, A):
         submit_one(conn, token_id=token)
     assert claimed_tokens(conn, renderer) == [B, A, B]
+
+
+def test_what_was_canceled_before_it_was_drawn_does_not_count(conn: Connection, renderer: Renderer) -> None:
+    canceled = [submit_one(conn, token_id=A)["id"] for _ in range(10)]
+    for _ in range(4):
+        submit_one(conn, token_id=B)
+    for id_ in canceled:
+        finish(conn, renderer, id_, Canceled())
+    submit_one(conn, token_id=A)
+    assert claimed_tokens(conn, renderer) == [B, A, B, B, B]
+
+
+def test_what_is_answered_from_the_cache_of_results_does_not_count(conn: Connection, renderer: Renderer) -> None:
+    drawn = {"token_id": A, "cache_key": "same", "parameters": SEEDED}
+    submit_one(conn, **drawn)
+    claim = claim_one(conn, renderer)
+    assert claim is not None
+    assert finish(conn, renderer, claim.prediction_id, succeeded(claim), claim_id=claim.claim_id) is not None
+    for _ in range(4):
+        submit_one(conn, token_id=B)
+    for _ in range(10):
+        row = submit_one(conn, **drawn)
+        assert row["drawn_before"]
+        assert finish(conn, renderer, row["id"], Succeeded([ReusedImage(claim.prediction_id, 0)])) is not None
+    submit_one(conn, token_id=A)
+    assert claimed_tokens(conn, renderer) == [B, A, B, B, B]
 
 
 def test_a_higher_priority_comes_first_and_has_turns_of_its_own(conn: Connection, renderer: Renderer) -> None:
@@ -124,7 +153,7 @@ ACTIONS = st.lists(st.one_of(st.sampled_from(["claim"]), st.integers(1, 5)), min
 def test_a_newcomer_waits_for_at_most_one_prediction_of_each_other_token(
     conn: Connection, renderer: Renderer, actions: list[str | int]
 ) -> None:
-    """Whatever comes before and after. `actions`: a claim, or a submit of that token."""
+    """This holds for any order of submits and claims. `actions`: "claim", or the token that submits one."""
     queue = f"t{uuid4().hex[:12]}"
     waiting: dict[int, list[str]] = {token: [] for token in range(1, 6)}
     may_wait_for: dict[str, int] = {}  # by id of a prediction that found none of its own token: others before it

@@ -136,7 +136,7 @@ def test_a_named_origin_may_and_so_may_its_requests_without_cors_if_all_are_name
 def test_a_body_has_to_say_that_it_is_json(client: FlaskClient, conn: Connection) -> None:
     bodies = {each.path for each in OPERATIONS if each.body is not None}
     assert {"/v1/predictions", "/v1/images/generations"} <= bodies
-    paths = [path.format(owner="darkroom", name="blank") for path in bodies]
+    paths = [path.format(owner="darkroom", name="blank", prediction_id="0" * 26) for path in bodies]
     content_types = (
         None,
         "",

@@ -54,6 +54,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
             webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
             priority=inputs.priority,
             keep=asked.keep,
+            metadata=asked.metadata,
             is_fair=here.settings.fair,
             token_id=by.token_id,
             quota=by.quota,

@@ -11,12 +11,12 @@ from flask import Blueprint, Response, request
 from api.accept import accept
 from api.asked_model import model_asked_for, model_in_path
 from api.auth import caller
-from api.errors import InvalidInput, NotFound, Problem
+from api.errors import NotFound, Problem
+from api.list_request import list_request
 from api.live.waiting import wait_until_over
 from api.ownership import find_own
-from api.parsing.cursor import Cursor, decode_cursor, parse_moment
+from api.parsing.cursor import Cursor, Direction
 from api.parsing.json_body import json_object
-from api.parsing.list_query import query
 from api.parsing.prefer import cancel_after_s, wait_s
 from api.parsing.validation import validated
 from api.schemas import KeepRequest, PredictionRequest
@@ -26,17 +26,13 @@ from storage.postgres.database import Row
 from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.keep import set_keep
-from storage.predictions.read import read_predictions, with_images
+from storage.predictions.read import with_images
 from storage.predictions.render import dump
 from storage.predictions.states import PredictionStatus
 
 log = structlog.get_logger(__name__)
 
 blueprint = Blueprint("predictions", __name__)
-
-PAGE = 100
-# Replicate's parameter. Here all predictions are made with the API.
-SOURCES = ("api", "web")
 
 
 @blueprint.post("/predictions")
@@ -88,38 +84,19 @@ def keep(prediction_id: str) -> Response:
 
 @blueprint.get("/predictions")
 def list_() -> Response:
-    given = query("cursor", "created_after", "created_before", "source")
-    cursor = decode_cursor(given["cursor"]) if "cursor" in given else None
-    window = {name: parse_moment(name, given[name]) for name in ("created_after", "created_before") if name in given}
-    if given.get("source", "api") not in SOURCES:
-        raise InvalidInput("source", f"{given['source'][:40]!r} is none of {', '.join(SOURCES)}")
-    older = cursor is None or cursor.direction == "older"
+    asked = list_request()
     with services().pool.connection() as conn:
-        rows = read_predictions(
-            conn,
-            before=cursor.position if cursor and older else None,
-            after=cursor.position if cursor and not older else None,
-            limit=PAGE + 1,
-            token_id=caller().token_id,
-            created_after=window.get("created_after"),
-            created_before=window.get("created_before"),
-            source=given.get("source"),
-        )
-        more = len(rows) > PAGE
-        rows = rows[:PAGE] if older else rows[-PAGE:]
+        rows = asked.read(conn, caller().token_id)
+        more = len(rows) > asked.limit
+        rows = rows[-asked.limit :] if asked.page.is_forward else rows[: asked.limit]
         rows, images = with_images(conn, rows)
     renderer = services().answers
-    has_older = more if older else bool(rows)
-    has_newer = (cursor is not None) if older else more
+    has_newer, has_older = (more, bool(rows)) if asked.page.is_forward else (asked.page.before is not None, more)
     return _answer(
         dump(
             {
-                "next": _page_url(Cursor("older", rows[-1]["created_at"], rows[-1]["id"]))
-                if rows and has_older
-                else None,
-                "previous": _page_url(Cursor("newer", rows[0]["created_at"], rows[0]["id"]))
-                if rows and has_newer
-                else None,
+                "next": _page_url("older", rows[-1]) if rows and has_older else None,
+                "previous": _page_url("newer", rows[0]) if rows and has_newer else None,
                 "results": [renderer.prediction(row, images[row["id"]]) for row in rows],
             }
         )
@@ -158,7 +135,9 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     return here.renderer.body(dict(waited.row) | {"status": PredictionStatus.STARTING.value}, [])
 
 
-def _page_url(cursor: Cursor) -> str:
+def _page_url(direction: Direction, beside: Row) -> str:
+    """The same list, read on in that direction from this prediction."""
+    cursor = Cursor(direction, beside["created_at"], beside["id"])
     same_list = {name: value for name, value in request.args.items() if name != "cursor"}
     return f"{services().settings.public_url}/v1/predictions?{urlencode(same_list | {'cursor': cursor.encode()})}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -106,6 +107,22 @@ else:
 LOSSY = " and ".join(known.name for known in FORMATS if known.is_lossy)
 
 
+MAX_METADATA_BYTES = 2048
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MAX_METADATA_BYTES:
+        raise ValueError(f"must not have more than {MAX_METADATA_BYTES} bytes as JSON (it has {size})")
+    return value
+
+
+# Flat, so that each pair can be looked up.
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), *_Storable]
+MetadataValue = Text | bool | int | Annotated[float, Field(allow_inf_nan=False)] | None
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), AfterValidator(_small)]
+
+
 class PredictionInput(BaseModel):
     """The inputs that models have in common. Unknown ones are ignored, and named in `logs`."""
 
@@ -150,6 +167,9 @@ class PredictionRequest(BaseModel):
     stream: bool | None = Field(default=None, description="Accepted as it is: every prediction can be streamed.")
     previews: bool | None = Field(default=None, description="The same as in `input`.")
     keep: bool = Field(default=False, description="true: RETENTION_S doesn't apply to it.")
+    metadata: Metadata = Field(
+        default={}, description="Your own: up to 16 pairs that answers and webhooks show, and lists can be filtered by."
+    )
 
 
 class KeepRequest(BaseModel):

@@ -22,6 +22,7 @@ from courier.deliver import Deliverer
 from courier.queue_worker import SPARE_JOBS, WORKER_NAME, QueueWorker
 from courier.rescue import keep_rescuing
 from courier.retention import keep_retaining
+from courier.search_index import keep_indexing
 from courier.slots import Slots
 from courier.tasks import add_tasks
 from storage.access.sealing import open_sealer
@@ -71,6 +72,8 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     rescue.start()
     retention = threading.Thread(target=keep_retaining, args=(settings, stop), name="retention", daemon=True)
     retention.start()
+    search_index = threading.Thread(target=keep_indexing, args=(settings, stop), name="search_index", daemon=True)
+    search_index.start()
     exit_anyway = threading.Timer(EXIT_ANYWAY_AFTER_S, os._exit, args=(0,))
     exit_anyway.daemon = True
     try:
@@ -81,6 +84,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         deliverer.pool.close(timeout=TIDY_UP_S)
         rescue.join(TIDY_UP_S)
         retention.join(TIDY_UP_S)
+        search_index.join(TIDY_UP_S)
         exit_anyway.cancel()
     log.info("courier stopped")
     return 0

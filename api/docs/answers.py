@@ -21,7 +21,8 @@ class Urls(BaseModel):
 
 
 class Prediction(BaseModel):
-    """Replicate's prediction object, and a webhook's body, byte for byte; `seed` and `thumbnails` are ours."""
+    """Replicate's prediction object, and a webhook's body, byte for byte; `seed`, `thumbnails`, `keep`
+    and `metadata` are ours."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -39,6 +40,7 @@ class Prediction(BaseModel):
     completed_at: datetime | None
     data_removed: bool
     keep: bool
+    metadata: dict[str, Any]
     source: str
     urls: Urls
     seed: int | None
@@ -46,7 +48,7 @@ class Prediction(BaseModel):
 
 
 class PredictionPage(BaseModel):
-    """At most 100, newest first."""
+    """At most `limit`, newest first."""
 
     next: str | None
     previous: str | None

@@ -115,7 +115,8 @@ def _parameters(operation: Operation, catalog: Catalog) -> Iterable[dict[str, An
             yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} | example
     for where, names in (("header", operation.headers), ("query", operation.query)):
         for name in names:
-            yield {"name": name, "in": where, "required": False, "schema": {"type": "string"} | PARAMETERS[name]}
+            about = operation.parameters.get(name) or PARAMETERS[name]
+            yield {"name": name, "in": where, "required": False, "schema": {"type": "string"} | about}
 
 
 def _fit(request: dict[str, Any], catalog: Catalog, inputs: list[str]) -> None:

@@ -5,13 +5,16 @@ A test holds this table against the routes, so that none is forgotten.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
 from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument
+from api.list_request import MAX_SEARCH_CHARS
+from api.list_request import PARAMETERS as LIST_PARAMETERS
 from api.openai.schemas import ImageRequest
 from api.schemas import KeepRequest, PredictionRequest
+from storage.predictions.states import PredictionStatus
 from storage.webhooks.history import STATUSES
 
 PARAMETERS: dict[str, dict[str, object]] = {
@@ -34,6 +37,26 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "expires": {"pattern": "^[0-9]{1,12}$"},
     "signature": {"pattern": "^[0-9a-f]{64}$"},
 }
+# Of the list of predictions.
+FILTERS: dict[str, dict[str, object]] = {
+    "limit": {"pattern": "^([1-9][0-9]?|100)$", "description": "Predictions on a page: 1 to 100 (the default)."},
+    "q": {
+        "maxLength": MAX_SEARCH_CHARS,
+        "pattern": "^[^\\x00]*[A-Za-z0-9][^\\x00]*$",
+        "description": "Words of the prompt. All of them must be in it; the last one may be the beginning of a word.",
+    },
+    "model": {"pattern": "^[a-z0-9]+/[a-z0-9]+$", "description": "owner/name, or an alias."},
+    "status": {
+        "pattern": f"^({'|'.join(PredictionStatus)})(,({'|'.join(PredictionStatus)}))*$",
+        "description": "One or several, separated by commas.",
+    },
+    "metadata": {
+        "pattern": r'^\{"[a-z]{1,64}":"[a-z0-9]{0,64}"\}$',
+        "example": '{"project":"x"}',
+        "description": "A JSON object whose pairs are all in the prediction's metadata.",
+    },
+    "keep": {"enum": ["true", "false"]},
+}
 SUBMIT_HEADERS = ("Prefer", "Cancel-After", "Idempotency-Key", "X-Darkroom-Strict")
 SIGNED = ("expires", "signature")
 
@@ -54,6 +77,7 @@ class Operation:
     needs_body: bool = True
     headers: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
+    parameters: dict[str, dict[str, object]] = field(default_factory=dict)  # instead of those in PARAMETERS
     media: str = JSON
     errors: tuple[int, ...] = ()
     error: type[BaseModel] = ProblemDocument
@@ -70,8 +94,9 @@ OPERATIONS = (
         details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
         "same request again is the same prediction.",
     ),
-    Operation("get", "/v1/predictions", "List, newest first", {200: PredictionPage},
-              query=("cursor", "created_after", "created_before", "source"), errors=(422,)),
+    Operation("get", "/v1/predictions", "List and search, newest first", {200: PredictionPage},
+              query=LIST_PARAMETERS, parameters=FILTERS, errors=(422,),
+              details="A prediction is listed if it passes all filters that are given."),
     Operation("get", "/v1/predictions/{prediction_id}", "Read one", {200: Prediction}, errors=(404,)),
     Operation("post", "/v1/predictions/{prediction_id}/cancel", "Cancel", {200: Prediction}, errors=(404,),
               details="At once; one that is over stays as it is."),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.schemas import FromOne, Name, PredictionRequest, Priority, Prompt, Seed, Size, Text, whole
+from api.schemas import FromOne, Metadata, Name, PredictionRequest, Priority, Prompt, Seed, Size, Text, whole
 from storage.formats import FORMATS, OPENAI_NAMES
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class ImageRequest(BaseModel):
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     seed: Seed = None
     priority: Priority | None = None
+    metadata: Metadata | None = None
 
 
 def prediction_of(asked: ImageRequest) -> PredictionRequest:
@@ -61,4 +62,5 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
     return PredictionRequest(
         input={name: value for name, value in inputs.items() if value is not None},
         previews=bool(asked.stream and asked.partial_images),
+        metadata=asked.metadata or {},
     )

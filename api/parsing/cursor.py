@@ -15,12 +15,14 @@ from api.errors import InvalidInput
 # A time, a space where a + was, and the hours (and minutes) of its zone.
 UNESCAPED_ZONE = re.compile(r"^(.*:\d\d(?:[.,]\d+)?) (\d\d(?::?\d\d)?)$", re.ASCII | re.DOTALL)
 
+Direction = Literal["older", "newer"]
+
 
 @dataclass(frozen=True)
 class Cursor:
     """Read on in that direction from this prediction, which is not on the page itself."""
 
-    direction: Literal["older", "newer"]
+    direction: Direction
     created_at: datetime
     id: str
 

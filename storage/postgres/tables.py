@@ -20,7 +20,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from storage.webhooks import states
@@ -72,6 +72,9 @@ class Prediction(Table):
     metrics: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     data_removed: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     keep: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))  # retention spares it
+    metadata_: Mapped[dict[str, Any]] = mapped_column(
+        "metadata", server_default=text("'{}'::jsonb")
+    )  # the client's own
     deleted_at: Mapped[datetime | None]  # by its owner; from then on it is in no answer
     cache_key: Mapped[str | None]  # of `storage.predictions.result_cache`: what is equal but for the seed
 
@@ -133,6 +136,31 @@ class Prediction(Table):
             "completed_at",
             postgresql_where=text("status = 'succeeded' AND cache_key IS NOT NULL"),
         ),
+    )
+
+
+class SearchWindow(Table):
+    """A stretch of time that a search looks at as a whole; migration 0016 says why. It ends where the next begins."""
+
+    __tablename__ = "search_windows"
+
+    number: Mapped[int] = mapped_column(Integer, Identity(), primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(unique=True)  # the first one: -infinity. Compare it in SQL.
+    # Whether all its predictions that have ended are in prediction_terms.
+    filled: Mapped[bool] = mapped_column(Boolean, server_default=text("true"))
+
+
+class PredictionTerms(Table):
+    """What a prediction that has ended is found by, written by triggers of migration 0016."""
+
+    __tablename__ = "prediction_terms"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[datetime]  # of the prediction
+    terms: Mapped[str] = mapped_column(TSVECTOR)
+
+    __table_args__ = (
+        Index("ix_prediction_terms_terms", "terms", postgresql_using="gin", postgresql_with={"fastupdate": "off"}),
     )
 
 

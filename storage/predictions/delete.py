@@ -11,9 +11,9 @@ from storage.predictions.retention import bury_objects, remove_data
 def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) -> bool:
     """Cancel it if it isn't over, and remove its data; False if there is none, or it was deleted before.
 
-    Input, output, logs, images and webhook deliveries go, also those that were not sent yet. Objects that no other
-    prediction refers to are marked as deleted; the courier deletes their bytes within a minute. What remains is the
-    row, without anything that the client sent: when it was made, how it ended, and what it cost.
+    Input, metadata, output, logs, images and webhook deliveries go, also those that were not sent yet. Objects that no
+    other prediction refers to are marked as deleted; the courier deletes their bytes within a minute. What remains is
+    the row, without anything that the client sent: when it was made, how it ended, and what it cost.
     """
     with conn.transaction():
         finish(conn, renderer, prediction_id, Canceled())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from storage.postgres.database import Connection, Row
+from storage.predictions.page import Page
 from storage.predictions.states import PredictionStatus
 
 
@@ -15,48 +16,22 @@ def read_prediction(conn: Connection, prediction_id: str) -> Row | None:
 
 
 def read_predictions(
-    conn: Connection,
-    *,
-    before: tuple[datetime, str] | None,
-    after: tuple[datetime, str] | None,
-    limit: int,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    token_id: int | None = None,
-    source: str | None = None,
+    conn: Connection, page: Page, *, token_id: int | None = None, source: str | None = None
 ) -> list[Row]:
-    """A page, newest first: those older than the position `before`, or those just newer than `after`.
-
-    A position is (created_at, id) of a prediction; at most one of the two is given. With a `token_id`, only those
-    of that token.
-    """
+    """A page, newest first. With a `token_id`, only those of that token."""
     owner = "true" if token_id is None else "token_id = %(token_id)s"
-    order = "ASC" if after is not None else "DESC"
-    rows = conn.execute(
-        f"""
-        SELECT * FROM predictions
-        WHERE {owner} AND deleted_at IS NULL
-          AND (%(before_at)s::timestamptz IS NULL OR (created_at, id) < (%(before_at)s, %(before_id)s))
-          AND (%(after_at)s::timestamptz IS NULL OR (created_at, id) > (%(after_at)s, %(after_id)s))
-          AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s)
-          AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s)
-          AND (%(source)s::text IS NULL OR source = %(source)s)
-        ORDER BY created_at {order}, id {order}
-        LIMIT %(limit)s
-        """,  # noqa: S608 (words of ours)
-        {
-            "token_id": token_id,
-            "before_at": before[0] if before else None,
-            "before_id": before[1] if before else None,
-            "after_at": after[0] if after else None,
-            "after_id": after[1] if after else None,
-            "created_after": created_after,
-            "created_before": created_before,
-            "source": source,
-            "limit": limit,
-        },
-    ).fetchall()
-    return rows if after is None else rows[::-1]
+    return page.in_order(
+        conn.execute(
+            f"""
+            SELECT * FROM predictions
+            WHERE {owner} AND deleted_at IS NULL AND {page.bounds()}
+              AND (%(source)s::text IS NULL OR source = %(source)s)
+            ORDER BY created_at {page.order}, id {page.order}
+            LIMIT %(limit)s
+            """,  # noqa: S608 (words of ours)
+            page.values() | {"token_id": token_id, "source": source},
+        ).fetchall()
+    )
 
 
 def read_images(conn: Connection, prediction_ids: list[str]) -> dict[str, list[Row]]:

@@ -50,6 +50,7 @@ class Renderer:
             "completed_at": timestamp(row["completed_at"]),
             "data_removed": row["data_removed"],
             "keep": row["keep"],
+            "metadata": row["metadata"],
             "source": row["source"],
             "urls": self.links.of_prediction(row["id"], row["deadline_at"] + STREAM_AFTER_DEADLINE),
             "seed": row["parameters"].get("seed"),

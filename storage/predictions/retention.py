@@ -32,9 +32,9 @@ UNREFERRED = " AND ".join(
 def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
     """Take the data out of predictions that ended so long ago; returns how many of a batch.
 
-    Input, parameters, output, logs, the webhook's address and the deliveries with their bodies go; what remains
-    says that the prediction was, and how it ended. Its Idempotency-Key is free again: the same request is drawn anew,
-    since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
+    Input, parameters, metadata, output, logs, the webhook's address and the deliveries with their bodies go; what
+    remains says that the prediction was, and how it ended. Its Idempotency-Key is free again: the same request is
+    drawn anew, since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
     """
     with conn.transaction():
         expired = [
@@ -66,7 +66,7 @@ def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
     conn.execute(
         """
         UPDATE predictions
-        SET data_removed = true, input = '{}', parameters = '{}', logs = '', webhook = NULL,
+        SET data_removed = true, input = '{}', parameters = '{}', metadata = '{}', logs = '', webhook = NULL,
             idempotency_key = NULL, request_hash = NULL, cache_key = NULL
         WHERE id = ANY(%s)
         """,

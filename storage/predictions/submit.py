@@ -12,7 +12,6 @@ from ulid import ULID
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell, idempotency, quota, result_cache
-from storage.predictions.keep import set_keep
 from storage.predictions.quota import NO_LIMITS, Quota
 from storage.predictions.render import Renderer
 from storage.webhooks.events import wants, write_event
@@ -38,22 +37,23 @@ class Submission:
     idempotency_key: str | None = None
     request_hash: str | None = None
     keep: bool = False  # retention spares it
+    metadata: dict[str, Any] = field(default_factory=dict)  # the client's own, flat
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
-# One statement is one transaction and one round trip. What it does stands in migrations/versions/0014: a function,
+# One statement is one transaction and one round trip. What it does stands in migrations/versions/0016: a function,
 # which Postgres plans once a connection, also behind a pooler.
 SUBMIT = """
 SELECT (prediction).*, drawn_before
-FROM darkroom_submit_v2(
+FROM darkroom_submit_v3(
     id => %(id)s, model => %(model)s, version => %(version)s, queue_name => %(queue_name)s, task => %(task)s,
     priority => %(priority)s, input => %(input)s, parameters => %(parameters)s, logs => %(logs)s,
     deadline_s => %(deadline_s)s, webhook => %(webhook)s, webhook_events => %(webhook_events)s,
     token_id => %(token_id)s, idempotency_key => %(idempotency_key)s, request_hash => %(request_hash)s,
     bucket => %(bucket)s, rate => %(rate)s, max_queued => %(max_queued)s,
     cache_key => %(cache_key)s, cached_as => %(cached_as)s, any_seed => %(any_seed)s, seed => %(seed)s,
-    fair => %(fair)s
+    fair => %(fair)s, keep => %(keep)s, metadata => %(metadata)s
 )
 """
 
@@ -73,8 +73,8 @@ def submit(conn: Connection, submission: Submission, renderer: Renderer | None =
     while True:
         try:
             row = (
-                _insert_with_more(conn, submission, renderer)
-                if submission.keep or _wants_event(submission)
+                _insert_with_event(conn, submission, renderer)
+                if wants(submission.webhook, submission.webhook_events, "queued")
                 else _insert(conn, submission)
             )
             was_refused = row is None
@@ -103,21 +103,12 @@ def ring(conn: Connection, prediction_id: str) -> None:
             bell.ring_again(conn, prediction)
 
 
-def _wants_event(submission: Submission) -> bool:
-    return wants(submission.webhook, submission.webhook_events, "queued")
-
-
-def _insert_with_more(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
-    """As `_insert`, with `keep` and the event `queued`. It costs round trips that other requests don't pay."""
+def _insert_with_event(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
+    """As `_insert`, with the event `queued`. It costs round trips that other requests don't pay."""
+    assert renderer is not None
     with conn.transaction():
         row = _insert(conn, submission)
-        if row is None:
-            return None
-        if submission.keep:
-            set_keep(conn, row["id"], keep=True)
-            row |= {"keep": True}
-        if _wants_event(submission):
-            assert renderer is not None
+        if row is not None:
             write_event(conn, renderer, row, "queued")
         return row
 
@@ -142,6 +133,8 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
         "request_hash": submission.request_hash,
         "cache_key": submission.cache_key,
         "deadline_s": submission.deadline_s,
+        "keep": submission.keep,
+        "metadata": Jsonb(submission.metadata),
     }
     values |= result_cache.wanted(submission.cache_key, submission.token_id, submission.input, submission.parameters)
     values |= submission.quota.parameters(submission.token_id)

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from ulid import ULID
 
-from api.predictions import PAGE
+from api.list_request import MAX_LIMIT, PARAMETERS
 from api.settings import ApiSettings
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
@@ -247,7 +247,7 @@ def test_cancel_is_terminal_at_once_and_again_changes_nothing(client: FlaskClien
 
 
 def test_the_list_is_read_forth_and_back_without_gap_or_repeat(client: FlaskClient, conn: Connection) -> None:
-    ids = [submit_one(conn)["id"] for _ in range(2 * PAGE + 50)]
+    ids = [submit_one(conn)["id"] for _ in range(2 * MAX_LIMIT + 50)]
     seen: list[str] = []
     pages = []
     url: str | None = "/v1/predictions"
@@ -257,7 +257,7 @@ def test_the_list_is_read_forth_and_back_without_gap_or_repeat(client: FlaskClie
         seen += [each["id"] for each in page["results"]]
         url = page["next"]
     assert seen == ids[::-1]
-    assert [len(page["results"]) for page in pages] == [PAGE, PAGE, 50]
+    assert [len(page["results"]) for page in pages] == [MAX_LIMIT, MAX_LIMIT, 50]
     assert pages[0]["previous"] is None
     back = client.get(_path(pages[2]["previous"])).get_json()
     assert back["results"] == pages[1]["results"]
@@ -279,7 +279,7 @@ def test_the_list_keeps_to_its_window_of_time_also_on_the_next_page(client: Flas
 
 
 LISTS = [
-    ("/v1/predictions", "it takes cursor, created_after, created_before, source"),
+    ("/v1/predictions", f"it takes {', '.join(PARAMETERS)}"),
     ("/v1/webhook_deliveries", "it takes cursor, prediction_id, status"),
     ("/v1/models", "it takes no parameters"),
     (f"/v1/models/{MODEL}/versions", "it takes no parameters"),
@@ -291,7 +291,7 @@ def test_a_list_refuses_a_parameter_that_it_does_not_know_and_names_those_it_kno
     client: FlaskClient, path: str, takes: str
 ) -> None:
     assert client.get(path).status_code == 200
-    for name in ("limit", "a%00b", "Cursor"):
+    for name in ("page", "a%00b", "Cursor"):
         assert problem(client.get(f"{path}?{name}=1"), 422)["detail"].endswith(f"of this list; {takes}")
     if "cursor" in takes:
         assert "2 times" in problem(client.get(f"{path}?cursor=a&cursor=b"), 422)["detail"]

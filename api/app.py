@@ -19,7 +19,7 @@ from api.browsers.origins import Origins
 from api.browsers.own_hosts import OwnHosts
 from api.docs import pages as docs
 from api.files import views as files
-from api.live import streams
+from api.live import own_streams, streams
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
 from api.openai import errors as openai_errors
@@ -100,6 +100,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
         app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
         app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")
+        app.register_blueprint(own_streams.blueprint, url_prefix=prefix, name=f"own-streams-{name}")
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
         app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")

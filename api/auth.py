@@ -27,6 +27,10 @@ from storage.predictions.quota import Quota
 REMEMBER_S = 1.5
 REMEMBER_AT_MOST = 10_000
 
+# A WebSocket's client may offer the subprotocols SUBPROTOCOL and TOKEN_SUBPROTOCOL with its token behind.
+SUBPROTOCOL = "darkroom"
+TOKEN_SUBPROTOCOL = f"{SUBPROTOCOL}.token."
+
 OPEN = "darkroom_is_open_to_all"
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -62,6 +66,21 @@ def caller() -> Caller:
     """Of this request. Only for views that need a token."""
     found: Caller = g.caller
     return found
+
+
+def _sent_token() -> str | None:
+    """The token of the Authorization header, or of the WebSocket's subprotocols: a browser's WebSocket sends no header.
+
+    (Kubernetes' API takes tokens of browsers in the same way.)
+    """
+    scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
+    if scheme.lower() in ("bearer", "token") and text.strip():
+        return text.strip()
+    if request.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+        for offered in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+            if offered.strip().startswith(TOKEN_SUBPROTOCOL):
+                return offered.strip().removeprefix(TOKEN_SUBPROTOCOL)
+    return None
 
 
 class Authentication:
@@ -116,9 +135,8 @@ class Authentication:
         )
 
     def _caller(self) -> Caller:
-        scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
-        text = text.strip()
-        if scheme.lower() not in ("bearer", "token") or not text:
+        text = _sent_token()
+        if text is None:
             raise Unauthorized("send a token: `Authorization: Bearer dr_…`; `darkroom tokens create` makes one")
         if not is_token(text):
             raise Unauthorized("that is no token of Darkroom, or it is incomplete: compare it with what was made")

@@ -23,7 +23,7 @@ class DrawingNews:
         self._reports = reports
 
     def tell(self, prediction_id: str, step: int, steps: int, preview: Image.Image | None = None) -> None:
-        claim = Claim({"id": prediction_id}, uuid4())
+        claim = Claim({"id": prediction_id, "token_id": None}, uuid4())
         self._reports.report(claim, "", step=step, steps=steps, preview=None if preview is None else lambda: preview)
 
 

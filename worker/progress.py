@@ -38,7 +38,7 @@ class ProgressReports:
         self._lock = threading.Lock()
         self._logs: dict[UUID, tuple[str, str]] = {}
         self._steps: list[dict[str, Any]] = []
-        self._previews: dict[str, Callable[[], Image]] = {}
+        self._previews: dict[str, tuple[dict[str, Any], Callable[[], Image]]] = {}
         self._news = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -58,9 +58,10 @@ class ProgressReports:
         """Report a step. `logs` are written within LOGS_EVERY_S, unless newer ones replace them."""
         with self._lock:
             self._logs[claim.claim_id] = (claim.prediction_id, logs)
-            self._steps.append({"id": claim.prediction_id, "status": "processing", "step": step, "steps": steps})
+            whose = {"id": claim.prediction_id, "status": "processing", "token_id": claim.prediction["token_id"]}
+            self._steps.append(whose | {"step": step, "steps": steps})
             if preview is not None:
-                self._previews[claim.prediction_id] = preview
+                self._previews[claim.prediction_id] = (whose, preview)
         self._news.set()
 
     def forget(self, claim: Claim) -> None:
@@ -89,12 +90,10 @@ class ProgressReports:
         with self._lock:
             events, self._steps = self._steps, []
             previews, self._previews = self._previews, {}
-        for prediction_id, preview in previews.items():
+        for whose, preview in previews.values():
             encoded = encode_preview(preview())
             if encoded is not None:
-                events.append(
-                    {"id": prediction_id, "status": "processing", "preview": base64.b64encode(encoded).decode()}
-                )
+                events.append(whose | {"preview": base64.b64encode(encoded).decode()})
         if events:
             with self._pool.connection() as conn:
                 notify_all(conn, events)

@@ -11,7 +11,7 @@ from api.live.queue_position import QueuePositions, Waiting
 from api.live.watch import Quiet, Snapshot, watch
 from api.services import Services
 from storage.formats import WEBP
-from storage.postgres.listener import Preview, Step
+from storage.postgres.feed import Preview, Step
 from storage.predictions.progress import read_progress
 from storage.predictions.states import PredictionStatus
 
@@ -55,6 +55,16 @@ def live(
             yield None
 
 
+def progress_data(step: int, steps: int) -> dict[str, Any]:
+    """The data of the event `progress`."""
+    return {"status": PredictionStatus.PROCESSING.value, "step": step, "steps": steps}
+
+
+def preview_data(preview: Preview) -> dict[str, Any]:
+    """The data of the event `preview`: the picture as a data: URL."""
+    return {"image": f"data:{WEBP.content_type};base64,{preview.webp_base64}"}
+
+
 class _Story:
     """What one listener has been told, so that nothing is told twice and progress never goes back."""
 
@@ -79,7 +89,7 @@ class _Story:
         if isinstance(seen, Step):
             yield from self._tell_progress(seen.step, seen.steps)
         elif isinstance(seen, Preview):
-            yield LiveEvent("preview", self._id(), {"image": f"data:{WEBP.content_type};base64,{seen.webp_base64}"})
+            yield LiveEvent("preview", self._id(), preview_data(seen))
         elif self.is_waiting:
             yield from self._tell_waiting(latest)
         elif isinstance(seen, Snapshot):
@@ -94,7 +104,7 @@ class _Story:
         # None: it was claimed meanwhile, which is told when the row is read.
         if waiting is not None and waiting.differs_from(self._waiting):
             self._waiting = waiting
-            yield LiveEvent("loading" if waiting.is_loading else "queued", self._id(), waiting.to_json())
+            yield LiveEvent(waiting.event, self._id(), waiting.to_json())
 
     def _tell_drawing(self, latest: Snapshot) -> Iterator[LiveEvent]:
         attempt, logs = latest.row["attempt"], latest.row["logs"]
@@ -109,7 +119,7 @@ class _Story:
     def _tell_progress(self, step: int, steps: int) -> Iterator[LiveEvent]:
         if step > self._reached[1]:
             self._reached = (self._reached[0], step)
-            yield LiveEvent("progress", self._id(), {"status": "processing", "step": step, "steps": steps})
+            yield LiveEvent("progress", self._id(), progress_data(step, steps))
 
     def _tell_end(self, snapshot: Snapshot) -> Iterator[LiveEvent]:
         body = self._here.answers.prediction(snapshot.row, snapshot.images)

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -33,6 +33,11 @@ class Waiting:
     is_loading: bool  # no worker is ready, and one loads the model
     starts_at: datetime | None  # estimated; None: nobody knows
     reason: str = ""  # why nobody knows
+
+    @property
+    def event(self) -> Literal["queued", "loading"]:
+        """The name of the event that tells it."""
+        return "loading" if self.is_loading else "queued"
 
     def to_json(self) -> dict[str, Any]:
         if self.starts_at is None:

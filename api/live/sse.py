@@ -21,10 +21,14 @@ PING_S = 15.0
 PING = ": ping\n\n"
 
 
-def event(name: str, data: str, id_: str) -> str:
-    """One event as text. Line breaks in `data` are kept, as one `data:` line each."""
+def event(name: str, data: str, id_: str | None = None) -> str:
+    """One event as text. Line breaks in `data` are kept, as one `data:` line each.
+
+    `id_` is what a client that reconnects sends as Last-Event-ID.
+    """
     lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "".join([f"event: {name}\n", f"id: {id_}\n", *(f"data: {line}\n" for line in lines), "\n"])
+    id_line = [] if id_ is None else [f"id: {id_}\n"]
+    return "".join([f"event: {name}\n", *id_line, *(f"data: {line}\n" for line in lines), "\n"])
 
 
 def compact(value: Any) -> str:

@@ -13,11 +13,11 @@ from api.browsers.cross_site import for_all_pages
 from api.errors import NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.live.access_watch import Access
-from api.live.client_connection import expect_answers
 from api.live.events import DONE_ID, live
-from api.live.sse import PING_S, compact, event, owner_of, stream_response, take_slot
+from api.live.sse import PING_S, compact, event, stream_response, take_slot
+from api.live.upgrade import websocket_response
 from api.live.watch import DATA_REMOVED, Snapshot, watch
-from api.live.websocket import WebSocketResponse, wants_websocket
+from api.live.websocket import WebSocketResponse
 from api.ownership import find_own
 from api.services import Services, services
 from storage.access.tokens import read_digests
@@ -90,20 +90,13 @@ def _events(prediction_id: str, access: Access | None) -> Response:
 
 
 def _websocket(prediction_id: str, access: Access | None) -> Response:
-    if not wants_websocket(request.environ):
-        said = "this is a WebSocket; server-sent events are at …/events"
-        raise Problem(426, "Upgrade required", said, headers={"Upgrade": "websocket"})
     here = services()
-    take_slot(here, access)
-    expect_answers(request.environ.get("gunicorn.socket"))
 
     def messages() -> Iterator[str | None]:
         for told in live(here, here.positions, prediction_id, access, tick_s=WebSocketResponse.TICK_S):
             yield compact(told.to_json()) if told else None
 
-    response = WebSocketResponse(messages, ping_s=PING_S, is_closing=lambda: here.events.is_closing)
-    response.call_on_close(lambda: here.streaming.give_back(owner_of(access)))
-    return response
+    return websocket_response(here, messages, access)
 
 
 @dataclass(frozen=True)

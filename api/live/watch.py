@@ -16,7 +16,7 @@ from api.live.access_watch import Access
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.postgres.database import Row
-from storage.postgres.listener import Preview, Signal, Step
+from storage.postgres.feed import Preview, Signal, Step
 from storage.predictions.read import read_prediction, with_images
 from storage.predictions.states import PredictionStatus
 

@@ -28,6 +28,7 @@ from wsproto.events import (
 )
 from wsproto.utilities import ProtocolError
 
+from api.auth import SUBPROTOCOL
 from api.live.watch import AccessEnded
 from api.server.outgoing import Outgoing
 
@@ -130,8 +131,9 @@ class _Conversation:
     def _answer(self) -> None:
         for event in self._protocol.events():
             match event:
-                case Request():
-                    self._send(AcceptConnection())
+                case Request(subprotocols=offered):
+                    # Browsers close a WebSocket for which they offered subprotocols and none was accepted.
+                    self._send(AcceptConnection(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None))
                 case Ping():
                     self._send(event.response())
                 case Pong():

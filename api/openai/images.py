@@ -29,7 +29,7 @@ from storage.catalog import Model
 from storage.errors import UnknownModel
 from storage.formats import WEBP
 from storage.postgres.database import Row
-from storage.postgres.listener import Preview, Step
+from storage.postgres.feed import Preview, Step
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.states import PredictionStatus
 

@@ -8,95 +8,34 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import structlog
 
-from storage.postgres.notify import CHANNEL, WORKERS_CHANNEL, Listener
+from storage.postgres.feed import Feed, News, OwnerFeed, Preview, Signal, Step
+from storage.postgres.notify import CHANNEL, LOGS, SUBMITTED_CHANNEL, WORKERS_CHANNEL, Listener
 
 log = structlog.get_logger(__name__)
 
-# What a feed holds for a reader that is slow. When it is full the reader is told to read the row instead.
-FEED_LENGTH = 64
-
-
-@dataclass(frozen=True)
-class Step:
-    """A denoising step was taken."""
-
-    step: int
-    steps: int
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A small picture of a drawing that is not done: base64 of a WebP, at most 5 kB."""
-
-    webp_base64: str
-
-
-class Signal(Enum):
-    """What a reader has to do something about."""
-
-    MOVED = "moved"  # read the row again
-    CLOSED = "closed"  # the process is stopping: end
-    REVOKED = "revoked"  # the reader may not read any more: end
-
-
-News = Step | Preview | Signal
-
-ENDS = (Signal.CLOSED, Signal.REVOKED)
-
-
-class Feed:
-    """What came for one prediction, in order, until it is read. One thread reads."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._news: deque[News] = deque([Signal.MOVED])  # whoever subscribes reads the row first
-
-    def put(self, news: News) -> None:
-        with self._changed:
-            if self._is_at_its_end() or (news is Signal.MOVED and self._news and self._news[-1] is news):
-                return
-            if len(self._news) >= FEED_LENGTH:
-                self._news.clear()
-                self._news.append(Signal.MOVED)
-            if news in ENDS:
-                self._news.clear()
-            self._news.append(news)
-            self._changed.notify()
-
-    def next(self, timeout_s: float) -> News | None:
-        """What came next, or None after `timeout_s`. After CLOSED or REVOKED nothing else comes."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._news, timeout_s):
-                return None
-            return self._news[0] if self._is_at_its_end() else self._news.popleft()
-
-    def revoke(self) -> None:
-        """End this feed alone."""
-        self.put(Signal.REVOKED)
-
-    def _is_at_its_end(self) -> bool:
-        return bool(self._news) and self._news[0] in ENDS
-
 
 class EventListener:
-    """One LISTEN, any number of feeds."""
+    """One LISTEN, any number of feeds; and another LISTEN, to new predictions, as soon as an owner's are followed."""
 
     def __init__(self, url: str, *, name: str) -> None:
         self._lock = threading.Lock()
-        self._feeds: dict[str, set[Feed]] = defaultdict(set)
+        self._feeds: dict[str, set[Feed]] = defaultdict(set)  # by prediction
+        self._owner_feeds: dict[int | None, set[OwnerFeed]] = defaultdict(set)  # by token; None: all predictions
         self._closing = threading.Event()
         self._moves = 0
+        self._is_hearing_of_new = False
         self._listener = Listener(
             url, [CHANNEL, WORKERS_CHANNEL], name=name, on_notify=self._hear, on_connect=self._tell_all_to_read
+        )
+        self._new_listener = Listener(
+            url, [SUBMITTED_CHANNEL], name=f"{name} submitted", on_notify=self._hear, on_connect=self._begin_anew
         )
 
     def start(self) -> None:
@@ -106,12 +45,15 @@ class EventListener:
         """End all feeds and close the connection."""
         self.close()
         self._listener.stop()
+        self._new_listener.stop()
 
     def close(self) -> None:
         """End all feeds, now and from now on: what waits or streams answers with what it has."""
         self._closing.set()
         for feed in self._all_feeds():
             feed.put(Signal.CLOSED)
+        for owner_feed in self._all_owner_feeds():
+            owner_feed.end(Signal.CLOSED)
 
     @property
     def is_closing(self) -> bool:
@@ -142,34 +84,86 @@ class EventListener:
                 if not self._feeds[prediction_id]:
                     del self._feeds[prediction_id]
 
+    @contextmanager
+    def follow_owner(self, token_id: int | None) -> Iterator[OwnerFeed]:
+        """The news of all predictions of a token, or of all there are (None). `begins_anew` says when they begin."""
+        feed = OwnerFeed(begins_anew=self._new_listener.connected.is_set())
+        with self._lock:
+            self._owner_feeds[token_id].add(feed)
+            if not self._is_hearing_of_new:
+                self._is_hearing_of_new = True
+                self._new_listener.start()
+        if self._closing.is_set():
+            feed.end(Signal.CLOSED)
+        try:
+            yield feed
+        finally:
+            with self._lock:
+                self._owner_feeds[token_id].discard(feed)
+                if not self._owner_feeds[token_id]:
+                    del self._owner_feeds[token_id]
+
     def _hear(self, channel: str, payload: str) -> None:
         try:
             event: dict[str, Any] = json.loads(payload)
             if channel == WORKERS_CHANNEL:
                 self._moves += 1
+            elif channel == SUBMITTED_CHANNEL:
+                self._tell_of_new(event)
             else:
                 self._tell(event)
         except (ValueError, KeyError, TypeError):  # somebody else's NOTIFY must not end the thread
             log.warning("listener.not_understood", channel=channel, payload=payload[:200])
 
     def _tell(self, event: dict[str, Any]) -> None:
+        prediction_id, is_about_logs = event["id"], event.get("about") == LOGS
         news: News = Signal.MOVED
         if "preview" in event:
             news = Preview(str(event["preview"]))
         elif "step" in event:
             news = Step(int(event["step"]), int(event["steps"]))
-        else:
+        elif not is_about_logs:
             self._moves += 1
         with self._lock:
-            feeds = list(self._feeds.get(event["id"], ()))
+            feeds = list(self._feeds.get(prediction_id, ()))
+            # Their readers hear of each step, so that they need not read the logs.
+            owner_feeds = [] if is_about_logs else self._feeds_of_owner(event)
         for feed in feeds:
             feed.put(news)
+        for owner_feed in owner_feeds:
+            owner_feed.put(prediction_id, news)
+
+    def _tell_of_new(self, event: dict[str, Any]) -> None:
+        """Who follows one prediction has read its row after it was submitted."""
+        self._moves += 1
+        with self._lock:
+            owner_feeds = self._feeds_of_owner(event)
+        for feed in owner_feeds:
+            feed.put(event["id"], Signal.MOVED)
+
+    def _feeds_of_owner(self, event: dict[str, Any]) -> list[OwnerFeed]:
+        if "token_id" not in event:  # an older release doesn't say whose it is: readers find out
+            return [feed for feeds in self._owner_feeds.values() for feed in feeds]
+        token_id = event["token_id"]
+        owners = (None,) if token_id is None else (None, token_id)
+        return [feed for owner in owners for feed in self._owner_feeds.get(owner, ())]
 
     def _tell_all_to_read(self) -> None:
         self._moves += 1
         for feed in self._all_feeds():
             feed.put(Signal.MOVED)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Only while new predictions are heard of, which may begin a moment after the feed."""
+        if self._new_listener.connected.is_set():
+            for owner_feed in self._all_owner_feeds():
+                owner_feed.begin_anew()
 
     def _all_feeds(self) -> list[Feed]:
         with self._lock:
             return [feed for feeds in self._feeds.values() for feed in feeds]
+
+    def _all_owner_feeds(self) -> list[OwnerFeed]:
+        with self._lock:
+            return [feed for feeds in self._owner_feeds.values() for feed in feeds]

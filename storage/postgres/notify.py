@@ -18,18 +18,23 @@ log = structlog.get_logger(__name__)
 
 CHANNEL = "darkroom_events"
 RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not wait for its next turn
+# {"id", "token_id"} of a new prediction, by a trigger (migrations/versions/0017). Hearing of every one costs an API
+# process some 5 % of a submit, so nobody listens unless it has to.
+SUBMITTED_CHANNEL = "darkroom_submitted"
 WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began to load, or is done with it
+
+LOGS = "logs"  # what a change is `about` that is none of the prediction's state
 
 RECONNECT_AFTER_S = 0.2
 RECONNECT_AFTER_AT_MOST_S = 5.0
 
 
-def notify(conn: Connection, prediction: Row) -> None:
-    """Tell that a prediction has a new state; sent when the caller's transaction commits."""
-    conn.execute(
-        "SELECT pg_notify(%s, %s)",
-        (CHANNEL, json.dumps({"id": prediction["id"], "status": prediction["status"]})),
-    )
+def notify(conn: Connection, prediction: Row, *, about: str | None = None) -> None:
+    """Tell that a prediction has changed; sent when the caller's transaction commits."""
+    event = {"id": prediction["id"], "status": prediction["status"], "token_id": prediction["token_id"]}
+    if about is not None:
+        event["about"] = about
+    conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps(event)))
 
 
 def notify_all(conn: Connection, events: Sequence[Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.postgres.database import Connection
+from storage.postgres.notify import notify
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.render import Renderer
 from storage.predictions.retention import bury_objects, remove_data
@@ -20,7 +21,7 @@ def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) 
         deleted = conn.execute(
             """
             UPDATE predictions SET deleted_at = clock_timestamp(), keep = false
-            WHERE id = %s AND deleted_at IS NULL RETURNING id
+            WHERE id = %s AND deleted_at IS NULL RETURNING *
             """,
             (prediction_id,),
         ).fetchone()
@@ -31,4 +32,5 @@ def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) 
         ).fetchall()
         remove_data(conn, [prediction_id])
         bury_objects(conn, [key for image in images for key in image.values() if key is not None])
+        notify(conn, deleted)
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from storage.postgres.database import Connection
-from storage.postgres.notify import notify
+from storage.postgres.notify import LOGS, notify
 from storage.predictions.render import Renderer
 from storage.webhooks.events import write_event
 
@@ -27,7 +27,7 @@ def write_logs(conn: Connection, renderer: Renderer, prediction_id: str, claim_i
         if prediction is None:
             return False
         write_event(conn, renderer, prediction, "logs")
-        notify(conn, prediction)
+        notify(conn, prediction, about=LOGS)
         return True
 
 

@@ -14,8 +14,10 @@ Event = tuple[str, str, Any]  # name, id, data
 class Listener:
     """One stream. Each wait for an event ends after a minute at the latest."""
 
-    def __init__(self, url: str, *, parse: bool = True, last_event_id: str | None = None) -> None:
-        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    def __init__(
+        self, url: str, *, parse: bool = True, last_event_id: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        headers = dict(headers or {}) | ({} if last_event_id is None else {"Last-Event-ID": last_event_id})
         address = urlsplit(url)
         self._connection = http.client.HTTPConnection(address.netloc, timeout=60)
         self._connection.request("GET", f"{address.path}?{address.query}", headers=headers)

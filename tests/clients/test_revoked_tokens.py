@@ -45,10 +45,13 @@ class Owner:
         """Streams and waiting requests: with the token, and by signed URL."""
         urls, token = self.prediction["urls"], self.headers
         web = urls["events"].replace("http://", "ws://").replace("/events?", "/ws?")
+        own = f"{self._service.url}/v1/events"
         openais = {"model": NOBODYS, **inputs()}
         with_token: dict[str, Future[Any]] = {
             "events": self._pool.submit(self._stream, f"{urls['get']}/events", token),
             "ws": self._pool.submit(_close_code, f"{urls['get']}/ws".replace("http://", "ws://"), token),
+            "own events": self._pool.submit(self._stream, own, token),
+            "own ws": self._pool.submit(_close_code, f"{own}/ws".replace("http://", "ws://"), token),
             "wait": self._pool.submit(self._post, "/v1/predictions", {"model": NOBODYS, "input": inputs()}, wait=True),
             "openai": self._pool.submit(self._post, "/v1/images/generations", openais),
             "openai stream": self._pool.submit(self._post, "/v1/images/generations", openais | {"stream": True}),
@@ -117,11 +120,13 @@ def test_a_token_that_is_revoked_ends_all_that_it_began_and_its_signed_streams(
     revoked, other = Owner(guarded, database, "revoked", pool), Owner(guarded, database, "other", pool)
     with_token, signed = revoked.begin()
     others, others_signed = other.begin()
-    eventually(lambda: held(guarded, database) >= (12, 4))
+    eventually(lambda: held(guarded, database) >= (16, 4))
     revoke_token(database, "revoked")
 
     assert "event: queued" in with_token["events"].result(60)
     assert with_token["ws"].result(60) == 1008
+    assert "event: ready" in with_token["own events"].result(60)
+    assert with_token["own ws"].result(60) == 1008
     assert with_token["wait"].result(60).status_code == 401
     assert with_token["openai"].result(60).status_code == 401
     assert '"error"' in with_token["openai stream"].result(60).text
@@ -145,6 +150,11 @@ def test_a_token_that_is_revoked_ends_all_that_it_began_and_its_signed_streams(
     assert "event: done" in others_signed["stream"].result(60)
     assert others_signed["ws"].result(60) == 1000
     assert others["wait"].result(60).status_code == 201
+    assert not others["own events"].done()
+    assert not others["own ws"].done()
+    revoke_token(database, "other")
+    assert '"status":"canceled"' in others["own events"].result(60)
+    assert others["own ws"].result(60) == 1008
 
 
 def test_a_token_that_is_replaced_ends_what_its_old_secret_began_and_keeps_its_signed_urls(
@@ -152,7 +162,7 @@ def test_a_token_that_is_replaced_ends_what_its_old_secret_began_and_keeps_its_s
 ) -> None:
     owner = Owner(guarded, database, "replaced", pool)
     with_token, signed = owner.begin()
-    eventually(lambda: held(guarded, database) >= (6, 2))
+    eventually(lambda: held(guarded, database) >= (8, 2))
     owner.headers = {"Authorization": f"Bearer {rotate_token(database, 'replaced')}"}
     for ended in with_token.values():
         ended.result(60)

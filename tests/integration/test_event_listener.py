@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from storage.postgres.database import Connection
-from storage.postgres.listener import FEED_LENGTH, EventListener, Feed, Preview, Signal, Step
+from storage.postgres.feed import FEED_LENGTH, Feed, Preview, Signal, Step
+from storage.postgres.listener import EventListener
 from storage.postgres.notify import CHANNEL
 from storage.predictions.progress import progress_line, read_progress
 from storage.settings import Settings

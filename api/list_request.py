@@ -19,7 +19,7 @@ from storage.postgres.database import Connection, Row
 from storage.predictions.filters import Filters
 from storage.predictions.page import Page
 from storage.predictions.read import read_predictions
-from storage.predictions.search import NothingToSearch, search
+from storage.predictions.search import UnsearchableWords, search
 from storage.predictions.states import PredictionStatus
 
 PARAMETERS = (
@@ -46,7 +46,7 @@ class ListRequest:
             return read_predictions(conn, self.page, token_id=token_id, source=self.source)
         try:
             return search(conn, self.filters, self.page, token_id=token_id, source=self.source)
-        except NothingToSearch as error:
+        except UnsearchableWords as error:
             raise InvalidInput("q", str(error)) from None
 
 

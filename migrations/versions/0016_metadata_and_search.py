@@ -106,10 +106,9 @@ END $$
 """
 
 # Text in one form: letters without case, "ﬁ" as "fi", "Ａ" as "a". In a database with the locale C, lower() alone
-# changes ASCII letters only, so the collation is named; `lower_collation` below chooses one that is there.
+# changes ASCII letters only, so a collation is named.
 FOLD = """
-CREATE FUNCTION darkroom_fold(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN lower({folded}{collation})
+CREATE FUNCTION darkroom_fold(given text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN {folded}
 """
 
 # Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean (which puts them, but
@@ -146,16 +145,21 @@ $$;
 
 -- The words of a search. A single character of a script without spaces is the beginning of a pair; the last word, if
 -- it has at least 3 letters, may be the beginning of one. (Shorter ones begin too many words to be quick.)
-CREATE FUNCTION darkroom_searched(given text) RETURNS TABLE (word text, is_prefix boolean)
+-- `pattern` is a regular expression for a prompt that has the word, for one that isn't indexed.
+CREATE FUNCTION darkroom_searched(given text) RETURNS TABLE (word text, is_prefix boolean, pattern text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT DISTINCT words.word, words.is_prefix
+    SELECT DISTINCT words.word, words.is_prefix, CASE
+        WHEN words.is_inside THEN words.word
+        WHEN words.is_prefix OR length(words.word) = 60 THEN '(^|[{BETWEEN} {SPACELESS}])' || words.word
+        ELSE '(^|[{BETWEEN} {SPACELESS}])' || words.word || '($|[{BETWEEN} {SPACELESS}])'
+    END
     FROM (SELECT *, place = max(place) OVER () AS is_last FROM darkroom_runs(given)) AS runs, LATERAL (
-        SELECT left(run, 60), is_last AND length(run) BETWEEN 3 AND 60 WHERE NOT spaceless
+        SELECT left(run, 60), is_last AND length(run) BETWEEN 3 AND 60, false WHERE NOT spaceless
         UNION ALL
-        SELECT run, true WHERE spaceless AND length(run) = 1
+        SELECT run, true, true WHERE spaceless AND length(run) = 1
         UNION ALL
-        SELECT substr(run, start, 2), false FROM generate_series(1, length(run) - 1) AS start WHERE spaceless
-    ) AS words (word, is_prefix)
+        SELECT substr(run, start, 2), false, true FROM generate_series(1, length(run) - 1) AS start WHERE spaceless
+    ) AS words (word, is_prefix, is_inside)
 $$;
 """  # noqa: S608 (constants)
 
@@ -263,7 +267,7 @@ def upgrade() -> None:
         postgresql_using="gin",
         postgresql_with={"fastupdate": "off"},
     )
-    _execute(FOLD.format(folded=_folded(), collation=_collation()))
+    _execute(FOLD.format(folded=_folded()))
     for statements in (WORDS, TERMS, FIRST_WINDOWS, SUBMIT):
         _execute(statements)
     op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0016')")
@@ -281,9 +285,12 @@ def downgrade() -> None:
 
 
 def _folded() -> str:
-    """Unicode's compatibility form (NFKC), which Postgres makes in databases of this encoding only."""
+    """Only a database in UTF-8 has Unicode's compatibility form (NFKC). ASCII is its own, and ten times as quick."""
     encoding = op.get_bind().execute(sa.text("SELECT getdatabaseencoding()")).scalar()
-    return "normalize(given, NFKC)" if encoding == "UTF8" else "given"
+    if encoding != "UTF8":
+        return f"lower(given{_collation()})"
+    return f"""CASE WHEN octet_length(given) = length(given) THEN lower(given COLLATE "C") COLLATE "default"
+        ELSE lower(normalize(given, NFKC){_collation()}) COLLATE "default" END"""
 
 
 def _collation() -> str:

@@ -37,10 +37,10 @@ def open_window(conn: Connection) -> bool:
 
 
 def fill_window(conn: Connection) -> int | None:
-    """Index some of what ended before migration 0016, the newest first; how many, or None where all is indexed.
+    """Index some of what ended before migration 0016, the newest first; how many, or None if nothing is left to do now.
 
-    The rows are locked against changes: what is deleted meanwhile must not come back in the index. Those that are
-    locked by others are left for the next call.
+    The rows are locked against changes: what is deleted meanwhile must not come back in the index. Those that others
+    have locked are left for later.
     """
     with conn.transaction():
         window = conn.execute(
@@ -54,8 +54,8 @@ def fill_window(conn: Connection) -> int | None:
         if window is None:
             return None
         indexed = conn.execute(INDEX, window | {"batch": BATCH}).rowcount
-        if not indexed:
-            conn.execute(FILLED, window)
+        if not indexed and not conn.execute(FILLED, window).rowcount:
+            return None
     return indexed
 
 
@@ -69,7 +69,8 @@ WHERE created_at >= %(starts_at)s::timestamptz AND created_at < %(ends_at)s::tim
 INDEX = f"""
 INSERT INTO prediction_terms (prediction_id, created_at, terms)
 SELECT id, created_at, darkroom_terms(predictions) {MISSING}
-LIMIT %(batch)s FOR SHARE SKIP LOCKED
+LIMIT %(batch)s FOR NO KEY UPDATE SKIP LOCKED
+ON CONFLICT DO NOTHING
 """
 FILLED = f"""
 UPDATE search_windows SET filled = true WHERE number = %(number)s AND NOT EXISTS (SELECT {MISSING})

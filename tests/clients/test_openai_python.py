@@ -107,6 +107,12 @@ def test_the_first_model_of_the_catalog_is_the_default(client: OpenAI) -> None:
     assert len(answer.data) == 1
 
 
+def test_metadata_in_the_extra_body_is_the_predictions(client: OpenAI, service: Service) -> None:
+    client.images.generate(prompt="a red circle", extra_body={"metadata": {"order": 17}})
+    found = requests.get(f"{service.url}/v1/predictions", {"metadata": '{"order": 17}'}, timeout=30).json()["results"]
+    assert [each["metadata"] for each in found] == [{"order": 17}]
+
+
 def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
     over = threading.Event()
 

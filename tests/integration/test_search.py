@@ -296,6 +296,8 @@ def test_a_window_that_is_full_is_followed_by_another(
     [
         ({"q": " .,;"}, "q"),
         ({"q": ""}, "q"),
+        ({"q": "'\\%_"}, "q"),
+        ({"q": "一 二 三 四 五 六 七 八 九"}, "q"),
         ({"q": "a\0b"}, "q"),
         ({"q": "x" * 401}, "q"),
         ({"model": "nothing"}, "model"),

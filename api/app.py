@@ -26,6 +26,7 @@ from api.openai import errors as openai_errors
 from api.openai import images
 from api.operator import deliveries as webhook_deliveries
 from api.operator import health, metrics
+from api.page import views as page
 from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
@@ -109,6 +110,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(page.blueprint)
     app.after_request(_name_response)
     app.after_request(openai_errors.say_errors_as_openai_does)
     services.access_watch.start()  # last: a setting that is refused above must leave no thread behind

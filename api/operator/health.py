@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.page.views import page, wants_page
 from api.services import services
 from storage.bucket import BucketUnavailable
 from storage.lost_objects import count_missing
@@ -58,6 +59,8 @@ def ready() -> Response:
 @for_all_pages
 @open_to_all
 def about() -> Response:
+    if wants_page():
+        return page()
     example = {
         "model": min(services().catalog.models),
         "input": {"prompt": "a red circle on a blue background"},
@@ -68,4 +71,5 @@ def about() -> Response:
         f"Draw:  curl {url}/v1/predictions -H 'Content-Type: application/json' -H 'Prefer: wait' -d '{dump(example)}'\n"
         f"Docs:  {url}/docs, and README.md in the project's folder.\n",
         content_type="text/plain; charset=utf-8",
+        headers={"Vary": "Accept"},
     )

@@ -89,6 +89,7 @@ def test_only_what_tells_nothing_or_has_a_signature_is_for_all_pages(app: Flask)
     signed = {f"/files/<prediction_id>/{name}" for name in ("stream", "events", "ws")}
     assert for_all == {
         "/",
+        "/assets/<version>/<path:name>",
         "/docs",
         "/openapi.json",
         "/healthz",

@@ -1,0 +1,165 @@
+// The form: a prompt, and whatever else the chosen model takes.
+import { h } from "./dom.js";
+import { fieldOf, seedField, sizeField } from "./fields.js";
+import { inputsOf } from "./schema.js";
+import { onLanguage, t } from "./words.js";
+
+const KEY = "darkroom-form"; // what was typed, for a reload of this tab
+// These are asked for elsewhere in the form, or mean nothing to somebody who looks at a page.
+const NOT_ASKED = ["prompt", "width", "height", "size", "aspect_ratio", "seed", "cache", "reuse", "previews", "priority"];
+// Said also where they are the model's own, so that a picture shows them and can be drawn again when the model's change.
+const ALWAYS_SAID = ["width", "height", "num_inference_steps", "guidance_scale"];
+const AT_ONCE = ["num_outputs"]; // shown without opening "more"
+
+/** The form of the page; `onSubmit({ model, input })` is called with what is asked for. */
+export class Form {
+  #form;
+  #models = [];
+  #fields = new Map();
+  #inputs = new Map();
+  #size = null;
+  #seed = null;
+
+  constructor(form, onSubmit) {
+    this.#form = form;
+    const { prompt, model } = form.elements;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (!this.#models.length) return;
+      if (prompt.value.trim()) onSubmit(this.read());
+      else prompt.focus();
+    });
+    prompt.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+    model.addEventListener("change", () => this.#build(this.#chosen()));
+    form.addEventListener("input", () => this.#remember());
+    form.addEventListener("change", () => {
+      this.#showQuality();
+      this.#remember();
+    });
+    onLanguage(() => this.#models.length && this.#build(this.#given()));
+  }
+
+  /** Offer these models, as `GET /v1/models` lists them. */
+  setModels(models) {
+    this.#models = models;
+    const { model, prompt } = this.#form.elements;
+    model.replaceChildren(...models.map(({ id }) => h("option", { value: id }, id)));
+    model.closest(".field").hidden = models.length < 2;
+    const stored = remembered();
+    if (models.some(({ id }) => id === stored.model)) model.value = stored.model;
+    prompt.value ||= stored.input?.prompt ?? "";
+    this.#build(stored.input);
+  }
+
+  /** Whether there is a model of that name. */
+  has = (name) => this.#models.some(({ id }) => id === name);
+
+  read() {
+    const input = this.#given();
+    if (this.#inputs.has("previews")) input.previews = true;
+    return { model: this.#form.elements.model.value, input };
+  }
+
+  /** Fill in what a prediction was made with. */
+  write({ model, input }) {
+    if (this.has(model)) this.#form.elements.model.value = model;
+    this.#form.elements.prompt.value = input.prompt ?? "";
+    this.#build(input);
+    this.#remember();
+  }
+
+  focus() {
+    this.#form.elements.prompt.focus();
+  }
+
+  #given() {
+    const input = { prompt: this.#form.elements.prompt.value.trim() };
+    const values = { ...this.#size?.read(), seed: this.#seed?.read() };
+    for (const [name, field] of this.#fields) values[name] = field.read();
+    for (const [name, value] of Object.entries(values)) {
+      if (value !== undefined && (ALWAYS_SAID.includes(name) || value !== this.#inputs.get(name)?.default)) input[name] = value;
+    }
+    return input;
+  }
+
+  /** As `#given`, without what the model has chosen itself: for the next model. */
+  #chosen() {
+    const isChosen = ([name, value]) => value !== this.#inputs.get(name)?.default;
+    return Object.fromEntries(Object.entries(this.#given()).filter(isChosen));
+  }
+
+  #build(values = {}) {
+    const chosen = this.#models.find(({ id }) => id === this.#form.elements.model.value) ?? this.#models[0];
+    this.#inputs = new Map(inputsOf(chosen));
+    this.#fields.clear();
+    const { maxLength } = this.#inputs.get("prompt") ?? {};
+    if (maxLength) this.#form.elements.prompt.maxLength = maxLength;
+
+    const atOnce = [];
+    this.#size = null;
+    if (this.#inputs.has("width") && this.#inputs.has("height")) {
+      this.#size = sizeField(this.#inputs.get("width"), this.#inputs.get("height"));
+      this.#size.write(fits(values.width, this.#inputs.get("width")) && fits(values.height, this.#inputs.get("height")) ? values : {});
+      atOnce.push(this.#size.element);
+    }
+    const more = [];
+    for (const [name, schema] of this.#inputs) {
+      if (NOT_ASKED.includes(name) || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
+      const field = fieldOf(name, schema);
+      if (fits(values[name], schema)) field.write(values[name]);
+      this.#fields.set(name, field);
+      (AT_ONCE.includes(name) ? atOnce : more).push(field.element);
+    }
+    this.#showQuality();
+    this.#seed = null;
+    if (this.#inputs.has("seed")) {
+      this.#seed = seedField();
+      this.#seed.write(values.seed);
+      more.unshift(this.#seed.element);
+    }
+    this.#form.querySelector("[data-fields]").replaceChildren(...atOnce);
+    this.#form.querySelector("[data-more]").replaceChildren(...more);
+    this.#form.querySelector("[data-about]").textContent = chosen.description ?? "";
+    this.#form.querySelector("button[type=submit]").title = t("form.submit.hint");
+  }
+
+  /** A PNG has no quality. */
+  #showQuality() {
+    const [format, quality] = ["output_format", "output_quality"].map((name) => this.#fields.get(name));
+    if (format && quality) quality.element.hidden = format.read() === "png";
+  }
+
+  #hasGuidance() {
+    return (this.#inputs.get("guidance_scale")?.maximum ?? 1) > 0;
+  }
+
+  #remember() {
+    try {
+      sessionStorage.setItem(KEY, JSON.stringify(this.read()));
+    } catch {
+      // Then a reload forgets it.
+    }
+  }
+}
+
+/** Whether a model takes that value. */
+function fits(value, { minimum = -Infinity, maximum = Infinity, multipleOf = 1, enum: choices }) {
+  if (value === undefined) return false;
+  if (choices) return choices.includes(value);
+  return typeof value !== "number" || (value >= minimum && value <= maximum && (multipleOf === 1 || value % multipleOf === 0));
+}
+
+/** Whether there is anything to choose. */
+const isChoice = ({ minimum, maximum }) => minimum === undefined || minimum !== maximum;
+
+function remembered() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEY)) ?? {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,136 @@
+// The page: a form, the gallery of all predictions, and one of them in full.
+import { ApiError, get, onUnauthorized, send, submit } from "./api.js";
+import { follow } from "./events.js";
+import { Filters } from "./filters.js";
+import { Form } from "./form.js";
+import { Gallery } from "./gallery.js";
+import { initPreferences } from "./preferences.js";
+import { Store, isOver } from "./store.js";
+import { initToken } from "./token.js";
+import { Viewer } from "./viewer.js";
+import { onLanguage, t, translate } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+
+const store = new Store();
+const SAID_FOR_MS = 10_000;
+let silence = 0;
+const own = new Set(); // what this tab has asked for, and is told of aloud
+
+const actions = {
+  open: (id) => viewer.open(id),
+  cancel: (id) => act(() => send("POST", `v1/predictions/${idOf(id)}/cancel`), store.put.bind(store)),
+  retry: (id) => draw(requestOf(store.get(idOf(id)))),
+  again: ({ model, input: { seed: _, ...input } }) => draw({ model, input: { ...input, cache: false } }),
+  reuse(prediction) {
+    $("viewer").close();
+    form.write({ model: prediction.model, input: { ...prediction.input, seed: prediction.seed ?? undefined } });
+    form.focus();
+  },
+  keep: ({ id, keep }) =>
+    act(() => send("POST", `v1/predictions/${id}/keep`, { body: { keep: !keep } }), store.put.bind(store)),
+  remove: ({ id }) => act(() => send("DELETE", `v1/predictions/${id}`), () => store.remove(id)),
+};
+const idOf = (given) => (typeof given === "string" ? given : given.id);
+const requestOf = ({ model, input }) => ({ model, input });
+
+const filters = new Filters($("filters"), () => gallery.load());
+const gallery = new Gallery({ list: $("gallery"), note: $("note"), end: $("end"), store, filters, actions });
+const viewer = new Viewer({ dialog: $("viewer"), store, gallery, actions });
+const form = new Form($("form"), draw);
+
+initPreferences({ language: $("language"), theme: $("theme") });
+initToken({
+  dialog: $("token-dialog"),
+  button: $("token-button"),
+  onChange() {
+    loadModels();
+    reconnect();
+  },
+});
+const reconnect = follow({ onEvent: hear, onState: (isConnected) => ($("offline").hidden = isConnected) });
+let isFirstReady = true;
+
+$("problem-close").addEventListener("click", () => say(""));
+translate(document);
+onLanguage(() => gallery.translate());
+onUnauthorized(() => store.replace([]));
+loadModels();
+setInterval(() => document.hidden || gallery.tick(), 1000);
+
+async function loadModels() {
+  try {
+    const { results } = await get("v1/models");
+    form.setModels(results);
+    filters.setModels(results.map(({ id }) => id));
+    $("submit").disabled = false;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status !== 401) say(error.message);
+  }
+}
+
+/** Submit what was asked for; its card is there as soon as it is accepted. */
+async function draw(asked) {
+  if ($("viewer").open) $("viewer").close();
+  say("");
+  $("submit").setAttribute("aria-busy", "true");
+  await act(
+    () => submit(asked),
+    (prediction) => {
+      own.add(prediction.id);
+      store.put(prediction);
+      window.scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+    },
+  );
+  $("submit").removeAttribute("aria-busy");
+}
+
+/** Ask the API for something; what it refuses is said. */
+async function act(ask, done) {
+  try {
+    done(await ask());
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status === 404) gallery.load({ keeping: true });
+    if (error.status !== 401) say(error.status === 0 ? t("error.unreachable") : error.message);
+  }
+}
+
+function hear(name, data) {
+  if (name === "ready") refresh();
+  else if (name === "prediction") {
+    if (!store.get(data.id) && !filters.match(data)) return;
+    if (own.has(data.id) && isOver(data)) announce(data);
+    store.put(data);
+  } else if (name === "deleted") store.remove(data.id);
+  else store.tell(name, data);
+}
+
+/** The events begin (again): read what there is, and what became of those that are further down. */
+async function refresh() {
+  const read = await gallery.load({ keeping: !isFirstReady });
+  if (read === null) return;
+  isFirstReady = false;
+  for (const id of store.ids.filter((each) => !read.has(each) && !isOver(store.get(each)))) {
+    try {
+      store.put(await get(`v1/predictions/${id}`));
+    } catch (error) {
+      if (error.status === 404) store.remove(id);
+    }
+  }
+}
+
+/** Say what went wrong, above everything else that is shown. */
+function say(words) {
+  clearTimeout(silence);
+  $("problem-words").textContent = words;
+  $("problem").togglePopover(words !== "");
+  if (words) silence = setTimeout(() => say(""), SAID_FOR_MS);
+}
+
+function announce(prediction) {
+  own.delete(prediction.id);
+  const words = { succeeded: "announce.succeeded", failed: "announce.failed", canceled: "announce.canceled" };
+  $("announcements").textContent = t(words[prediction.status], { prompt: prediction.input?.prompt ?? "" });
+}

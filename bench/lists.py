@@ -119,17 +119,20 @@ def index(conn: Connection) -> str:
     conn.execute("CREATE INDEX ix_prediction_terms_terms ON prediction_terms USING gin (terms) WITH (fastupdate = off)")
     conn.execute("UPDATE search_windows SET filled = true")
     conn.execute("VACUUM ANALYZE prediction_terms, search_windows")
-    sizes = conn.execute(
+    return f"The courier indexed {rate:.0f} predictions a second from before migration 0016."
+
+
+def sizes(conn: Connection) -> str:
+    found = conn.execute(
         """
         SELECT pg_size_pretty(pg_total_relation_size('predictions')) AS predictions,
                pg_size_pretty(pg_table_size('prediction_terms')) AS terms,
                pg_size_pretty(pg_relation_size('ix_prediction_terms_terms')) AS index
         """
     ).fetchone()
-    assert sizes is not None
+    assert found is not None
     return (
-        f"Predictions {sizes['predictions']} with their indexes, terms {sizes['terms']}, their index {sizes['index']}. "
-        f"The courier indexed {rate:.0f} predictions a second from before migration 0016."
+        f"Predictions {found['predictions']} with their indexes, terms {found['terms']}, their index {found['index']}."
     )
 
 
@@ -251,16 +254,17 @@ def main() -> None:
         postgres.start()
         try:
             with connect(postgres.url, application_name="bench") as conn:
-                sizes = ""
+                rate = ""
                 if not was_there:
                     upgrade(Settings(database_url=postgres.url))
                     conn.execute("SET synchronous_commit = off")
                     fill(conn, asked.predictions)
-                    sizes = index(conn)
+                    rate = index(conn)
                 table = measure(conn, asked.rounds)
+                size = sizes(conn)
         finally:
             postgres.stop()
-    how = f"{asked.predictions} predictions, {asked.rounds} rounds. {sizes}".strip()
+    how = f"{asked.predictions} predictions, {asked.rounds} rounds. {size} {rate}".strip()
     publish("lists", f"{how}\n\n{table}", before, write=asked.write)
 
 

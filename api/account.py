@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from api.auth import needs
 from api.services import services
+from storage.access.scopes import Scope
 from storage.predictions.render import dump
 
 blueprint = Blueprint("account", __name__)
 
 
 @blueprint.get("/account")
+@needs(Scope.READ)
 def get() -> Response:
     """Replicate's account object; one deployment is one account."""
     account = {

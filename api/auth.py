@@ -1,6 +1,6 @@
-"""Who asks: the token of a request, and which views need one.
+"""Who sent a request: its token, and the scope that each view needs.
 
-Every view needs a token, unless it says `@open_to_all`; a view that somebody forgets is closed.
+A view says `@needs(Scope.READ)` or the like, or `@open_to_all`. One that says neither needs `admin`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from flask import Flask, current_app, g, request
@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from api.errors import Problem
 from api.live.access_watch import Access
 from api.settings import ApiSettings
+from storage.access.scopes import ALL, Scope, allows, show_scopes
 from storage.access.token_format import digest_of, is_token
 from storage.access.tokens import Token, any_token_was_made, find_token
 from storage.postgres.database import Connection
@@ -32,6 +33,7 @@ SUBPROTOCOL = "darkroom"
 TOKEN_SUBPROTOCOL = f"{SUBPROTOCOL}.token."
 
 OPEN = "darkroom_is_open_to_all"
+NEEDS = "darkroom_needs_scope"
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -45,6 +47,12 @@ class Caller:
     max_priority: int
     max_images: int  # of one prediction; 0: as many as the model draws
     access: Access
+    scopes: frozenset[Scope]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it sees what belongs to others, on routes for operators. Where the API is open, everybody does."""
+        return self.token_id is None or Scope.ADMIN in self.scopes
 
     def owns(self, row: dict[str, Any]) -> bool:
         """Whether it may see and cancel that prediction: where the API is open everybody may, else its own."""
@@ -54,6 +62,31 @@ class Caller:
 class Unauthorized(Problem):
     def __init__(self, detail: str) -> None:
         super().__init__(401, "Unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="darkroom"'})
+
+
+class MissingScope(Problem):
+    """The token is good, and may not do this."""
+
+    def __init__(self, needed: Scope, held: frozenset[Scope]) -> None:
+        super().__init__(
+            403,
+            "Missing scope",
+            f"this needs the scope `{needed}`, and the token has {show_scopes(held)}: use another token, or let an"
+            " operator change its scopes with `darkroom tokens set-scopes`",
+            headers={"WWW-Authenticate": f'Bearer realm="darkroom", error="insufficient_scope", scope="{needed}"'},
+            code="insufficient_scope",
+            scope=needed,
+        )
+
+
+def needs(scope: Scope) -> Callable[[View], View]:
+    """Mark a view that needs a token with this scope (or `admin`); where the API is open, it needs none."""
+
+    def mark(view: View) -> View:
+        setattr(view, NEEDS, scope)
+        return view
+
+    return mark
 
 
 def open_to_all(view: View) -> View:
@@ -115,11 +148,17 @@ class Authentication:
         view = current_app.view_functions.get(request.endpoint or "")
         if view is None or getattr(view, OPEN, False) or request.method == "OPTIONS":
             return
-        g.caller = self._everybody() if self.is_open() else self._caller()
+        if self.is_open():
+            g.caller = self._everybody()
+            return
+        found, needed = self._caller(), getattr(view, NEEDS, Scope.ADMIN)
+        if not allows(found.scopes, needed):
+            raise MissingScope(needed, found.scopes)
+        g.caller = replace(found, access=replace(found.access, scope=needed))
 
     def _everybody(self) -> Caller:
         quota = Quota(self._settings.rate_limit_per_minute, self._settings.max_queued)
-        return Caller(None, quota, MAX_PRIORITY, self._settings.max_images, Access(None))
+        return Caller(None, quota, MAX_PRIORITY, self._settings.max_images, Access(None), ALL)
 
     def _caller_of(self, token: Token, text: str) -> Caller:
         settings = self._settings
@@ -132,6 +171,7 @@ class Authentication:
             token.max_priority,
             settings.max_images if token.max_images is None else token.max_images,
             Access(token.id, digest_of(text)),
+            token.scopes,
         )
 
     def _caller(self) -> Caller:

@@ -6,10 +6,9 @@ from typing import Any
 
 import psycopg
 import structlog
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from api.operator import metrics
 from storage.bucket import BucketUnavailable
 from storage.predictions.idempotency import KeyReused
 from storage.predictions.quota import QuotaExceeded
@@ -88,7 +87,7 @@ def register(app: Flask) -> None:
     @app.errorhandler(BucketUnavailable)
     def answer_bucket_away(error: BucketUnavailable) -> Response:
         log.warning("api.bucket_away", reason=str(error))
-        metrics.count_bucket_error()
+        g.setdefault("bucket_failed", True)  # the metrics count it
         return bucket_away().response()
 
     @app.errorhandler(Exception)

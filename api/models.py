@@ -7,9 +7,11 @@ from typing import Any
 from flask import Blueprint, Response
 
 from api.asked_model import model_in_path
+from api.auth import needs
 from api.docs.model_schema import COG_VERSION, openapi_schema
 from api.parsing.list_query import query
 from api.services import services
+from storage.access.scopes import Scope
 from storage.catalog import Model
 from storage.predictions.render import dump, timestamp
 
@@ -17,6 +19,7 @@ blueprint = Blueprint("models", __name__)
 
 
 @blueprint.get("/models")
+@needs(Scope.READ)
 def list_() -> Response:
     """`results` is what Replicate's clients read, `data` what OpenAI's do."""
     query()
@@ -25,23 +28,27 @@ def list_() -> Response:
 
 
 @blueprint.get("/models/<alias>")
+@needs(Scope.READ)
 def get_alias(alias: str) -> Response:
     """OpenAI's `models.retrieve("dall-e-3")`."""
     return _answer(_model(model_in_path(alias)) | {"id": alias})
 
 
 @blueprint.get("/models/<owner>/<name>")
+@needs(Scope.READ)
 def get(owner: str, name: str) -> Response:
     return _answer(_model(model_in_path(f"{owner}/{name}")))
 
 
 @blueprint.get("/models/<owner>/<name>/versions")
+@needs(Scope.READ)
 def versions(owner: str, name: str) -> Response:
     query()
     return _answer({"next": None, "previous": None, "results": [_version(model_in_path(f"{owner}/{name}"))]})
 
 
 @blueprint.get("/models/<owner>/<name>/versions/<version>")
+@needs(Scope.READ)
 def get_version(owner: str, name: str, version: str) -> Response:
     return _answer(_version(model_in_path(f"{owner}/{name}:{version}")))
 

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from api.accept import accept
 from api.asked_model import model_asked_for, model_in_path
-from api.auth import caller
+from api.auth import caller, needs
 from api.errors import NotFound, Problem
 from api.list_request import list_request
 from api.live.waiting import wait_until_over
@@ -21,6 +21,7 @@ from api.parsing.prefer import cancel_after_s, wait_s
 from api.parsing.validation import validated
 from api.schemas import KeepRequest, PredictionRequest
 from api.services import Services, services
+from storage.access.scopes import Scope
 from storage.catalog import Model
 from storage.postgres.database import Row
 from storage.predictions.delete import delete_prediction
@@ -36,22 +37,26 @@ blueprint = Blueprint("predictions", __name__)
 
 
 @blueprint.post("/predictions")
+@needs(Scope.DRAW)
 def create() -> Response:
     return _create()
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
+@needs(Scope.DRAW)
 def create_for_model(owner: str, name: str) -> Response:
     return _create(model_in_path(f"{owner}/{name}"))
 
 
 @blueprint.get("/predictions/<prediction_id>")
+@needs(Scope.READ)
 def get(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
         return _answer(services().body_of(conn, find_own(conn, prediction_id)))
 
 
 @blueprint.post("/predictions/<prediction_id>/cancel")
+@needs(Scope.DRAW)
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
         find_own(conn, prediction_id)
@@ -61,6 +66,7 @@ def cancel(prediction_id: str) -> Response:
 
 
 @blueprint.delete("/predictions/<prediction_id>")
+@needs(Scope.DRAW)
 def delete(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
         find_own(conn, prediction_id)
@@ -71,6 +77,7 @@ def delete(prediction_id: str) -> Response:
 
 
 @blueprint.post("/predictions/<prediction_id>/keep")
+@needs(Scope.DRAW)
 def keep(prediction_id: str) -> Response:
     has_body = request.content_length or "Transfer-Encoding" in request.headers
     asked = validated(KeepRequest, json_object() if has_body else {})
@@ -83,6 +90,7 @@ def keep(prediction_id: str) -> Response:
 
 
 @blueprint.get("/predictions")
+@needs(Scope.READ)
 def list_() -> Response:
     asked = list_request()
     with services().pool.connection() as conn:

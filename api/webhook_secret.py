@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from api.auth import caller
+from api.auth import caller, needs
 from api.services import services
+from storage.access.scopes import Scope
 from storage.access.sealing import open_sealer
 from storage.access.signing import active_webhook_secrets
 from storage.predictions.render import dump
@@ -14,6 +15,7 @@ blueprint = Blueprint("webhook_secret", __name__)
 
 
 @blueprint.get("/webhooks/default/secret")
+@needs(Scope.READ)
 def get() -> Response:
     """The caller's newest one; while a secret is being rotated, the older one signs too."""
     with services().pool.connection() as conn:

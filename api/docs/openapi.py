@@ -17,7 +17,8 @@ REF = "#/components/schemas/{model}"
 TITLES = {
     400: "The body is no JSON object",
     401: "No token, or none that is known",
-    403: "The signature is wrong, the link has expired, or a web page of another origin sent the request",
+    403: "The token lacks the scope, the signature is wrong, the link has expired, or a web page of another origin "
+    "sent the request",
     404: "Not there, or another token's",
     409: "It was canceled",
     410: "Its data was removed, or the bucket has lost its file",

@@ -1,4 +1,5 @@
-"""Ends streams and waiting requests whose access ended: their token was revoked or replaced, or the API was closed.
+"""Ends streams and waiting requests whose access ended: their token was revoked, replaced or lost the scope that they
+need, or the API was closed.
 
 Such a request was let in once and may last for hours. One thread asks Postgres about all of them at once, so that a
 stream costs no query, and a revocation counts however it was written.
@@ -16,7 +17,8 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from storage.access.tokens import any_token_was_made, read_digests
+from storage.access.scopes import Scope, allows
+from storage.access.tokens import TokenInUse, any_token_was_made, read_in_use
 from storage.postgres.database import Connection
 
 log = structlog.get_logger(__name__)
@@ -31,12 +33,16 @@ class Access:
 
     token_id: int | None  # None: the API needs no token
     digest: str | None = None  # of the token that was sent; None: a signed URL of one of the token's predictions
+    scope: Scope | None = None  # that the request needed; None: a signed URL
 
-    def lasts(self, digests: dict[int, str], *, is_open: bool) -> bool:
-        """Whether it still holds. `digests`: those of the tokens that are in use."""
+    def lasts(self, in_use: dict[int, TokenInUse], *, is_open: bool) -> bool:
+        """Whether it still holds. `in_use`: the tokens that are not revoked."""
         if self.token_id is None:
             return is_open
-        return self.token_id in digests and self.digest in (None, digests[self.token_id])
+        token = in_use.get(self.token_id)
+        if token is None or self.digest not in (None, token.digest):
+            return False
+        return self.scope is None or allows(token.scopes, self.scope)
 
 
 class AccessWatch:
@@ -88,10 +94,10 @@ class AccessWatch:
             return
         ids = sorted({access.token_id for access in accesses if access.token_id is not None})
         with self._pool.connection(timeout=5) as conn:
-            digests = read_digests(conn, ids) if ids else {}
+            in_use = read_in_use(conn, ids) if ids else {}
             is_open = Access(None) not in accesses or not any_token_was_made(conn)
         for access in accesses:
-            if not access.lasts(digests, is_open=is_open):
+            if not access.lasts(in_use, is_open=is_open):
                 with self._lock:
                     ends = list(self._ends.get(access, ()))
                 log.info("access_watch.ended", token_id=access.token_id, requests=len(ends))

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
-from api.auth import caller
+from api.auth import caller, needs
 from api.live.own_predictions import follow_own
 from api.live.sse import compact, event, stream_response, take_slot
 from api.live.upgrade import websocket_response
 from api.live.websocket import WebSocketResponse
 from api.parsing.list_query import query
 from api.services import services
+from storage.access.scopes import Scope
 
 blueprint = Blueprint("own_streams", __name__)
 
 
 @blueprint.get("/events")
+@needs(Scope.READ)
 def events() -> Response:
     """Server-sent events without ids: who connects again gets `ready`, and reads the list."""
     query()
@@ -34,6 +36,7 @@ def events() -> Response:
 # Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
 @blueprint.get("/events/ws")
 @blueprint.route("/events/ws", websocket=True)
+@needs(Scope.READ)
 def websocket() -> Response:
     """The same events, each a text message: `{"event", "data"}`."""
     query()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
-from api.auth import caller, open_to_all
+from api.auth import caller, needs, open_to_all
 from api.browsers.cross_site import for_all_pages
 from api.errors import NotFound, Problem
 from api.files.signed_link import require_signed_link
@@ -20,7 +20,8 @@ from api.live.watch import DATA_REMOVED, Snapshot, watch
 from api.live.websocket import WebSocketResponse
 from api.ownership import find_own
 from api.services import Services, services
-from storage.access.tokens import read_digests
+from storage.access.scopes import Scope
+from storage.access.tokens import read_in_use
 from storage.predictions.read import read_prediction
 from storage.predictions.states import PredictionStatus
 
@@ -44,6 +45,7 @@ def replicate_stream(prediction_id: str) -> Response:
 
 
 @blueprint.get("/predictions/<prediction_id>/events")
+@needs(Scope.READ)
 def events(prediction_id: str) -> Response:
     """The present state, then each change: queued, loading, progress, preview, output, done."""
     _require_prediction(prediction_id)
@@ -61,6 +63,7 @@ def signed_events(prediction_id: str) -> Response:
 # Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
 @blueprint.get("/predictions/<prediction_id>/ws")
 @blueprint.route("/predictions/<prediction_id>/ws", websocket=True)
+@needs(Scope.READ)
 def websocket(prediction_id: str) -> Response:
     """The same events over a WebSocket, each a text message: `{"event", "id", "data"}`."""
     _require_prediction(prediction_id)
@@ -152,7 +155,7 @@ def _signed_access(prediction_id: str, name: str) -> Access | None:
             raise NotFound("the prediction was deleted")
         if services().settings.auth == "none" or row["token_id"] is None:
             return None
-        if not read_digests(conn, [row["token_id"]]):
+        if not read_in_use(conn, [row["token_id"]]):
             raise Problem(403, "Forbidden", "the token that this prediction belongs to was revoked")
         return Access(row["token_id"])
 

@@ -50,7 +50,9 @@ class AccessEnded(Unauthorized):
     """The request lasted longer than the permission to make it."""
 
     def __init__(self) -> None:
-        super().__init__("the token was revoked or replaced while this request lasted, or the API needs one by now")
+        super().__init__(
+            "the token was revoked, replaced or lost a scope while this request lasted, or the API needs one by now"
+        )
 
 
 QUIET = Quiet()

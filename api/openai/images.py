@@ -11,7 +11,7 @@ import structlog
 from flask import Blueprint, Response
 
 from api.accept import accept
-from api.auth import caller
+from api.auth import caller, needs
 from api.errors import Problem, bucket_away
 from api.live.access_watch import Access
 from api.live.client_connection import LOOK_EVERY_S
@@ -24,6 +24,7 @@ from api.openai.schemas import ImageRequest, prediction_of
 from api.parsing.json_body import json_object
 from api.parsing.validation import validated
 from api.services import Services, services
+from storage.access.scopes import Scope
 from storage.bucket import BucketUnavailable
 from storage.catalog import Model
 from storage.errors import UnknownModel
@@ -42,6 +43,7 @@ DO_NOT_REPEAT = {"x-should-retry": "false"}
 
 
 @blueprint.post("/images/generations")
+@needs(Scope.DRAW)
 def generate() -> Response:
     here = services()
     asked = validated(ImageRequest, json_object())

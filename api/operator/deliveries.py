@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 import structlog
 from flask import Blueprint, Response
 
-from api.auth import caller
+from api.auth import caller, needs
 from api.errors import InvalidInput, NotFound, Problem
 from api.parsing.list_query import query
 from api.services import services
+from storage.access.scopes import Scope
 from storage.postgres.database import Connection, Row
 from storage.predictions.render import dump
 from storage.webhooks.history import STATUSES, read_deliveries, read_delivery, replay, show
@@ -27,6 +28,7 @@ PREDICTION_ID = re.compile(r"[0-9a-z]{26}")
 
 
 @blueprint.get("/webhook_deliveries")
+@needs(Scope.READ)
 def list_() -> Response:
     """Newest first; `?status=`, `?prediction_id=`, and `next` as it was given."""
     given = query("cursor", "prediction_id", "status")
@@ -42,7 +44,7 @@ def list_() -> Response:
             before=cursor,
             prediction_id=prediction_id,
             status=status,
-            token_id=caller().token_id,
+            token_id=None if caller().is_operator else caller().token_id,
         )
     page = rows[:PAGE]
     following = None
@@ -52,12 +54,14 @@ def list_() -> Response:
 
 
 @blueprint.get("/webhook_deliveries/<delivery_id>")
+@needs(Scope.READ)
 def get(delivery_id: str) -> Response:
     with services().pool.connection() as conn:
         return _answer(_show(_find_own(conn, delivery_id)))
 
 
 @blueprint.post("/webhook_deliveries/<delivery_id>/replay")
+@needs(Scope.DRAW)
 def send_again(delivery_id: str) -> Response:
     """The same webhook-id and the same body, from the start of the schedule."""
     with services().pool.connection() as conn:
@@ -70,8 +74,7 @@ def send_again(delivery_id: str) -> Response:
 
 
 def _show(row: Row) -> dict[str, Any]:
-    """Where the API is open, its callers are the operator; a token is somebody else."""
-    return show(row, to_token=caller().token_id is not None)
+    return show(row, to_token=not caller().is_operator)
 
 
 def _argument(given: dict[str, str], name: str, form: re.Pattern[str], problem: str) -> str | None:
@@ -82,9 +85,9 @@ def _argument(given: dict[str, str], name: str, form: re.Pattern[str], problem: 
 
 
 def _find_own(conn: Connection, delivery_id: str) -> Row:
-    """The delivery, if its prediction is the caller's; to everybody else it does not exist."""
+    """The delivery, if its prediction is the caller's or the caller is an operator; to others it does not exist."""
     row = read_delivery(conn, delivery_id) if DELIVERY_ID.fullmatch(delivery_id) else None
-    if row is None or not caller().owns(row):
+    if row is None or not (caller().is_operator or caller().owns(row)):
         raise NotFound(
             f"there is no webhook delivery {delivery_id[:60]!r}, or it was removed with its prediction's data"
         )

@@ -13,7 +13,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from psycopg_pool import PoolTimeout
 
+from api.auth import needs
 from api.services import Services
+from storage.access.scopes import Scope
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
 
 blueprint = Blueprint("metrics", __name__)
@@ -68,16 +70,13 @@ def register(app: Flask, services: Services) -> None:
         metrics.requests.labels(method, route, str(response.status_code)).inc()
         if (began_at := g.get("began_at")) is not None:
             metrics.request_seconds.labels(route).observe(time.monotonic() - began_at)
+        if g.get("bucket_failed"):
+            metrics.bucket_errors.inc()
         return response
 
 
-def count_bucket_error() -> None:
-    """The bucket failed the request that is being answered."""
-    metrics: Metrics = current_app.extensions[KEY]
-    metrics.bucket_errors.inc()
-
-
 @blueprint.get("/metrics")
+@needs(Scope.METRICS)
 def get() -> Response:
     metrics: Metrics = current_app.extensions[KEY]
     return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cli.number_options import WholeNumber
+from cli.scope_options import SCOPES
 from cli.which_database import data_option, settings_for
+from storage.access.scopes import DEFAULT, Scope, show_scopes
 from storage.predictions.parameters import MAX_PRIORITY
 
 if TYPE_CHECKING:
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 NAME_CHARS = 100
 SHARED = "shared"
 
+# A webhook is sent for at most 4 days, and a prediction waits a day for its worker, if no other deadline is set.
+BOTH_SIGN_FOR = timedelta(days=7)
+
 # An API process lets a revoked token in for 3 s at most, and a request that it let in may take a moment to submit.
 FORGOTTEN_AFTER_S = 4.0
 
 
 @click.group("tokens")
 def command() -> None:
-    """Make, list, replace and revoke access tokens."""
+    """Make, list, change, replace and revoke access tokens."""
 
 
 @command.command("create")
@@ -43,6 +48,13 @@ def command() -> None:
     show_default=True,
     help="The highest `priority` that it may ask for.",
 )
+@click.option(
+    "--scopes",
+    type=SCOPES,
+    default=show_scopes(DEFAULT),
+    show_default=True,
+    help="What it may do: some of draw, read, metrics, admin, separated by commas.",
+)
 @data_option
 def create(
     name: str,
@@ -50,6 +62,7 @@ def create(
     max_queued: int | None,
     max_images: int | None,
     max_priority: int,
+    scopes: frozenset[Scope],
     data: Path,
 ) -> None:
     """Make a token, and show it this once. NAME says what it is for.
@@ -70,6 +83,7 @@ def create(
             max_queued=max_queued,
             max_images=max_images,
             max_priority=max_priority,
+            scopes=scopes,
             sealer=open_sealer(settings),
         )
     _show_once(token)
@@ -88,11 +102,24 @@ def list_(data: Path) -> None:
             "There are no tokens: the API is open to everybody on its machine, and refuses to be reached by others."
         )
         return
-    head = ("NAME", "TOKEN", "RATE", "QUEUED", "IMAGES", "PRIORITY", "CREATED", "LAST USED", "WEBHOOK SECRET", "STATE")
+    head = (
+        "NAME",
+        "TOKEN",
+        "SCOPES",
+        "RATE",
+        "QUEUED",
+        "IMAGES",
+        "PRIORITY",
+        "CREATED",
+        "LAST USED",
+        "WEBHOOK SECRET",
+        "STATE",
+    )
     lines = [
         (
             row["name"],
             row["shown"],
+            show_scopes(map(Scope, row["scopes"])),
             _limit(row["rate_per_minute"], "/min"),
             _limit(row["max_queued"], ""),
             _limit(row["max_images"], ""),
@@ -114,6 +141,56 @@ def list_(data: Path) -> None:
             f" one its own: darkroom webhooks rotate-secret --token {shlex.quote(sharing[0])}",
             err=True,
         )
+    broad = [
+        row["name"]
+        for row in rows
+        if row["revoked_at"] is None and "metrics" in row["scopes"] and "draw" in row["scopes"]
+    ]
+    if broad:
+        click.echo(
+            f"{len(broad)} of them may draw and also read the metrics of the whole deployment, as tokens from before"
+            f" scopes do. To narrow one: darkroom tokens set-scopes {shlex.quote(broad[0])} {show_scopes(DEFAULT)}",
+            err=True,
+        )
+
+
+@command.command("set-scopes")
+@click.argument("name")
+@click.argument("scopes", type=SCOPES)
+@data_option
+def set_scopes(name: str, scopes: frozenset[Scope], data: Path) -> None:
+    """Let a token do this from now on, and nothing else: SCOPES are some of draw, read, metrics, admin.
+
+    \b
+    draw     create, cancel, keep and delete predictions, replay their webhooks
+    read     read its own predictions, events, webhook deliveries and usage, and the models
+    metrics  /metrics
+    admin    all of it, and the status, usage and webhook deliveries of the whole deployment
+
+    Within 3 seconds every API process refuses what the token may no longer do, and ends its open streams of that kind.
+    """
+    from storage.access import tokens
+
+    with _database(data) as (_, conn):
+        before = tokens.set_scopes(conn, name, scopes)
+    click.echo(f"{name} has {show_scopes(scopes)} (before: {show_scopes(before)}).")
+
+
+@command.command("adopt")
+@click.argument("name")
+@data_option
+def adopt(name: str, data: Path) -> None:
+    """Give a token the predictions that were made while the API needed no token.
+
+    They stay valid, with their images, links and webhooks. For 7 days the deployment's secret signs the token's
+    webhooks too, because the receivers know that one.
+    """
+    from storage.access.adopt import adopt_predictions
+    from storage.access.tokens import id_of_token
+
+    with _database(data) as (_, conn):
+        adopted = sum(adopt_predictions(conn, id_of_token(conn, name), both_sign_for=BOTH_SIGN_FOR))
+    click.echo(f"{name} has got {adopted} predictions.")
 
 
 @command.command("revoke")

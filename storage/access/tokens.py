@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
 import psycopg
 
+from storage.access.scopes import DEFAULT, Scope
 from storage.access.sealing import IN_THE_CLEAR, Sealer
 from storage.access.signing import rotate_webhook_secret_of_token
 from storage.access.token_format import digest_of, new_token, shown_of
@@ -24,6 +26,15 @@ class Token:
     max_queued: int | None  # likewise
     max_images: int | None  # likewise; of one prediction
     max_priority: int
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True)
+class TokenInUse:
+    """What a token that is not revoked is at this moment."""
+
+    digest: str
+    scopes: frozenset[Scope]
 
 
 def create_token(
@@ -34,6 +45,7 @@ def create_token(
     max_queued: int | None = None,
     max_images: int | None = None,
     max_priority: int = 0,
+    scopes: Collection[Scope] = DEFAULT,
     sealer: Sealer = IN_THE_CLEAR,
 ) -> str:
     """Returns the token, which can't be read again. Raises OperatorError where the name is taken.
@@ -46,10 +58,23 @@ def create_token(
             row = conn.execute(
                 """
                 INSERT INTO tokens (
-                    name, digest, shown, rate_per_minute, max_queued, max_images, max_priority, shared_secret_until
-                ) VALUES (%s, %s, %s, %s, %s, %s, %s, '-infinity') RETURNING id
+                    name, digest, shown, rate_per_minute, max_queued, max_images, max_priority, scopes,
+                    shared_secret_until
+                ) VALUES (
+                    %(name)s, %(digest)s, %(shown)s, %(rate_per_minute)s, %(max_queued)s, %(max_images)s,
+                    %(max_priority)s, %(scopes)s, '-infinity'
+                ) RETURNING id
                 """,
-                (name, digest_of(token), shown_of(token), rate_per_minute, max_queued, max_images, max_priority),
+                {
+                    "name": name,
+                    "digest": digest_of(token),
+                    "shown": shown_of(token),
+                    "rate_per_minute": rate_per_minute,
+                    "max_queued": max_queued,
+                    "max_images": max_images,
+                    "max_priority": max_priority,
+                    "scopes": [str(scope) for scope in scopes],
+                },
             ).fetchone()
             assert row is not None
             rotate_webhook_secret_of_token(conn, sealer, row["id"], overlap=timedelta(0))
@@ -64,7 +89,7 @@ def find_token(conn: Connection, token: str) -> Token | None:
     """The token that this text is, unless it was revoked. Notes, to the minute, that it was used."""
     row = conn.execute(
         """
-        SELECT id, name, rate_per_minute, max_queued, max_images, max_priority,
+        SELECT id, name, rate_per_minute, max_queued, max_images, max_priority, scopes,
                last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute' AS is_note_old
         FROM tokens WHERE digest = %s AND revoked_at IS NULL
         """,
@@ -74,20 +99,20 @@ def find_token(conn: Connection, token: str) -> Token | None:
         return None
     if row.pop("is_note_old"):
         conn.execute("UPDATE tokens SET last_used_at = clock_timestamp() WHERE id = %s", (row["id"],))
-    return Token(**row)
+    return Token(**row | {"scopes": _scopes(row["scopes"])})
 
 
-def read_digests(conn: Connection, token_ids: list[int]) -> dict[int, str]:
-    """The digests of those of these tokens that are in use."""
-    rows = conn.execute("SELECT id, digest FROM tokens WHERE id = ANY(%s) AND revoked_at IS NULL", (token_ids,))
-    return {row["id"]: row["digest"] for row in rows}
+def read_in_use(conn: Connection, token_ids: list[int]) -> dict[int, TokenInUse]:
+    """Those of these tokens that are not revoked, by their ids."""
+    rows = conn.execute("SELECT id, digest, scopes FROM tokens WHERE id = ANY(%s) AND revoked_at IS NULL", (token_ids,))
+    return {row["id"]: TokenInUse(row["digest"], _scopes(row["scopes"])) for row in rows}
 
 
 def list_tokens(conn: Connection) -> list[Row]:
     """All of them, the revoked ones too, oldest first; without their digests."""
     return conn.execute(
         """
-        SELECT name, shown, rate_per_minute, max_queued, max_images, max_priority,
+        SELECT name, shown, rate_per_minute, max_queued, max_images, max_priority, scopes,
                created_at, last_used_at, revoked_at,
                shared_secret_until > clock_timestamp() AS signs_with_shared_secret,
                EXISTS (SELECT FROM webhook_secrets WHERE token_id = tokens.id) AS has_own_secret
@@ -139,6 +164,24 @@ def rotate_token(conn: Connection, name: str) -> str:
     return token
 
 
+def set_scopes(conn: Connection, name: str, scopes: Collection[Scope]) -> frozenset[Scope]:
+    """Give a token these scopes instead of those that it had, which are returned.
+
+    Raises OperatorError where there is none that is in use.
+    """
+    row = conn.execute(
+        """
+        UPDATE tokens SET scopes = %(scopes)s
+        FROM (SELECT id, scopes FROM tokens WHERE name = %(name)s FOR UPDATE) AS old
+        WHERE tokens.id = old.id AND revoked_at IS NULL RETURNING old.scopes
+        """,
+        {"name": name, "scopes": [str(scope) for scope in scopes]},
+    ).fetchone()
+    if row is None:
+        raise _no_such_token(name)
+    return _scopes(row["scopes"])
+
+
 def id_of_token(conn: Connection, name: str) -> int:
     """Raises OperatorError where there is none in use."""
     row = conn.execute("SELECT id FROM tokens WHERE name = %s AND revoked_at IS NULL", (name,)).fetchone()
@@ -151,6 +194,10 @@ def id_of_token(conn: Connection, name: str) -> int:
 def any_token_was_made(conn: Connection) -> bool:
     """Also one that is revoked by now: revoking the last one must not open the doors."""
     return conn.execute("SELECT 1 FROM tokens LIMIT 1").fetchone() is not None
+
+
+def _scopes(names: list[str]) -> frozenset[Scope]:
+    return frozenset(Scope(name) for name in names)
 
 
 def _no_such_token(name: str) -> OperatorError:

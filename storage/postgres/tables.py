@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from storage.access.scopes import Scope
 from storage.webhooks import states
 from storage.webhooks.events import EVENTS
 
@@ -314,12 +315,18 @@ class Token(Table):
     max_queued: Mapped[int | None] = mapped_column(Integer)  # likewise
     max_images: Mapped[int | None] = mapped_column(Integer)  # likewise; of one prediction
     max_priority: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # Of `storage.access.scopes`. The default is for tokens that a release before scopes makes: what they could do then.
+    scopes: Mapped[list[str]] = mapped_column(server_default=text("'{draw,read,metrics}'::text[]"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     last_used_at: Mapped[datetime | None]  # to the minute
     revoked_at: Mapped[datetime | None]
     # Until then the deployment's secret signs its webhooks, beside its own if it has one. Tokens that were made before
     # tokens had secrets: 'infinity'. Others: '-infinity'. Compare it in SQL; Python's datetime knows neither.
     shared_secret_until: Mapped[datetime] = mapped_column(server_default=text("'infinity'"))
+
+    __table_args__ = (
+        CheckConstraint(f"scopes <@ '{{{','.join(Scope)}}}'::text[] AND array_length(scopes, 1) > 0", name="scopes"),
+    )
 
 
 class RateBucket(Table):

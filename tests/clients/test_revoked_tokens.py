@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +16,10 @@ from websockets.sync.client import connect as connect_websocket
 
 from api.auth import REMEMBER_S
 from api.live.access_watch import CHECK_EVERY_S
+from storage.access.scopes import Scope
 from storage.access.tokens import create_token, revoke_token, rotate_token
 from storage.postgres.database import Connection
-from tests.clients.guarding import inputs, token
+from tests.clients.guarding import inputs
 from tests.serving import Service
 
 NOBODYS = "darkroom/nobody"  # no worker serves it, so that nothing ends by itself
@@ -108,7 +110,7 @@ def eventually(is_so: Callable[[], bool]) -> None:
 
 def held(service: Service, conn: Connection) -> tuple[int, int]:
     """The open streams and the waiting requests of the API."""
-    headers = {"Authorization": f"Bearer {token(conn)}"}
+    headers = {"Authorization": f"Bearer {create_token(conn, secrets.token_hex(4), scopes=[Scope.METRICS])}"}
     page = requests.get(f"{service.url}/metrics", headers=headers, timeout=30).text.splitlines()
     samples = dict(line.split() for line in page if line.startswith("darkroom_api_"))
     return int(float(samples["darkroom_api_streams_open"])), int(float(samples["darkroom_api_waits_open"]))

@@ -1,0 +1,45 @@
+"""What a token may do. Every route of the API needs one of these scopes; `admin` includes the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from storage.errors import OperatorError
+
+
+class Scope(StrEnum):
+    """In the order in which they are shown."""
+
+    DRAW = "draw"  # create, cancel, keep and delete predictions; replay their webhooks
+    READ = "read"  # everything about one's own predictions, and the models
+    METRICS = "metrics"  # /metrics, and nothing else
+    ADMIN = "admin"  # every route, and on those for operators, what belongs to others
+
+
+# What `darkroom tokens create` gives.
+DEFAULT = frozenset({Scope.DRAW, Scope.READ})
+
+ALL = frozenset(Scope)
+
+
+def allows(scopes: Iterable[Scope], needed: Scope) -> bool:
+    """Whether a token with these scopes may do what needs that one."""
+    held = set(scopes)
+    return needed in held or Scope.ADMIN in held
+
+
+def parse_scopes(text: str) -> frozenset[Scope]:
+    """From `draw,read`. Raises OperatorError for an unknown scope, or if there is none."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in ALL]
+    if unknown or not names:
+        said = f"There is no scope {unknown[0]!r}" if unknown else "A token needs at least one scope"
+        raise OperatorError(f"{said}: choose from {show_scopes(ALL)}, separated by commas.")
+    return frozenset(Scope(name) for name in names)
+
+
+def show_scopes(scopes: Iterable[Scope]) -> str:
+    """As `draw,read`, always in the same order."""
+    held = set(scopes)
+    return ",".join(scope for scope in Scope if scope in held)

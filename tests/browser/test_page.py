@@ -96,7 +96,7 @@ def test_a_reload_and_another_tab_lose_nothing(page: Page, context: BrowserConte
     page.fill("#prompt", "half a thought")
     page.reload()
     assert page.input_value("#prompt") == "half a thought"
-    assert page.input_value("#model") == SLOW
+    expect(page.locator("#model")).to_have_value(SLOW)
     with opened(context, service.url) as other:
         is_over(card_of(page, prompt))
         is_over(card_of(other, prompt))
@@ -388,6 +388,22 @@ def test_it_is_small_and_comes_from_here_alone(page: Page, service: Service) -> 
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
     assert "unsafe" not in policy
+
+
+def test_its_modules_are_all_asked_for_at_once() -> None:
+    """A module that is only found when another one has come costs a round trip more."""
+    folder = REPOSITORY / "api" / "page" / "static"
+    needed, look_at = {"main.js"}, ["main.js"]
+    while look_at:
+        path = folder / look_at.pop()
+        for found in re.findall(
+            r'^import .*?from "(\./[a-z_/.]+)";$', path.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            name = (path.parent / found).resolve().relative_to(folder).as_posix()
+            look_at += [name] if name not in needed else []
+            needed.add(name)
+    preloaded = re.findall(r'rel="modulepreload" href="\{assets\}/([^"]+)"', (folder / "index.html").read_text("utf-8"))
+    assert set(preloaded) == needed
 
 
 def test_both_languages_have_words_for_everything(page: Page, service: Service) -> None:

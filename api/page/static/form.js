@@ -29,6 +29,7 @@ export class Form {
       if (prompt.value.trim()) onSubmit(this.read());
       else prompt.focus();
     });
+    prompt.value ||= remembered().input?.prompt ?? "";
     prompt.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -46,12 +47,11 @@ export class Form {
   /** Offer these models, as `GET /v1/models` lists them. */
   setModels(models) {
     this.#models = models;
-    const { model, prompt } = this.#form.elements;
+    const { model } = this.#form.elements;
     model.replaceChildren(...models.map(({ id }) => h("option", { value: id }, id)));
     model.closest(".field").hidden = models.length < 2;
     const stored = remembered();
     if (models.some(({ id }) => id === stored.model)) model.value = stored.model;
-    prompt.value ||= stored.input?.prompt ?? "";
     this.#build(stored.input);
   }
 

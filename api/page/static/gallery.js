@@ -3,7 +3,7 @@ import { get } from "./api.js";
 import { Card } from "./card.js";
 import { t } from "./words.js";
 
-const PAGE = 60;
+const PAGE = 40;
 const AHEAD = "1500px";
 
 /** Shows what the store has, and fetches more of it. */

@@ -37,6 +37,8 @@ class Attempt:
         self.ended_as: PredictionStatus | None = None  # set when a notification said how the prediction ended
         self.drawing: Drawing | None = None  # None before it begins, and again when it has to restart
         self.batch_size = 0  # the largest batch that it shared a step with, itself included
+        self.gpu_s = 0.0  # what it took of the device, its share of steps that it shared with others
+        self.image_steps = 0  # steps that were taken, times images; also those that a restart threw away
         self.delay_caused_by_s: dict[str, float] = {}  # prediction id → how long it made this one wait
         self.sampler = ""  # the name of the scheduler that it is drawn with, known from the first step on
         self.logs: str = claim.prediction["logs"]

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ from storage.postgres.database import Connection
 from storage.predictions.progress import note_on_waiting
 from storage.workers.load_failures import forget_failures_to_load, record_failure
 from storage.workers.load_times import write_load_time
-from storage.workers.registry import WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
+from storage.workers.registry import WorkerLoad, WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
 
 PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 
@@ -33,6 +34,7 @@ class Heartbeat:
         self._pool = pool
         self._saying = threading.Lock()  # or a beat that is under way would write an older state after a newer one
         self._is_gone = False
+        self._read_load: Callable[[], WorkerLoad] = WorkerLoad
         self._presence = WorkerRow(
             id=uuid4(), hostname=socket.gethostname(), pid=os.getpid(), model=model, state="loading"
         )
@@ -77,11 +79,16 @@ class Heartbeat:
         except psycopg.OperationalError:
             pass  # rescue removes the rows in the end
 
+    def watch(self, read_load: Callable[[], WorkerLoad]) -> None:
+        """From now on each beat says what this returns. It is called on the thread that beats."""
+        self._read_load = read_load
+
     def beat(self, conn: Connection) -> None:
         """Write the row again, on the caller's connection. Raises psycopg.Error."""
         with self._saying:
             if not self._is_gone:
-                say_alive(conn, self._presence)
+                load = replace(self._read_load(), memory_bytes=psutil.Process().memory_info().rss)
+                say_alive(conn, self._presence, load)
 
     def say_not_loaded(self, reason: str) -> None:
         """Report it in the log, in the table of workers, and in the `logs` of the predictions that wait for the model.

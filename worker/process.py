@@ -15,6 +15,7 @@ from storage.catalog import Model
 from storage.postgres.database import Connection, open_pool
 from storage.predictions.render import open_renderer
 from storage.predictions.states import PredictionStatus
+from storage.workers.registry import WorkerLoad
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
@@ -153,6 +154,9 @@ class WorkerProcess:
             self._results,
             typical=self._model.typical,
             on_free_slot=self._intake.wake,
+        )
+        self._heartbeat.watch(
+            lambda: WorkerLoad(images=scheduler.images, device_free_bytes=scheduler.device_free_bytes)
         )
         self._reports.start()
         self._intake.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +53,30 @@ class PredictionPage(BaseModel):
     next: str | None
     previous: str | None
     results: list[Prediction]
+
+
+class UsageRow(BaseModel):
+    """Sums, with the keys of `by`. `token` is null for predictions that belong to no token."""
+
+    day: date | None = None
+    token: str | None = None
+    model: str | None = None
+    predictions: int = Field(description="that ended, the three below together")
+    succeeded: int
+    failed: int
+    canceled: int
+    images: int
+    steps: int = Field(description="denoising steps, counted for each image")
+    gpu_seconds: float = Field(description="of the device; a shared step is divided by pixels")
+
+
+class Usage(BaseModel):
+    """Of the days `from` to `to`, UTC."""
+
+    first: date = Field(alias="from")
+    to: date
+    by: list[str]
+    results: list[UsageRow]
 
 
 class InvalidField(BaseModel):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument
+from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument, Usage
 from api.list_request import MAX_SEARCH_CHARS
 from api.list_request import PARAMETERS as LIST_PARAMETERS
 from api.openai.schemas import ImageRequest
@@ -34,6 +34,10 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "created_before": {"format": "date-time"},
     "status": {"enum": list(STATUSES)},
     "prediction_id": {"pattern": "^[0-9a-hjkmnp-tv-z]{26}$"},
+    "from": {"format": "date", "example": "2026-01-01", "description": "The first day, UTC."},
+    "to": {"format": "date", "example": "2026-01-31", "description": "The last day, today by default."},
+    "by": {"pattern": "^(day|token|model)(,(day|token|model)){0,2}$", "example": "day,model"},
+    "format": {"enum": ["json", "csv"]},
     "expires": {"pattern": "^[0-9]{1,12}$"},
     "signature": {"pattern": "^[0-9a-f]{64}$"},
 }
@@ -153,6 +157,9 @@ OPERATIONS = (
               errors=(404,)),
     Operation("post", "/v1/webhook_deliveries/{delivery_id}/replay", "Send it again", {200: None}, section="Webhooks",
               errors=(404, 409), details="With the same webhook-id and the same body."),
+    Operation("get", "/v1/usage", "What was used, by day, token or model", {200: Usage}, section="Account",
+              query=("from", "to", "by", "format"), errors=(422,),
+              details="Its own for a token, of all tokens for one with the scope `admin`. Also as CSV."),
     Operation("get", "/v1/account", "Who this is", {200: None}, section="Account"),
     Operation("get", "/healthz", "Whether the process lives", {200: None}, section="Operation", is_open=True),
     Operation("get", "/readyz", "Whether a request would be accepted", {200: None, 503: None}, section="Operation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -118,6 +118,8 @@ class Prediction(Table):
         ),
         # What retention looks through: the ended ones that still hold data.
         Index("ix_predictions_retention", "completed_at", postgresql_where=text("NOT data_removed AND NOT keep")),
+        # What failed lately, and why.
+        Index("ix_predictions_failed", "completed_at", postgresql_where=text("status = 'failed'")),
         Index("ix_predictions_waiting", "model", "created_at", postgresql_where=text("status = 'starting'")),
         # The list of one token, and how many of its predictions wait.
         Index("ix_predictions_token_id_created_at_id", "token_id", "created_at", "id"),
@@ -231,6 +233,8 @@ class WebhookDelivery(Table):
     __table_args__ = (
         CheckConstraint(f"event IN ({', '.join(map(repr, EVENTS))})", name="event"),
         CheckConstraint(f"status IN ({', '.join(map(repr, states.ALL))})", name="status"),
+        # What failed lately.
+        Index("ix_webhook_deliveries_failing", "last_attempt_at", postgresql_where=text("last_error IS NOT NULL")),
         Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         # What couriers claim from: the tokens take turns.
         Index("ix_webhook_deliveries_turn", "token_id", "next_attempt_at", postgresql_where=text("status = 'pending'")),
@@ -282,6 +286,9 @@ class Worker(Table):
     model: Mapped[str]
     device: Mapped[str | None]
     state: Mapped[str]
+    images: Mapped[int | None] = mapped_column(Integer)  # that it draws at this moment
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of its process, without the device's
+    device_free_bytes: Mapped[int | None] = mapped_column(BigInteger)  # NULL: nobody counts, as on a CPU
     error: Mapped[str | None]  # why its model can't be loaded, or its bucket not be written
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
@@ -358,6 +365,36 @@ class ModelTotals(Table):
     drawing_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
     batch_buckets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     batch_sizes: Mapped[float] = mapped_column(Double, server_default=text("0"))
+
+
+class UsageTotals(Table):
+    """What a token has used of a model on a day (UTC), for accounts; triggers of revision 0019 add to it.
+
+    It stays when predictions are deleted or lose their data.
+    """
+
+    __tablename__ = "usage_totals"
+
+    day: Mapped[date] = mapped_column(primary_key=True)  # on which they ended
+    token_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)  # 0: none
+    model: Mapped[str] = mapped_column(primary_key=True)
+    succeeded: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    canceled: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    images: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    steps: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # of each image
+    gpu_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
+
+
+class Activity(Table):
+    """How much happened to a model in a minute or a quarter of an hour (`storage.activity`)."""
+
+    __tablename__ = "activity"
+
+    span_s: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)  # 60 or 900
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)  # "": webhooks
+    counts: Mapped[dict[str, Any]]
 
 
 class WebhookTotals(Table):

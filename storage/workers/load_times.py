@@ -45,6 +45,15 @@ def write_load_time(
             "joins_midway": joins_midway,
         },
     )
+    conn.execute(
+        """
+        SELECT darkroom_note_activity(
+            model, clock_timestamp(),
+            jsonb_build_object(darkroom_bucket_key('l', extract(epoch FROM clock_timestamp() - started_at)::float8), 1))
+        FROM workers WHERE id = %s
+        """,
+        (worker_id,),
+    )
 
 
 def read_load_times(conn: Connection, *, model: str, version: str) -> list[LoadTime]:

@@ -27,6 +27,18 @@ class WorkerRow:
 
 
 @dataclass(frozen=True)
+class WorkerLoad:
+    """What it does and takes at this moment. None: not known."""
+
+    images: int | None = None  # that it draws together
+    memory_bytes: int | None = None  # of its process, without the device's
+    device_free_bytes: int | None = None
+
+
+NOT_KNOWN = WorkerLoad()
+
+
+@dataclass(frozen=True)
 class Sign:
     """A worker's last sign of life."""
 
@@ -35,17 +47,22 @@ class Sign:
     seen_at: datetime
 
 
-def say_alive(conn: Connection, row: WorkerRow) -> None:
+def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) -> None:
     """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
     conn.execute(
         """
         WITH before AS (
             SELECT state FROM workers WHERE id = %(id)s
         ), written AS (
-            INSERT INTO workers (id, hostname, pid, model, device, state, error)
-            VALUES (%(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s)
+            INSERT INTO workers (
+                id, hostname, pid, model, device, state, error, images, memory_bytes, device_free_bytes
+            ) VALUES (
+                %(id)s, %(hostname)s, %(pid)s, %(model)s, %(device)s, %(state)s, %(error)s,
+                %(images)s, %(memory_bytes)s, %(device_free_bytes)s
+            )
             ON CONFLICT (id) DO UPDATE
-            SET device = excluded.device, state = excluded.state, error = excluded.error,
+            SET device = excluded.device, state = excluded.state, error = excluded.error, images = excluded.images,
+                memory_bytes = excluded.memory_bytes, device_free_bytes = excluded.device_free_bytes,
                 seen_at = clock_timestamp()
         )
         SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
@@ -61,6 +78,9 @@ def say_alive(conn: Connection, row: WorkerRow) -> None:
             "device": row.device,
             "state": row.state,
             "error": row.error,
+            "images": load.images,
+            "memory_bytes": load.memory_bytes,
+            "device_free_bytes": load.device_free_bytes,
         },
     )
 
@@ -92,7 +112,7 @@ def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
     """
     return conn.execute(
         """
-        SELECT id, hostname, pid, model, device, state, error, started_at,
+        SELECT id, hostname, pid, model, device, state, error, started_at, images, memory_bytes, device_free_bytes,
                extract(epoch FROM clock_timestamp() - seen_at)::float AS seen_s
         FROM workers
         WHERE %(hostname)s::text IS NULL OR hostname = %(hostname)s

@@ -28,6 +28,17 @@ def test_a_drawing_takes_its_steps_and_is_drawn() -> None:
     assert scene.heard.steps == [("one", 1), ("one", 2), ("one", 3)]
 
 
+def test_the_time_of_the_device_is_shared_by_pixels_and_all_of_it_is_somebodys() -> None:
+    scene = Scene(PlayingEngine(free_sharing))
+    large, small = scene.add("large", steps=10, size=128), scene.add("small", steps=10, size=64, images=2)
+    scene.play(10_000)
+    assert len(scene.heard.of("drawn")) == 2
+    assert large.gpu_s + small.gpu_s == pytest.approx(scene.engine.now)
+    assert (large.image_steps, small.image_steps) == (10, 20)
+    together = sum(len(batch) == 2 for batch in scene.engine.batches)
+    assert large.gpu_s == pytest.approx(10 - together + together * 4 / 6)
+
+
 def test_a_newcomer_joins_at_the_next_step() -> None:
     scene = Scene(PlayingEngine(free_sharing))
     scene.add("long", steps=10)

@@ -52,6 +52,7 @@ def test_real_answers_are_as_documented(client: FlaskClient, conn: Connection, r
     finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
     validator(document, "Prediction").validate(client.get(f"/v1/predictions/{claimed.prediction_id}").get_json())
     validator(document, "PredictionPage").validate(client.get("/v1/predictions").get_json())
+    validator(document, "Usage").validate(client.get("/v1/usage?by=day,token,model").get_json())
     validator(document, "ProblemDocument").validate(post(client, input={}).get_json())
 
 

@@ -109,6 +109,9 @@ def test_it_draws_and_what_it_publishes_is_what_it_says(
     rows = conn.execute("SELECT metrics, logs, attempt FROM predictions").fetchall()
     assert all(row["attempt"] == 1 and row["logs"].count("|") == 8 for row in rows)
     assert max(row["metrics"]["batch_size"] for row in rows) > 1
+    took = [row["metrics"] for row in rows]
+    assert sum(each["step_count"] for each in took) == 4 * 22
+    assert count(conn, "usage_totals", "succeeded = 21 AND images = 22 AND steps = 4 * 22 AND gpu_seconds > 0") == 1
     assert count(conn, "procrastinate_jobs", "task_name = 'darkroom:draw'") == 0
     assert count(conn, "workers") == 0
     assert read_step_costs(conn, device="none (blank)", model=MODEL, version="1")
@@ -183,6 +186,8 @@ def test_a_cancel_drops_the_drawing_and_leaves_the_others(
         until(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
         until(over(conn, 3))
     assert count(conn, "images", f"prediction_id = '{ids[0]}'") == 0
+    # The steps that it took are counted though nothing came of them.
+    assert count(conn, "usage_totals", "canceled = 1 AND succeeded = 3 AND steps > 3 * 4") == 1
 
 
 def test_leaving_hands_back_what_it_can_not_draw_in_time(worker_settings: WorkerSettings, conn: Connection) -> None:
@@ -313,7 +318,7 @@ def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, renderer: 
 def test_the_worker_s_row_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
     with working(worker_settings, blank(step_s=1.0)):
-        until(lambda: count(conn, "workers", "state = 'drawing'") == 1)
+        until(lambda: count(conn, "workers", "state = 'drawing' AND images = 1 AND memory_bytes > 1e6") == 1)
         until(over(conn, 1))
         until(lambda: count(conn, "workers", "state = 'idle'") == 1)
 

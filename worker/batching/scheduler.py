@@ -67,6 +67,7 @@ class BatchScheduler:
         self._stepped_at = 0.0
         self._slots = 1
         self._on_free_slot = on_free_slot
+        self.device_free_bytes: int | None = None  # after the latest step; None: nobody counts
         self.broken: Exception | None = None
 
     # What other threads call.
@@ -81,6 +82,11 @@ class BatchScheduler:
         if self._leave_by is not None or self._closed:
             return 0
         return max(0, self._slots - len(self._added) - len(self._waiting))
+
+    @property
+    def images(self) -> int:
+        """How many are being drawn at this moment."""
+        return sum(attempt.parameters.num_outputs for attempt in list(self._batch))
 
     def leave_by(self, moment: float) -> None:
         """End what has not begun, and at `moment` (of `time.monotonic`) the rest: `on_unfinished` is called for it."""
@@ -152,6 +158,7 @@ class BatchScheduler:
                 self._begin_one(attempt)
 
     def _begin_one(self, attempt: Attempt) -> None:
+        began_at = self._clock()
         try:
             with on_device([attempt]):
                 attempt.drawing = self._engine.begin(attempt.parameters)
@@ -163,6 +170,8 @@ class BatchScheduler:
             raise
         except Exception as error:
             self._fail(attempt, reason_of(error))
+        finally:
+            attempt.gpu_s += self._clock() - began_at
 
     def _admit(self) -> None:
         memory = self._engine.memory()
@@ -239,14 +248,17 @@ class BatchScheduler:
     def _after_step(self, attempts: list[Attempt]) -> None:
         now = self._clock()
         elapsed_s, self._stepped_at = now - self._stepped_at, now
-        memory = self._engine.memory()
-        self._admission.costs.observe(load_of_all(attempts), elapsed_s, memory.peak if memory else None)
+        memory, load = self._engine.memory(), load_of_all(attempts)
+        self.device_free_bytes = memory.free if memory else None
+        self._admission.costs.observe(load, elapsed_s, memory.peak if memory else None)
         for waiting in self._waiting:
             waiting.progressed()
             for attempt in attempts:
                 waiting.delay_caused_by_s[attempt.id] = waiting.delay_caused_by_s.get(attempt.id, 0.0) + elapsed_s
         for attempt in attempts:
             attempt.progressed()
+            attempt.gpu_s += elapsed_s * load_of(attempt.parameters).pixels / load.pixels
+            attempt.image_steps += attempt.parameters.num_outputs
             if not attempt.is_lost:
                 assert attempt.drawing is not None
                 preview = self._engine.preview(attempt.drawing) if attempt.parameters.previews else None
@@ -287,6 +299,7 @@ class BatchScheduler:
             drawing = attempt.drawing
             if drawing is None or drawing.steps_done < drawing.steps or attempt.is_lost:
                 continue
+            began_at = self._clock()
             try:
                 with on_device([attempt]):
                     fetch_images = self._engine.decode(drawing)
@@ -297,6 +310,7 @@ class BatchScheduler:
             except Exception as error:
                 self._fail(attempt, reason_of(error))
             else:
+                attempt.gpu_s += self._clock() - began_at
                 self._remove(attempt)
                 self._outcomes.on_drawn(attempt, fetch_images)
 

@@ -18,6 +18,7 @@ from storage.predictions.finish import Failed, Outcome, Succeeded
 from storage.predictions.progress import progress_line
 from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
+from storage.usage import record_work
 from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.engine import BlankImages, DrawingFailed
 from worker.leases import Leases
@@ -81,11 +82,14 @@ class Results:
         self._submit(attempt, partial(self._publish, attempt, fetch_images))
 
     def on_failed(self, attempt: Attempt, reason: str) -> None:
-        self._submit(attempt, partial(self._commit, attempt, Failed(reason, logs=attempt.logs)))
+        self._submit(attempt, partial(self._commit, attempt, _failed(attempt, reason)))
 
     def on_lost(self, attempt: Attempt) -> None:
         _log_lost(attempt)
-        self._release(attempt)
+        if attempt.gpu_s:
+            self._submit(attempt, partial(self._account, attempt))
+        else:
+            self._release(attempt)
 
     def on_unfinished(self, attempt: Attempt) -> None:
         self._submit(attempt, partial(self.hand_back_now, attempt))
@@ -100,6 +104,7 @@ class Results:
         except psycopg.Error as error:  # its lease will expire
             log.warning("prediction.not_handed_back", reason=str(error).strip(), **attempt.names)
             return
+        self._account(attempt)
         if handed_back:
             log.info("prediction.handed_back", **attempt.names)
         else:
@@ -131,12 +136,13 @@ class Results:
         try:
             images, note = self._fetch(fetch_images)
             stored = self._publisher.upload(attempt, images)
-            metrics = {"batch_size": attempt.batch_size}
+            metrics = {"batch_size": attempt.batch_size} | _work_of(attempt)
             outcome = Succeeded(stored, logs=f"{attempt.logs}{note}", metrics=metrics, reusable=not note)
         except DrawingFailed as error:
-            outcome = Failed(str(error), logs=attempt.logs)
+            outcome = _failed(attempt, str(error))
         except ClaimLost:
             _log_lost(attempt)
+            self._account(attempt)
             return
         except MustLeave:
             self.hand_back_now(attempt)
@@ -144,7 +150,7 @@ class Results:
         except Exception as error:
             log.exception("prediction.not_published")
             reason = f"The image could not be published: {type(error).__name__}: {error}"
-            outcome = Failed(reason, logs=attempt.logs)
+            outcome = _failed(attempt, reason)
         self._commit(attempt, outcome)
 
     def _fetch(self, fetch_images: Callable[[], list[Image]]) -> tuple[list[Image], str]:
@@ -165,6 +171,7 @@ class Results:
             row = self._publisher.commit(attempt, outcome)
         except ClaimLost:
             _log_lost(attempt)
+            self._account(attempt)
         except MustLeave:
             self.hand_back_now(attempt)
         except Exception:  # the lease will expire, and another worker tries
@@ -180,6 +187,16 @@ class Results:
                 total_time_s=metrics["total_time"],
             )
 
+    def _account(self, attempt: Attempt) -> None:
+        """Count what an attempt has used whose result is not written. If Postgres is away, that isn't counted."""
+        if not attempt.gpu_s:
+            return
+        try:
+            with self._pool.connection() as conn:
+                record_work(conn, attempt.id, steps=attempt.image_steps, gpu_seconds=attempt.gpu_s)
+        except psycopg.Error as error:
+            log.warning("usage.not_counted", reason=str(error).strip().partition("\n")[0], **attempt.names)
+
     def _release(self, attempt: Attempt) -> None:
         self._leases.release(attempt)
         self._reports.forget(attempt.claim)
@@ -192,6 +209,15 @@ def _new_notes(attempt: Attempt, preview: Callable[[], Image] | None) -> str:
     if attempt.parameters.previews and preview is None:
         notes.append(NO_PREVIEWS)
     return "".join(note for note in notes if note not in attempt.logs)
+
+
+def _failed(attempt: Attempt, reason: str) -> Failed:
+    return Failed(reason, logs=attempt.logs, metrics=_work_of(attempt))
+
+
+def _work_of(attempt: Attempt) -> dict[str, float]:
+    """What the drawing took: seconds of the device, and steps of images."""
+    return {"gpu_time": round(attempt.gpu_s, 6), "step_count": attempt.image_steps}
 
 
 def _log_lost(attempt: Attempt) -> None:

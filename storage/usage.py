@@ -12,8 +12,6 @@ from storage.postgres.database import Connection, Row
 Key = Literal["day", "token", "model"]
 KEYS: tuple[Key, ...] = get_args(Key)
 
-COLUMNS: dict[Key, str] = {"day": "day", "token": "tokens.name", "model": "model"}
-
 FIELDS = ("predictions", "succeeded", "failed", "canceled", "images", "steps", "gpu_seconds")
 
 
@@ -26,7 +24,7 @@ def read_usage(
     gpu_seconds. `token` is its name, or None for predictions that belong to none. With a `token_id`, only what is that
     token's. At most `limit` rows, in the order of the keys.
     """
-    keys = ", ".join(f"{COLUMNS[key]} AS {key}" for key in by)
+    keys = ", ".join("tokens.name AS token" if key == "token" else key for key in by)
     places = ", ".join(str(place) for place in range(1, len(by) + 1))
     return conn.execute(
         f"""

@@ -25,7 +25,7 @@ from api.live.queue_position import QueuePositions
 from api.openai import errors as openai_errors
 from api.openai import images
 from api.operator import deliveries as webhook_deliveries
-from api.operator import health, metrics, usage
+from api.operator import health, metrics, status, usage
 from api.page import views as page
 from api.run_counts import RunCounts
 from api.services import KEY, Services
@@ -108,6 +108,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         app.register_blueprint(usage.blueprint, url_prefix=prefix, name=f"usage-{name}")
         app.register_blueprint(webhook_deliveries.blueprint, url_prefix=prefix, name=f"webhook-deliveries-{name}")
     app.register_blueprint(files.blueprint, url_prefix="/v1")
+    app.register_blueprint(status.blueprint, url_prefix="/v1")  # /status is the page
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)

@@ -9,6 +9,7 @@ import time
 import psycopg
 import structlog
 
+from storage.activity import forget_old_activity
 from storage.bucket import Bucket, BucketUnavailable
 from storage.postgres.database import Connection, connect
 from storage.predictions import retention
@@ -64,5 +65,6 @@ def retain_once(
         removed += count
     if sweep and not stop.is_set():
         orphans = retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=older_than)
+    forget_old_activity(conn)
     if expired or buried or removed or orphans:
         log.info("removed what is old", predictions=expired, objects=buried, bytes_of=removed, orphans=orphans)

@@ -34,29 +34,41 @@ def read_run_counts(conn: Connection) -> dict[str, int]:
     return {row["model"]: row["runs"] for row in rows}
 
 
-def read_totals(conn: Connection) -> Totals:
-    """Six short queries; the one that counts what waits reads the whole backlog."""
+def read_queues(conn: Connection) -> list[Row]:
+    """model, waiting, oldest_s (of what waits), processing; only of models that have something to do."""
+    return conn.execute(
+        """
+        SELECT model,
+               count(*) FILTER (WHERE status = 'starting') AS waiting,
+               count(*) FILTER (WHERE status = 'processing') AS processing,
+               coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE status = 'starting')),
+                        0)::float8 AS oldest_s
+        FROM predictions WHERE status IN ('starting', 'processing')
+        GROUP BY model
+        """
+    ).fetchall()
+
+
+def read_pending_webhooks(conn: Connection) -> Row:
+    """pending, and overdue_s: since when the oldest delivery has been due."""
     deliveries = conn.execute(
         """
         SELECT count(*) AS pending,
-               greatest(0, extract(epoch FROM clock_timestamp() - min(next_attempt_at)))::float8 AS overdue_s
+               coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(next_attempt_at))), 0)::float8
+                   AS overdue_s
         FROM webhook_deliveries WHERE status = 'pending'
         """
     ).fetchone()
     assert deliveries is not None
+    return deliveries
+
+
+def read_totals(conn: Connection) -> Totals:
+    """Six short queries; the one that counts what waits reads the whole backlog."""
+    deliveries = read_pending_webhooks(conn)
     return Totals(
         models=conn.execute("SELECT * FROM model_totals ORDER BY model").fetchall(),
-        queues=conn.execute(
-            """
-            SELECT model,
-                   count(*) FILTER (WHERE status = 'starting') AS waiting,
-                   count(*) FILTER (WHERE status = 'processing') AS processing,
-                   coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE status = 'starting')),
-                            0)::float8 AS oldest_s
-            FROM predictions WHERE status IN ('starting', 'processing')
-            GROUP BY model
-            """
-        ).fetchall(),
+        queues=read_queues(conn),
         workers=conn.execute("SELECT model, state, count(*) AS n FROM workers GROUP BY model, state").fetchall(),
         webhook_attempts={
             row["outcome"]: row["attempts"] for row in conn.execute("SELECT outcome, attempts FROM webhook_totals")

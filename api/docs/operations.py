@@ -164,5 +164,7 @@ OPERATIONS = (
     Operation("get", "/healthz", "Whether the process lives", {200: None}, section="Operation", is_open=True),
     Operation("get", "/readyz", "Whether a request would be accepted", {200: None, 503: None}, section="Operation",
               is_open=True),
+    Operation("get", "/v1/status", "The state of the deployment", {200: None}, section="Operation", errors=(422,),
+              details="Queues, workers, durations, failures, webhooks, usage. It needs the scope `admin`."),
     Operation("get", "/metrics", "For Prometheus", {200: None}, section="Operation", media="text/plain"),
 )  # fmt: skip

@@ -43,7 +43,7 @@ def get() -> Response:
         raise InvalidInput("by", f"{','.join(by)} gives more than {MAX_ROWS} rows: ask for fewer days or keys")
     if _format(given.get("format")) == "csv":
         return _csv(by, rows, f"usage-{first}-{last}.csv")
-    results = [_json(row) for row in rows]
+    results = [usage_row(row) for row in rows]
     body = {"from": first.isoformat(), "to": last.isoformat(), "by": list(by), "results": results}
     return Response(dump(body), content_type="application/json")
 
@@ -74,7 +74,8 @@ def _format(asked: str | None) -> str:
     return asked
 
 
-def _json(row: Row) -> Row:
+def usage_row(row: Row) -> Row:
+    """As JSON and CSV have it."""
     day = {"day": row["day"].isoformat()} if "day" in row else {}
     return row | day | {"gpu_seconds": round(row["gpu_seconds"], 3)}
 
@@ -83,6 +84,6 @@ def _csv(by: list[Key], rows: list[Row], name: str) -> Response:
     text = io.StringIO()
     lines = csv.DictWriter(text, [*by, *FIELDS], lineterminator="\r\n")  # RFC 4180
     lines.writeheader()
-    lines.writerows(_json(row) for row in rows)
+    lines.writerows(usage_row(row) for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.getvalue(), headers=headers, content_type="text/csv; charset=utf-8; header=present")

@@ -39,6 +39,7 @@ NEEDED = {
     "post /predictions/<prediction_id>/keep": "draw",
     "get /predictions/<prediction_id>/events": "read",
     "get /predictions/<prediction_id>/ws": "read",
+    "get /status": "admin",
     "get /usage": "read",
     "get /webhook_deliveries": "read",
     "get /webhook_deliveries/<delivery_id>": "read",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 from flask import request
 
+from api import request_span
 from api.auth import caller
 from api.inputs import inputs_for
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
@@ -54,6 +55,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
             webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
             priority=inputs.priority,
             keep=asked.keep,
+            traceparent=request_span.traceparent(),
             metadata=asked.metadata,
             is_fair=here.settings.fair,
             token_id=by.token_id,

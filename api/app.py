@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
-from api import account, errors, models, predictions, webhook_secret
+from api import account, errors, models, predictions, request_span, webhook_secret
 from api.auth import Authentication
 from api.browsers import cors
 from api.browsers.cross_site import CrossSite
@@ -31,7 +31,7 @@ from api.run_counts import RunCounts
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from api.slots import Slots
-from storage import logs
+from storage import logs, tracing
 from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.errors import OperatorError
@@ -92,6 +92,8 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     errors.register(app)
     metrics.register(app, services)
     app.before_request(_name_request)
+    tracing.start(settings, "api")
+    request_span.register(app)
     authentication = Authentication(settings, pool)
     CrossSite(own_hosts, origins, settings.public_url, is_open=authentication.is_open).register(app)
     authentication.register(app)
@@ -127,6 +129,7 @@ def close(app: Flask) -> None:
     found.events.stop()
     found.access_watch.stop()
     found.pool.close()
+    tracing.stop()
 
 
 def _allowed_targets(settings: ApiSettings) -> AllowedTargets:

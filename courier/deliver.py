@@ -19,7 +19,7 @@ from courier.deadline_socket import Interrupted
 from courier.safe_http import NoAnswer, post
 from courier.schedule import delay_before_next_attempt, retry_after
 from courier.slots import NoSlot, Slots, Visit
-from storage import crash_points
+from storage import crash_points, tracing
 from storage.access.sealing import Sealer
 from storage.access.signing import open_webhook_secrets
 from storage.access.tokens import any_token_was_made
@@ -129,7 +129,7 @@ class Deliverer:
             secrets = open_webhook_secrets(claimed.sealed_secrets, self.sealer)
             if not secrets:
                 raise OperatorError("There is no secret that signs webhooks.")
-            attempt = self._attempt(claimed, secrets, visit, allow)
+            attempt = self._traced_attempt(claimed, secrets, visit, allow)
             answered = attempt.status is not None
         except OperatorError as error:
             log.error("webhook not signed", **_about(claimed), error=_told(error))
@@ -159,7 +159,41 @@ class Deliverer:
         is_open = self.targets.depend_on_tokens and not any_token_was_made(conn)
         return self.targets.now(is_open=is_open)
 
-    def _attempt(self, claimed: ClaimedDelivery, secrets: list[str], visit: Visit, allow: AllowList) -> Attempt:
+    def _traced_attempt(self, claimed: ClaimedDelivery, secrets: list[str], visit: Visit, allow: AllowList) -> Attempt:
+        parent = self._traceparent(claimed)
+        if parent is None:
+            return self._attempt(claimed, secrets, visit, allow)
+        # Its URL may hold a secret, so only the host is told.
+        about = {"http.request.method": "POST", "server.address": claimed.host, "darkroom.webhook.event": claimed.event}
+        about |= {"darkroom.prediction.id": claimed.prediction_id}
+        span = tracing.begin("webhook", parent, kind="client", attributes=about)
+        attempt = Attempt(error="interrupted")
+        try:
+            attempt = self._attempt(claimed, secrets, visit, allow, traceparent=span.traceparent)
+        finally:
+            answer = {} if attempt.status is None else {"http.response.status_code": attempt.status}
+            error = None if attempt.is_delivered else "not delivered"
+            span.end({"http.request.resend_count": claimed.attempts} | answer, error=error)
+        return attempt
+
+    def _traceparent(self, claimed: ClaimedDelivery) -> str | None:
+        if not tracing.is_on():
+            return None
+        try:
+            with self.pool.connection() as conn:
+                return deliveries.read_traceparent(conn, claimed)
+        except psycopg.Error:  # then this attempt has no span
+            return None
+
+    def _attempt(
+        self,
+        claimed: ClaimedDelivery,
+        secrets: list[str],
+        visit: Visit,
+        allow: AllowList,
+        *,
+        traceparent: str | None = None,
+    ) -> Attempt:
         crash_points.reach("before-post")
         now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
@@ -170,6 +204,8 @@ class Deliverer:
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }
+        if traceparent is not None:
+            headers[tracing.HEADER] = traceparent
         deadline = time.monotonic() + self.timeout_s
         try:
             target = resolve(claimed.url, allow, timeout_s=self.timeout_s, asked_by=claimed.token_id)

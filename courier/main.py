@@ -25,6 +25,7 @@ from courier.retention import keep_retaining
 from courier.search_index import keep_indexing
 from courier.slots import Slots
 from courier.tasks import add_tasks
+from storage import tracing
 from storage.access.sealing import open_sealer
 from storage.backoff import Backoff
 from storage.postgres.database import open_pool
@@ -59,6 +60,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     stop = stop or threading.Event()
     for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils"):
         logging.getLogger(name).addFilter(_shorten_database_errors)
+    tracing.start(settings, "courier")
     deliverer = Deliverer(
         pool=open_pool(settings, application_name="darkroom-courier"),
         sealer=open_sealer(settings),
@@ -85,6 +87,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
         rescue.join(TIDY_UP_S)
         retention.join(TIDY_UP_S)
         search_index.join(TIDY_UP_S)
+        tracing.stop()
         exit_anyway.cancel()
     log.info("courier stopped")
     return 0

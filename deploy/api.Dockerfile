@@ -10,7 +10,7 @@ ENV PATH=/opt/darkroom/venv/bin:$PATH
 # The dependencies first: this layer is built again only when they change.
 COPY pyproject.toml constraints.txt deploy/requirements.py ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python requirements.py < pyproject.toml > requirements.txt \
+    python requirements.py otel < pyproject.toml > requirements.txt \
     && python -m pip install --disable-pip-version-check -c constraints.txt -r requirements.txt setuptools
 COPY README.md models.toml ./
 COPY api api

@@ -12,7 +12,7 @@ ENV PATH=/opt/darkroom/venv/bin:$PATH
 # The dependencies first: this layer, which is nearly all of the image, is built again only when they change.
 COPY pyproject.toml constraints.txt deploy/requirements.py ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python requirements.py worker < pyproject.toml > requirements.txt \
+    python requirements.py worker otel < pyproject.toml > requirements.txt \
     && python -m pip install --disable-pip-version-check -c constraints.txt -r requirements.txt setuptools
 COPY README.md models.toml ./
 COPY models/pocket models/pocket

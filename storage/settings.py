@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="the least severe messages that are logged"
     )
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None, description="an OpenTelemetry collector (OTLP over HTTP) for traces; default: no traces"
+    )
 
     secret_key: SecretStr | None = Field(
         default=None,
@@ -127,7 +130,7 @@ class Settings(BaseSettings):
             raise ValueError("needs at least one delay, in seconds, none of them negative")
         return value
 
-    @field_validator("public_url", "s3_endpoint_url", "s3_public_endpoint_url")
+    @field_validator("public_url", "s3_endpoint_url", "s3_public_endpoint_url", "otel_exporter_otlp_endpoint")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):

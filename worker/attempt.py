@@ -10,6 +10,7 @@ from functools import cached_property
 from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
 from storage.predictions.states import PredictionStatus
+from worker.attempt_spans import AttemptSpans
 from worker.engine import Drawing
 
 
@@ -42,6 +43,7 @@ class Attempt:
         self.delay_caused_by_s: dict[str, float] = {}  # prediction id → how long it made this one wait
         self.sampler = ""  # the name of the scheduler that it is drawn with, known from the first step on
         self.logs: str = claim.prediction["logs"]
+        self.spans = AttemptSpans(claim.prediction, claim.attempt)
 
     # What was asked for.
 

@@ -60,9 +60,21 @@ class ClaimLoop:
         self._heartbeat = heartbeat
         self._poll_s = poll_s
         self._idle_exit_s = idle_exit_s
+        self._loaded: tuple[float, float] | None = None
 
-    def run(self, scheduler: BatchScheduler, saved_costs: SavedStepCosts, *, goes_on: Callable[[], bool]) -> None:
-        """Claim until `goes_on` says no, the device is lost, or there was no work for `idle_exit_s`."""
+    def run(
+        self,
+        scheduler: BatchScheduler,
+        saved_costs: SavedStepCosts,
+        *,
+        goes_on: Callable[[], bool],
+        loaded: tuple[float, float] | None = None,
+    ) -> None:
+        """Claim until `goes_on` says no, the device is lost, or there was no work for `idle_exit_s`.
+
+        `loaded`: when the worker began and ended to load its model, in seconds since the epoch, for traces.
+        """
+        self._loaded = loaded
         idle_since = time.monotonic()
         while goes_on() and scheduler.broken is None:
             asked = self._claim_one(scheduler)
@@ -97,7 +109,9 @@ class ClaimLoop:
     def _start_attempt(self, claim: Claim, scheduler: BatchScheduler) -> None:
         attempt = self._leases.hold(claim)
         log.info("prediction.claimed", **attempt.names)
+        attempt.spans.loaded = self._loaded
         if self._reuse_result(attempt):
+            attempt.spans.send("reused")
             self._leases.release(attempt)
             return
         try:

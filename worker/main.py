@@ -6,7 +6,7 @@ import logging
 import os
 from functools import partial
 
-from storage import logs
+from storage import logs, tracing
 from storage.catalog import Catalog, Model, load_catalog
 from storage.errors import OperatorError, UnknownModel
 from storage.postgres.migrate import check
@@ -38,9 +38,11 @@ def run_worker(
     check(settings)
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
+    tracing.start(settings, "worker")
     process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s)
     signals.call(partial(_on_stop_signal, process))
     code = process.run()
+    tracing.stop()
     if process.hangs:
         logging.shutdown()
         os._exit(code)  # a thread waits for S3, and Python would wait for the thread

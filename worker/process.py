@@ -10,6 +10,7 @@ from functools import partial
 
 import structlog
 
+from storage import tracing
 from storage.bucket import Bucket, BucketUnavailable
 from storage.catalog import Model
 from storage.postgres.database import Connection, open_pool
@@ -106,6 +107,7 @@ class WorkerProcess:
         try:
             try:
                 wait_for_bucket(self._bucket, self._heartbeat)
+                began_at = tracing.now()
                 engine = self._load()
             except BucketUnavailable:
                 self.lifecycle.end()
@@ -118,7 +120,7 @@ class WorkerProcess:
                 return 0
             self._heartbeat.say_ready(engine.device, version=self._model.version, joins_midway=engine.joins_midway)
             log.info("worker.ready", model=self._model.name, device=engine.device, pid=os.getpid())
-            return self._draw_with(engine)
+            return self._draw_with(engine, loaded=(began_at, tracing.now()))
         finally:
             self._leave()
 
@@ -146,7 +148,7 @@ class WorkerProcess:
             log.exception("model.loading_broke", model=self._model.name)
             raise ModelNotLoaded(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
 
-    def _draw_with(self, engine: Engine) -> int:
+    def _draw_with(self, engine: Engine, *, loaded: tuple[float, float]) -> int:
         saved_costs = SavedStepCosts(self._pool, self._model, device=engine.device)
         scheduler = self._scheduler = BatchScheduler(
             engine,
@@ -163,7 +165,9 @@ class WorkerProcess:
         drawing = threading.Thread(target=scheduler.run, name="drawing", daemon=True)
         drawing.start()
         try:
-            self._claim_loop.run(scheduler, saved_costs, goes_on=lambda: self.lifecycle.stage is Stage.DRAWING)
+            self._claim_loop.run(
+                scheduler, saved_costs, goes_on=lambda: self.lifecycle.stage is Stage.DRAWING, loaded=loaded
+            )
         finally:
             # Idle exit: nothing is held. Device lost: what is drawn already is still published.
             self.lifecycle.drain(at_once=scheduler.broken is None)

@@ -86,6 +86,7 @@ class Prediction(Table):
     # its check would lock the token's row in every submit.
     token_id: Mapped[int | None] = mapped_column(BigInteger)
     idempotency_key: Mapped[str | None]
+    traceparent: Mapped[str | None]  # of the span that submitted it; NULL: not traced
     request_hash: Mapped[str | None]  # of route and body, where there is a key
 
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -67,7 +67,7 @@ def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
         """
         UPDATE predictions
         SET data_removed = true, input = '{}', parameters = '{}', metadata = '{}', logs = '', webhook = NULL,
-            idempotency_key = NULL, request_hash = NULL, cache_key = NULL
+            idempotency_key = NULL, request_hash = NULL, cache_key = NULL, traceparent = NULL
         WHERE id = ANY(%s)
         """,
         (ids,),

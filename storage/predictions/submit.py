@@ -36,6 +36,7 @@ class Submission:
     quota: Quota = NO_LIMITS
     idempotency_key: str | None = None
     request_hash: str | None = None
+    traceparent: str | None = None  # of the span that submits it; None: not traced
     keep: bool = False  # retention spares it
     metadata: dict[str, Any] = field(default_factory=dict)  # the client's own, flat
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
@@ -73,8 +74,8 @@ def submit(conn: Connection, submission: Submission, renderer: Renderer | None =
     while True:
         try:
             row = (
-                _insert_with_event(conn, submission, renderer)
-                if wants(submission.webhook, submission.webhook_events, "queued")
+                _insert_with_more(conn, submission, renderer)
+                if submission.traceparent is not None or _wants_event(submission)
                 else _insert(conn, submission)
             )
             was_refused = row is None
@@ -103,14 +104,24 @@ def ring(conn: Connection, prediction_id: str) -> None:
             bell.ring_again(conn, prediction)
 
 
-def _insert_with_event(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
-    """As `_insert`, with the event `queued`. It costs round trips that other requests don't pay."""
-    assert renderer is not None
+def _insert_with_more(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
+    """As `_insert`, with the event `queued` and the trace. It costs round trips that other requests don't pay."""
     with conn.transaction():
         row = _insert(conn, submission)
-        if row is not None:
+        if row is None:
+            return None
+        if submission.traceparent is not None:
+            conn.execute(
+                "UPDATE predictions SET traceparent = %s WHERE id = %s", (submission.traceparent, submission.id)
+            )
+        if _wants_event(submission):
+            assert renderer is not None
             write_event(conn, renderer, row, "queued")
         return row
+
+
+def _wants_event(submission: Submission) -> bool:
+    return wants(submission.webhook, submission.webhook_events, "queued")
 
 
 def _insert(conn: Connection, submission: Submission) -> Row | None:

@@ -151,6 +151,12 @@ def claim_next(conn: Connection, openings: Openings, *, lock_for: timedelta) -> 
     return None if row is None else ClaimedDelivery(**row)
 
 
+def read_traceparent(conn: Connection, claimed: ClaimedDelivery) -> str | None:
+    """The trace of its prediction, if it is traced."""
+    row = conn.execute("SELECT traceparent FROM predictions WHERE id = %s", (claimed.prediction_id,)).fetchone()
+    return None if row is None else row["traceparent"]
+
+
 def mark_private(conn: Connection, claimed: ClaimedDelivery) -> bool:
     """Note that its target is private, before anything is sent there. False where the claim was lost."""
     return _changed(

@@ -160,7 +160,7 @@ class BatchScheduler:
     def _begin_one(self, attempt: Attempt) -> None:
         began_at = self._clock()
         try:
-            with on_device([attempt]):
+            with on_device([attempt], "encode_prompt"):
                 attempt.drawing = self._engine.begin(attempt.parameters)
             attempt.progressed()
         except OutOfMemory:
@@ -226,7 +226,7 @@ class BatchScheduler:
             attempt.batch_size = max(attempt.batch_size, len(attempts))
         self._stepped_at = self._clock()
         try:
-            with on_device(attempts):
+            with on_device(attempts, "denoise"):
                 self._engine.step(drawings, lambda: self._after_step(attempts))
         except _BatchAborted:
             self._restart(attempts)
@@ -301,7 +301,7 @@ class BatchScheduler:
                 continue
             began_at = self._clock()
             try:
-                with on_device([attempt]):
+                with on_device([attempt], "decode"):
                     fetch_images = self._engine.decode(drawing)
             except OutOfMemory:
                 self._fail(attempt, too_large(attempt, self._admission.costs))

@@ -52,9 +52,11 @@ class Publisher:
         row, parameters = attempt.claim.prediction, attempt.parameters
         for index, image in enumerate(images):
             text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
-            body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
+            with attempt.spans.phase("encode_image"):
+                body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
             key = attempt.claim.key_of(self.s3_prefix, index, extension_of(content_type))
-            _retry(attempt, partial(self.bucket.put, key, body, content_type))
+            with attempt.spans.phase("upload"):
+                _retry(attempt, partial(self.bucket.put, key, body, content_type))
             stored.append(
                 StoredImage(
                     key=key,
@@ -86,7 +88,8 @@ class Publisher:
             with self.pool.connection() as conn:
                 return finish(conn, self.renderer, attempt.id, outcome, claim_id=attempt.claim.claim_id)
 
-        row = _retry(attempt, finish_once)
+        with attempt.spans.phase("finish"):
+            row = _retry(attempt, finish_once)
         if row is None:
             raise ClaimLost(attempt.id)
         return row

@@ -85,7 +85,7 @@ class Results:
         self._submit(attempt, partial(self._commit, attempt, _failed(attempt, reason)))
 
     def on_lost(self, attempt: Attempt) -> None:
-        _log_lost(attempt)
+        _tell_lost(attempt)
         if attempt.gpu_s:
             self._submit(attempt, partial(self._account, attempt))
         else:
@@ -107,8 +107,9 @@ class Results:
         self._account(attempt)
         if handed_back:
             log.info("prediction.handed_back", **attempt.names)
+            attempt.spans.send("handed_back")
         else:
-            _log_lost(attempt)
+            _tell_lost(attempt)
 
     def close(self) -> None:
         """Return when everything is published or handed back. MustLeave limits how long that takes."""
@@ -134,14 +135,15 @@ class Results:
     def _publish(self, attempt: Attempt, fetch_images: Callable[[], list[Image]]) -> None:
         outcome: Outcome
         try:
-            images, note = self._fetch(fetch_images)
+            with attempt.spans.phase("fetch"):
+                images, note = self._fetch(fetch_images)
             stored = self._publisher.upload(attempt, images)
             metrics = {"batch_size": attempt.batch_size} | _work_of(attempt)
             outcome = Succeeded(stored, logs=f"{attempt.logs}{note}", metrics=metrics, reusable=not note)
         except DrawingFailed as error:
             outcome = _failed(attempt, str(error))
         except ClaimLost:
-            _log_lost(attempt)
+            _tell_lost(attempt)
             self._account(attempt)
             return
         except MustLeave:
@@ -170,7 +172,7 @@ class Results:
         try:
             row = self._publisher.commit(attempt, outcome)
         except ClaimLost:
-            _log_lost(attempt)
+            _tell_lost(attempt)
             self._account(attempt)
         except MustLeave:
             self.hand_back_now(attempt)
@@ -186,6 +188,7 @@ class Results:
                 predict_time_s=metrics["predict_time"],
                 total_time_s=metrics["total_time"],
             )
+            attempt.spans.send(outcome.status.value, error=None if outcome.error is None else "not drawn")
 
     def _account(self, attempt: Attempt) -> None:
         """Count what an attempt has used whose result is not written. If Postgres is away, that isn't counted."""
@@ -220,8 +223,9 @@ def _work_of(attempt: Attempt) -> dict[str, float]:
     return {"gpu_time": round(attempt.gpu_s, 6), "step_count": attempt.image_steps}
 
 
-def _log_lost(attempt: Attempt) -> None:
+def _tell_lost(attempt: Attempt) -> None:
     """Say how the attempt ended when this worker did not end it."""
+    attempt.spans.send("lost")
     if attempt.ended_as is PredictionStatus.CANCELED:
         log.info("prediction.canceled", **attempt.names)
     else:

@@ -97,15 +97,20 @@ def start(settings: Settings, role: str) -> None:
     Raises OperatorError where OpenTelemetry isn't installed.
     """
     global _tracing
+    check(settings)
+    endpoint = settings.otel_exporter_otlp_endpoint
+    _tracing = _Tracing(endpoint, role) if endpoint else None
+
+
+def check(settings: Settings) -> None:
+    """Raises OperatorError where traces are asked for and OpenTelemetry isn't installed."""
     if not settings.otel_exporter_otlp_endpoint:
-        _tracing = None
         return
     if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise OperatorError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: "
             "pip install -c constraints.txt 'darkroom[otel]', or unset it."
         )
-    _tracing = _Tracing(settings.otel_exporter_otlp_endpoint, role)
 
 
 def stop() -> None:

@@ -35,6 +35,7 @@ from cli.up.log_stream import LogStream
 from cli.up.missing_weights import missing_weights
 from cli.up.readiness import answers_ready
 from cli.up.servers import Servers
+from cli.up.settings_check import check_settings
 from cli.up.stages import Stages
 from cli.up.stale_processes import ProcessRecord
 from cli.up.stopping import end_children
@@ -101,6 +102,8 @@ class WholeService:
     def _start(self) -> None:
         threading.Thread(target=_import_ahead, daemon=True).start()
         require_public_url(self._options.host, os.environ.get("PUBLIC_URL"))
+        models = (self._options.models or _catalog_nearby()).resolve()
+        give_way_to(self._stop, partial(check_settings, os.environ, models=models, host=self._options.host))
         self._folder.open()
         for role in self._record.end_leftovers():
             self._log.from_role("up", f"ended the {role} process that an earlier run left behind")
@@ -111,7 +114,6 @@ class WholeService:
         self._log.line(f"Starting Darkroom, with its data in {self._folder.path}")
         self._servers = Servers(self._folder, os.environ, self._stop, self._record, self._log)
         self._servers.launch()
-        models = (self._options.models or _catalog_nearby()).resolve()
         self._folder.note_catalog(models)
         env = shared_environment(
             os.environ,

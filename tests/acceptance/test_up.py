@@ -192,12 +192,45 @@ def test_a_wrong_setting_is_one_clear_line(folder: Path, env: dict[str, str], wo
         assert processes_of(folder) == []
 
 
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"WEBHOOK_ALLOW": "10.0.0.0/99"},
+        {"WEBHOOK_DENY": "a name with spaces"},
+        {"SECRET_KEY": "short"},
+        {"CORS_ORIGINS": "https://*.example.com"},
+        {"WEBHOOK_RETRY_SCHEDULE": "soon"},
+        {"STALL_SECONDS": "-1"},
+        {"ALLOWED_HOSTS": "not/a/host"},
+        {"S3_ACCESS_KEY_ID": "half a key", "S3_ENDPOINT_URL": "http://127.0.0.1:1"},
+    ],
+    ids=lambda env: next(iter(env)),
+)
+def test_every_setting_is_checked_before_anything_starts(folder: Path, env: dict[str, str]) -> None:
+    with RunningUp(folder, env=env) as running:
+        assert running.wait_for_exit() == 2
+        (line,) = running.lines
+        assert line.startswith("darkroom: ")
+        assert next(iter(env)).removesuffix("_ACCESS_KEY_ID") in line
+        assert not running.data.exists()
+
+
+def test_what_the_embedded_s3_server_replaces_is_not_checked(folder: Path) -> None:
+    """Half of a key pair for another bucket is common in an environment."""
+    (folder / "models.toml").write_text("")
+    with RunningUp(folder, env={"S3_ACCESS_KEY_ID": "half a key"}) as running:
+        assert running.wait_for_exit() == 2
+        assert "has no models" in running.output
+        assert "S3" not in running.output
+
+
 def test_a_catalog_without_models_is_one_clear_line(folder: Path) -> None:
     (folder / "models.toml").write_text("")
     with RunningUp(folder) as running:
         assert running.wait_for_exit() == 2
-        assert "has no models" in running.lines[-1]
-        assert processes_of(folder) == []
+        (line,) = running.lines
+        assert "has no models" in line
+        assert not running.data.exists()
 
 
 # Moments of the start, in their order, as seen from outside. Each stays true, so that a slow machine misses none.

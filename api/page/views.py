@@ -1,4 +1,4 @@
-"""`/` for browsers, and the files that it loads."""
+"""`/` for browsers and `/status`, and the files that they load."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def asset(version: str, name: str) -> Response:
     if version != assets.version or name not in assets.files:
         raise NotFound("there is no such file in this version of the page: reload it")
     return _response(assets.files[name], FOR_EVER)
+
+
+@blueprint.get("/status")
+@for_all_pages
+@open_to_all
+def status() -> Response:
+    """The page for operators. What it shows comes from /v1/status, which needs a token."""
+    return page("status.html")
 
 
 def page(name: str = "index.html") -> Response:

@@ -18,7 +18,7 @@ from tests.api_app import post, submit
 from tests.making import claim_one, succeeded
 
 # Pages for people with what they load, and the document itself.
-NOT_DOCUMENTED = {"/", "/assets/<version>/<path:name>", "/docs", "/openapi.json"}
+NOT_DOCUMENTED = {"/", "/status", "/assets/<version>/<path:name>", "/docs", "/openapi.json"}
 
 
 def test_every_route_is_documented_and_every_documented_one_is_there(app: Flask) -> None:

@@ -20,4 +20,16 @@ def get() -> Response:
     """The caller's newest one; while a secret is being rotated, the older one signs too."""
     with services().pool.connection() as conn:
         newest = active_webhook_secrets(conn, open_sealer(services().settings), caller().token_id)[0]
+    return _answer(newest)
+
+
+@blueprint.get("/webhooks/deployment/secret")
+@needs(Scope.ADMIN)
+def get_deployments() -> Response:
+    """The one that signs the webhooks of predictions that belong to no token."""
+    with services().pool.connection() as conn:
+        return _answer(active_webhook_secrets(conn, open_sealer(services().settings))[0])
+
+
+def _answer(newest: str) -> Response:
     return Response(dump({"key": newest}), content_type="application/json", headers={"Cache-Control": "no-store"})

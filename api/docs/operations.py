@@ -151,6 +151,8 @@ OPERATIONS = (
     Operation("get", "/v1/models/{owner}/{name}/versions/{version}", "A version and its inputs", {200: None},
               section="Models", errors=(404,)),
     Operation("get", "/v1/webhooks/default/secret", "The secret that signs webhooks", {200: None}, section="Account"),
+    Operation("get", "/v1/webhooks/deployment/secret", "The secret of the deployment", {200: None}, section="Account",
+              details="It signs the webhooks of predictions that belong to no token. It needs the scope `admin`."),
     Operation("get", "/v1/webhook_deliveries", "Deliveries, newest first", {200: None}, section="Webhooks",
               query=("cursor", "status", "prediction_id"), errors=(422,)),
     Operation("get", "/v1/webhook_deliveries/{delivery_id}", "A delivery", {200: None}, section="Webhooks",

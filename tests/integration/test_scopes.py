@@ -11,6 +11,8 @@ from api import auth
 from api.live.access_watch import Access
 from api.settings import ApiSettings
 from storage.access.scopes import DEFAULT, Scope
+from storage.access.sealing import IN_THE_CLEAR
+from storage.access.signing import active_webhook_secrets
 from storage.access.token_format import digest_of
 from storage.access.tokens import create_token, find_token, id_of_token, read_in_use, rotate_token, set_scopes
 from storage.postgres.database import Connection
@@ -45,6 +47,7 @@ NEEDED = {
     "get /webhook_deliveries/<delivery_id>": "read",
     "post /webhook_deliveries/<delivery_id>/replay": "draw",
     "get /webhooks/default/secret": "read",
+    "get /webhooks/deployment/secret": "admin",
 }
 
 
@@ -136,6 +139,13 @@ def test_admin_reads_and_replays_the_deliveries_of_all_with_their_details(guarde
     assert client.get("/v1/webhook_deliveries", headers=admin).get_json()["results"] == [shown]
     assert client.post(f"{path}/replay", headers=admin).status_code == 200
     assert read(conn, delivery_id)["status"] == "pending"
+
+
+def test_admin_reads_the_deployments_secret_and_a_token_its_own(guarded: Flask, conn: Connection) -> None:
+    client, admin = guarded.test_client(), bearer(conn, "admin")
+    (deployments,) = active_webhook_secrets(conn, IN_THE_CLEAR)
+    assert client.get("/v1/webhooks/deployment/secret", headers=admin).get_json() == {"key": deployments}
+    assert client.get("/v1/webhooks/default/secret", headers=admin).get_json()["key"] != deployments
 
 
 def test_narrowing_a_token_counts_at_the_next_request_and_rotating_keeps_its_scopes(

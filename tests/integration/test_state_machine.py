@@ -51,7 +51,10 @@ def make_machine(conn: Connection, renderer: Renderer) -> type[RuleBasedStateMac
 
         @initialize()
         def empty_tables(self) -> None:
-            conn.execute("TRUNCATE predictions, objects, webhook_deliveries, procrastinate_jobs, workers CASCADE")
+            conn.execute(
+                "TRUNCATE predictions, objects, webhook_deliveries, procrastinate_jobs, workers, usage_totals, activity"
+                " CASCADE"
+            )
 
         @rule(target=predictions, priority=st.integers(0, 2), wants_start=st.booleans())
         def submit(self, priority: int, wants_start: bool) -> str:
@@ -167,6 +170,22 @@ def make_machine(conn: Connection, renderer: Renderer) -> type[RuleBasedStateMac
             ).fetchall()
             for row in rows:
                 assert row["told"] == PredictionStatus(row["status"]).is_terminal
+
+        @invariant()
+        def every_end_is_counted_exactly_once(self) -> None:
+            row = conn.execute(
+                """
+                SELECT (SELECT coalesce(sum(succeeded + failed + canceled), 0) FROM usage_totals) AS used,
+                       (SELECT coalesce(sum(images), 0) FROM usage_totals) AS images,
+                       (SELECT coalesce(sum(value::int), 0) FROM activity, jsonb_each_text(counts)
+                        WHERE span_s = 60 AND key IN ('succeeded', 'failed', 'canceled')) AS seen,
+                       (SELECT count(*) FROM predictions WHERE completed_at IS NOT NULL) AS ended,
+                       (SELECT count(*) FROM images) AS published
+                """
+            ).fetchone()
+            assert row is not None
+            assert row["used"] == row["seen"] == row["ended"]
+            assert row["images"] == row["published"]
 
         @invariant()
         def what_is_published_is_of_the_claim_that_finished(self) -> None:

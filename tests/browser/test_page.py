@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
 import requests
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, expect
+from PIL import Image
+from playwright.sync_api import APIResponse, Browser, BrowserContext, Page, Route, expect
 
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection, connect
@@ -63,6 +66,20 @@ def made(service: Service, prompt: str, **more: Any) -> Any:
     answer = requests.post(f"{service.url}/v1/predictions", json=body, timeout=30)
     assert answer.ok, answer.text
     return answer.json()
+
+
+def fill(conn: Connection, count: int) -> None:
+    """Canceled predictions, a minute apart, with the prompts "number 1" (the newest) to "number {count}"."""
+    conn.execute(
+        """
+        INSERT INTO predictions (id, status, model, version, queue_name, input, parameters, created_at, completed_at,
+                                 deadline_at)
+        SELECT lpad(n::text, 26, '0'), 'canceled', %s, '1', 'q', jsonb_build_object('prompt', 'number ' || n), '{}',
+               now() - n * interval '1 minute', now(), now()
+        FROM generate_series(1, %s) AS n
+        """,
+        (BLANK, count),
+    )
 
 
 def test_a_picture_is_seen_to_come(page: Page, service: Service) -> None:
@@ -119,16 +136,7 @@ def test_ten_tabs_hear_of_everything(page: Page, context: BrowserContext, servic
 
 
 def test_the_gallery_goes_on_for_ever(context: BrowserContext, service: Service, conn: Connection) -> None:
-    conn.execute(
-        """
-        INSERT INTO predictions (id, status, model, version, queue_name, input, parameters, created_at, completed_at,
-                                 deadline_at)
-        SELECT lpad(n::text, 26, '0'), 'canceled', %s, '1', 'q', jsonb_build_object('prompt', 'number ' || n), '{}',
-               now() - n * interval '1 minute', now(), now()
-        FROM generate_series(1, 500) AS n
-        """,
-        (BLANK,),
-    )
+    fill(conn, 500)
     with opened(context, service.url) as page:
         expect(page.locator(".card").first).to_contain_text("number 1")
         assert page.locator(".card").count() < 200
@@ -140,6 +148,35 @@ def test_the_gallery_goes_on_for_ever(context: BrowserContext, service: Service,
         expect(page.locator(".card")).to_have_count(500)
         numbers = [text.strip() for text in page.locator(".card .prompt").all_text_contents()]
         assert numbers == [f"number {n}" for n in range(1, 501)]
+
+
+def test_a_large_screen_is_filled_without_scrolling(browser: Browser, service: Service, conn: Connection) -> None:
+    fill(conn, 200)
+    context = browser.new_context(viewport={"width": 3840, "height": 2160})
+    with opened(context, service.url) as page:
+        expect(page.locator("[data-id]").nth(100)).to_be_attached()
+    context.close()
+
+
+def test_a_list_that_arrives_late_undoes_nothing(page: Page, service: Service) -> None:
+    """A prediction that is made while the list is on its way stays, and one that is deleted meanwhile stays away."""
+    deleted = made(service, words())
+    expect(page.locator(f"[data-id='{deleted['id']}']")).to_be_visible()
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/v1/predictions?*", lambda route: held.append((route, route.fetch())))
+    page.get_by_role("button", name="Clear").click()
+    while not held:
+        page.wait_for_timeout(20)
+    mine = ask(page, words(), NOBODYS)
+    requests.delete(f"{service.url}/v1/predictions/{deleted['id']}", timeout=30).raise_for_status()
+    expect(page.locator(".card")).to_have_count(1)
+    [(route, answer)] = held
+    with page.expect_response("**/v1/predictions?*"):
+        route.fulfill(response=answer)
+    expect(page.locator("#gallery")).to_have_attribute("aria-busy", "false")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(page.locator(".card")).to_have_count(1)
+    expect(mine).to_be_visible()
 
 
 def test_search_by_words_state_and_model(page: Page, service: Service, conn: Connection) -> None:
@@ -217,6 +254,66 @@ def test_the_form_is_the_models_own(page: Page) -> None:
     assert seed in facts
     assert re.findall(r"(?:Width|Height)\s+([0-9]+)", facts) == ["80", "64"]
     expect(page.locator("#viewer [data-part=pictures] img")).to_have_count(3)
+
+
+# Gives a picture to an element as a browser does: `kind` is drop or paste.
+GIVE = """async (element, [kind, base64]) => {
+    const bytes = Uint8Array.from(atob(base64), each => each.charCodeAt(0))
+    const transfer = new DataTransfer()
+    transfer.items.add(new File([bytes], "given.png", {type: "image/png"}))
+    const more = {bubbles: true, cancelable: true}
+    element.dispatchEvent(
+        kind === "drop" ? new DragEvent("drop", {dataTransfer: transfer, ...more})
+                        : new ClipboardEvent("paste", {clipboardData: transfer, ...more})
+    )
+}"""
+
+
+def test_a_model_that_takes_pictures_is_given_them(page: Page, conn: Connection) -> None:
+    """By file, drop and paste. No model takes any so far, so the test adds two inputs to the schema in the answer."""
+
+    def with_pictures(route: Route) -> None:
+        answer = route.fetch()
+        models = answer.json()
+        for model in models["results"]:
+            inputs = model["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]["properties"]
+            inputs |= {name: {"type": "string", "format": "uri", "x-order": 90} for name in ("image", "mask")}
+        route.fulfill(response=answer, json=models)
+
+    page.route("**/v1/models", with_pictures)
+    page.reload()
+    expect(page.locator("#submit")).to_be_enabled()
+    page.select_option("#model", BLANK)
+    sheets = {name: png(colour) for name, colour in (("first", "red"), ("second", "lime"), ("third", "blue"))}
+    image, mask = (page.locator("#form").get_by_role("group", name=name) for name in ("Picture", "Mask"))
+    image.locator("input").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": sheets["first"]})
+    expect(image.locator("img")).to_be_visible()
+    page.locator("#prompt").evaluate(GIVE, ["paste", b64encode(sheets["second"]).decode()])
+    assert colour(mask.locator("img")) == [0, 255, 0]
+    image.locator("input").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
+    expect(image.get_by_role("alert")).to_contain_text("not a picture")
+    assert colour(image.locator("img")) == [255, 0, 0]
+    image.locator("label").evaluate(GIVE, ["drop", b64encode(sheets["third"]).decode()])
+    expect(image.locator("img")).to_have_attribute(
+        "src", f"data:image/png;base64,{b64encode(sheets['third']).decode()}"
+    )
+    mask.get_by_role("button", name="Remove the picture").click()
+    page.fill("#prompt", "from a picture")
+    with page.expect_request(lambda sent: sent.method == "POST") as sent:
+        page.click("#submit")
+    given = sent.value.post_data_json["input"]
+    assert b64decode(given["image"].partition(",")[2]) == sheets["third"]
+    assert "mask" not in given
+    is_over(page.locator(".card"))
+    row = submit_one(conn, model=NOBODYS, input={"prompt": "with a picture", "image": given["image"]})
+    page.locator(f"[data-id='{row['id']}'] .open").click()
+    assert colour(page.locator("#viewer dd img")) == [0, 0, 255]
+
+
+def png(colour: str) -> bytes:
+    file = BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_what_the_api_refuses_is_said(context: BrowserContext, service: Service, conn: Connection) -> None:
@@ -298,6 +395,22 @@ def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(viewer).to_be_hidden()
     assert page.evaluate("document.activeElement.className") == "open"
+    waiting = ask(page, "given up without a mouse", NOBODYS)
+    waiting.get_by_role("button", name="Cancel").press("Enter")
+    is_over(waiting, "canceled")
+    expect(waiting.locator(".open")).to_be_focused()
+    delete(page)
+    expect(card.locator(".open")).to_be_focused()
+    delete(page)
+    expect(page.locator("#prompt")).to_be_focused()
+
+
+def delete(page: Page) -> None:
+    """Delete the picture whose card has the focus, with the keyboard."""
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete").press("Enter")
+    page.get_by_role("button", name="Delete for good?").press("Enter")
+    expect(page.get_by_role("dialog", name="Picture")).to_be_hidden()
 
 
 def test_a_token_is_asked_for_and_kept_in_this_tab_alone(
@@ -321,6 +434,11 @@ def test_a_token_is_asked_for_and_kept_in_this_tab_alone(
         assert page.evaluate("JSON.stringify([localStorage, document.cookie])").count("dr_") == 0
         page.reload()
         is_over(card_of(page, "drawn with a token"))
+        page.get_by_role("button", name="Token", exact=True).click()
+        page.get_by_label("Token", exact=True).fill(create_token(conn, "another"))
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator(".card")).to_have_count(0)
+        expect(page.locator("#filters [name=model] option")).to_have_count(4)
         other = context.new_page()
         other.goto(guarded.url)
         expect(other.get_by_role("dialog", name="This service needs a token")).to_be_visible()
@@ -348,6 +466,22 @@ def test_it_comes_back_when_the_api_was_away(context: BrowserContext, service: S
             expect(page.locator("#offline")).to_be_hidden()
     finally:
         stop([second])
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_nothing_is_wider_than_a_phone(page: Page, language: str) -> None:
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.select_option("#language", language)
+    page.evaluate("document.getElementById('token-button').hidden = false")
+    card = ask(page, "one_very_long_word" * 10, BLANK)
+    is_over(card)
+    page.get_by_text("More settings" if language == "en" else "更多设置").click()
+    width = "document.scrollingElement.scrollWidth"
+    assert page.evaluate(width) == 320
+    card.locator(".open").click()
+    page.locator("#viewer summary").first.click()
+    assert page.locator(".viewer").evaluate("each => each.scrollWidth") == 320
+    assert page.evaluate(width) == 320
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -14,7 +14,7 @@ export class Card {
   constructor(id, actions) {
     this.#id = id;
     const parts = this.#parts;
-    parts.image = h("img", { alt: "", decoding: "async", loading: "lazy", draggable: "false" });
+    parts.image = h("img", { alt: "", decoding: "async", loading: "lazy", draggable: "false", hidden: true });
     parts.state = h("span", { class: "state" });
     parts.bar = h("span", { class: "bar" }, h("span"));
     parts.count = h("span", { class: "count" });
@@ -39,12 +39,13 @@ export class Card {
     this.element.dataset.status = status;
     this.element.classList.toggle("busy", !isOver(prediction));
     parts.prompt.textContent = prediction.input?.prompt ?? "";
-    parts.state.textContent = status === "succeeded" && !prediction.data_removed ? "" : words;
+    parts.state.textContent = status === "succeeded" && !prediction.data_removed ? "" : [words, status === "failed" && prediction.error].filter(Boolean).join("\n");
     parts.open.setAttribute("aria-label", `${prediction.input?.prompt ?? ""} – ${words}`);
     parts.bar.hidden = status !== "processing";
     parts.bar.firstChild.style.transform = `scaleX(${share(live)})`;
     parts.count.textContent = output.length > 1 ? `×${output.length}` : "";
     parts.keep.hidden = !prediction.keep;
+    if (isOver(prediction) && document.activeElement === parts.cancel) parts.open.focus(); // it is about to go
     parts.cancel.hidden = isOver(prediction);
     parts.retry.hidden = !["failed", "canceled"].includes(status);
     parts.cancel.setAttribute("aria-label", t("action.cancel"));

@@ -1,5 +1,6 @@
 // One field of the form for one input of a model, made from the input's schema.
 import { h, icon } from "./dom.js";
+import { pictureField } from "./picture_field.js";
 import { ratioWords, sizePresets } from "./schema.js";
 import { t } from "./words.js";
 
@@ -26,6 +27,7 @@ const nameOf = (name) => {
 /** Fields have `element`, `read()` (undefined: leave the input out) and `write(value)`. */
 export function fieldOf(name, schema) {
   if (schema.enum) return choice(name, schema);
+  if (schema.type === "string" && schema.format === "uri") return pictureField(nameOf(name));
   if (schema.type === "boolean") return checkbox(name, schema);
   if (schema.type === "integer" || schema.type === "number") {
     return schema.maximum !== undefined && schema.default !== undefined && schema.maximum - (schema.minimum ?? 0) <= 200

@@ -18,10 +18,12 @@ export class Filters {
     onLanguage(() => this.#fill());
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", (event) => event.target !== q && onChange());
-    q.addEventListener("input", () => {
+    q.addEventListener("input", (event) => {
+      if (event.isComposing) return; // half a Chinese word
       clearTimeout(this.#timer);
       this.#timer = setTimeout(onChange, TYPING_MS);
     });
+    q.addEventListener("compositionend", () => q.dispatchEvent(new Event("input")));
     form.querySelector("[data-clear]").addEventListener("click", () => {
       form.reset();
       onChange();
@@ -30,7 +32,9 @@ export class Filters {
 
   setModels(names) {
     const { model } = this.#form.elements;
-    model.append(...names.map((name) => h("option", { value: name }, name)));
+    const chosen = model.value;
+    model.replaceChildren(model.options[0], ...names.map((name) => h("option", { value: name }, name)));
+    model.value = names.includes(chosen) ? chosen : "";
     model.hidden = names.length < 2;
   }
 

@@ -1,6 +1,7 @@
 // The form: a prompt, and whatever else the chosen model takes.
 import { h } from "./dom.js";
 import { fieldOf, seedField, sizeField } from "./fields.js";
+import { isPictureData, pictureIn } from "./picture_field.js";
 import { inputsOf } from "./schema.js";
 import { onLanguage, t } from "./words.js";
 
@@ -31,11 +32,13 @@ export class Form {
     });
     prompt.value ||= remembered().input?.prompt ?? "";
     prompt.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // 229: the Enter with which one chooses a Chinese word, in Safari.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       form.requestSubmit();
     });
     model.addEventListener("change", () => this.#build(this.#chosen()));
+    form.addEventListener("paste", (event) => this.#paste(event));
     form.addEventListener("input", () => this.#remember());
     form.addEventListener("change", () => {
       this.#showQuality();
@@ -112,7 +115,7 @@ export class Form {
       const field = fieldOf(name, schema);
       if (fits(values[name], schema)) field.write(values[name]);
       this.#fields.set(name, field);
-      (AT_ONCE.includes(name) ? atOnce : more).push(field.element);
+      (AT_ONCE.includes(name) || field.take ? atOnce : more).push(field.element);
     }
     this.#showQuality();
     this.#seed = null;
@@ -127,6 +130,16 @@ export class Form {
     this.#form.querySelector("button[type=submit]").title = t("form.submit.hint");
   }
 
+  /** A pasted picture goes into the first field for pictures that is empty, wherever the cursor is. */
+  #paste(event) {
+    const file = pictureIn(event.clipboardData);
+    const fields = [...this.#fields.values()].filter((field) => field.take);
+    const field = fields.find((each) => each.read() === undefined) ?? fields[0];
+    if (!file || !field) return;
+    event.preventDefault();
+    field.take(file);
+  }
+
   /** A PNG has no quality. */
   #showQuality() {
     const [format, quality] = ["output_format", "output_quality"].map((name) => this.#fields.get(name));
@@ -139,7 +152,8 @@ export class Form {
 
   #remember() {
     try {
-      sessionStorage.setItem(KEY, JSON.stringify(this.read()));
+      // Without pictures: they are too large for it.
+      sessionStorage.setItem(KEY, JSON.stringify(this.read(), (_, value) => (isPictureData(value) ? undefined : value)));
     } catch {
       // Then a reload forgets it.
     }

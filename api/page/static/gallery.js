@@ -38,18 +38,21 @@ export class Gallery {
   async load({ keeping = false } = {}) {
     const parameters = this.#filters.parameters;
     parameters.set("limit", PAGE);
+    const asOf = this.#store.clock;
     const page = await this.#read(parameters);
     if (page === null) return null;
     const read = new Set(page.results.map(({ id }) => id));
     const known = this.#store.ids;
     if (keeping && page.next && known.some((id) => read.has(id))) {
       const oldest = page.results.at(-1).id;
-      for (const id of known.slice(0, known.indexOf(oldest))) if (!read.has(id)) this.#store.remove(id);
-      for (const prediction of page.results) this.#store.put(prediction);
+      for (const id of known.slice(0, known.indexOf(oldest))) if (!read.has(id)) this.#store.remove(id, asOf);
+      for (const prediction of page.results) this.#store.put(prediction, asOf);
     } else {
-      this.#store.replace(page.results);
+      this.#store.replace(page.results, asOf, (each) => this.#filters.match(each));
       this.#next = page.next && new URL(page.next).searchParams;
     }
+    this.#tellNote();
+    this.#fillScreen();
     return read;
   }
 
@@ -65,8 +68,11 @@ export class Gallery {
     return at < 0 ? [] : [this.#store.ids[at - 1], this.#store.ids[at + 1]];
   }
 
+  /** Put the focus on a card; returns whether there is one. */
   focus(id) {
-    this.#cards.get(id)?.element.querySelector("button").focus();
+    const card = this.#cards.get(id);
+    card?.element.querySelector("button").focus();
+    return card !== undefined;
   }
 
   /** Words that count down. */
@@ -79,12 +85,23 @@ export class Gallery {
 
   async #more() {
     if (this.#next === null || this.#reading !== null) return;
+    const asOf = this.#store.clock;
     const page = await this.#read(this.#next);
     if (page === null) return;
-    for (const prediction of page.results) this.#store.put(prediction);
+    for (const prediction of page.results) this.#store.put(prediction, asOf);
     this.#next = page.next && new URL(page.next).searchParams;
-    // A short page may leave the end in sight, of which the observer doesn't tell again.
-    if (this.#end.getBoundingClientRect().top < innerHeight + parseInt(AHEAD, 10)) this.#more();
+    this.#tellNote();
+    this.#fillScreen();
+  }
+
+  /** On a large screen a page may leave the end in sight, and the observer reports only changes. */
+  #fillScreen() {
+    requestAnimationFrame(() =>
+      // The new cards are laid out by then.
+      requestAnimationFrame(() => {
+        if (this.#end.getBoundingClientRect().top < innerHeight + parseInt(AHEAD, 10)) this.#more();
+      }),
+    );
   }
 
   /** A page of the list, or null: another was asked for meanwhile, or it can't be had, which is said. */

@@ -15,6 +15,8 @@ const $ = (id) => document.getElementById(id);
 const store = new Store();
 const SAID_FOR_MS = 10_000;
 let silence = 0;
+let isRefused = false; // the API wants another token
+let modelsShown = "";
 const own = new Set(); // what this tab has asked for, and is told of aloud
 
 const actions = {
@@ -29,6 +31,7 @@ const actions = {
   },
   keep: ({ id, keep }) =>
     act(() => send("POST", `v1/predictions/${id}/keep`, { body: { keep: !keep } }), store.put.bind(store)),
+  compose: () => form.focus(),
   remove: ({ id }) => act(() => send("DELETE", `v1/predictions/${id}`), () => store.remove(id)),
 };
 const idOf = (given) => (typeof given === "string" ? given : given.id);
@@ -48,19 +51,31 @@ initToken({
     reconnect();
   },
 });
-const reconnect = follow({ onEvent: hear, onState: (isConnected) => ($("offline").hidden = isConnected) });
+const reconnect = follow({
+  onEvent: hear,
+  // Without a token there is no connection either, but the dialog says that.
+  onState: (isConnected) => ($("offline").hidden = isConnected || isRefused),
+});
 let isFirstReady = true;
 
 $("problem-close").addEventListener("click", () => say(""));
 translate(document);
 onLanguage(() => gallery.translate());
-onUnauthorized(() => store.replace([]));
+onUnauthorized(() => {
+  isRefused = true;
+  $("offline").hidden = true;
+  store.replace([]);
+});
 loadModels();
 setInterval(() => document.hidden || gallery.tick(), 1000);
 
 async function loadModels() {
   try {
     const { results } = await get("v1/models");
+    isRefused = false;
+    const shown = JSON.stringify(results);
+    if (shown === modelsShown) return; // the form stays as it is, also while somebody fills it in
+    modelsShown = shown;
     form.setModels(results);
     filters.setModels(results.map(({ id }) => id));
     $("submit").disabled = false;
@@ -98,7 +113,11 @@ async function act(ask, done) {
 }
 
 function hear(name, data) {
-  if (name === "ready") refresh();
+  if (name === "ready") {
+    // A connection that comes again may be to an API with other models, and the first try may have failed.
+    if (!isFirstReady || !modelsShown) loadModels();
+    refresh();
+  }
   else if (name === "prediction") {
     if (!store.get(data.id) && !filters.match(data)) return;
     if (own.has(data.id) && isOver(data)) announce(data);

@@ -16,6 +16,8 @@ export class Store {
   #byId = new Map();
   #live = new Map(); // id → { waiting, step, steps, preview }
   #order = [];
+  #clock = 0;
+  #changedAt = new Map(); // id → the clock when an answer or event last changed or removed it
   #listeners = new Set();
   #dirty = new Set();
   #hasMoved = false;
@@ -33,9 +35,17 @@ export class Store {
     return this.#order;
   }
 
-  put(prediction) {
+  /** The present moment, for `asOf`: note it before asking for a list. */
+  get clock() {
+    return this.#clock;
+  }
+
+  /** Take in a prediction; `asOf`: of a list that was asked for then, so what has changed since is left as it is. */
+  put(prediction, asOf = Infinity) {
+    if (this.#hasChangedSince(prediction.id, asOf)) return;
     const known = this.#byId.get(prediction.id);
     if (known && isOver(known) && !isOver(prediction)) return; // an answer that was overtaken
+    if (asOf === Infinity) this.#changedAt.set(prediction.id, (this.#clock += 1));
     this.#byId.set(prediction.id, prediction);
     if (!known) this.#insert(prediction);
     if (isOver(prediction)) this.#live.delete(prediction.id);
@@ -43,19 +53,22 @@ export class Store {
     this.#touch(prediction.id);
   }
 
-  remove(id) {
-    if (!this.#byId.delete(id)) return;
+  remove(id, asOf = Infinity) {
+    if (this.#hasChangedSince(id, asOf) || !this.#byId.delete(id)) return;
+    this.#changedAt.set(id, (this.#clock += 1));
     this.#live.delete(id);
     this.#order.splice(this.#order.indexOf(id), 1);
     this.#hasMoved = true;
     this.#touch(id);
   }
 
-  /** Hold these, and nothing else. */
-  replace(predictions) {
+  /** Hold these, and of what has changed since `asOf` also what `match` accepts; nothing else. */
+  replace(predictions, asOf = Infinity, match = () => true) {
     const wanted = new Set(predictions.map(({ id }) => id));
-    for (const id of [...this.#order]) if (!wanted.has(id)) this.remove(id);
-    for (const prediction of predictions) this.put(prediction);
+    for (const id of [...this.#order]) {
+      if (!wanted.has(id) && !(this.#hasChangedSince(id, asOf) && match(this.#byId.get(id)))) this.remove(id);
+    }
+    for (const prediction of predictions) this.put(prediction, asOf);
     this.#hasMoved = true;
     this.#touch("");
   }
@@ -71,6 +84,8 @@ export class Store {
     this.#live.set(id, live);
     this.#touch(id);
   }
+
+  #hasChangedSince = (id, asOf) => (this.#changedAt.get(id) ?? -1) > asOf;
 
   #insert(prediction) {
     let low = 0;

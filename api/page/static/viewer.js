@@ -1,12 +1,13 @@
 // One prediction in full: its pictures, all that it was made with, and what can be done with it.
 import { pictureUrl } from "./api.js";
 import { h, icon } from "./dom.js";
+import { isPictureData } from "./picture_field.js";
 import { LANGUAGES, copy } from "./snippets.js";
 import { share, stateWords } from "./state_words.js";
 import { isOver } from "./store.js";
 import { moment, onLanguage, t } from "./words.js";
 
-/** The dialog. `actions`: cancel, retry, again, reuse, keep and remove, each with a prediction. */
+/** The dialog. `actions`: cancel, retry, again, reuse, keep and remove, each with a prediction, and compose. */
 export class Viewer {
   #dialog;
   #store;
@@ -14,6 +15,7 @@ export class Viewer {
   #actions;
   #id = null;
   #at = 0; // which of its pictures
+  #beside = []; // the ids of its neighbours: where the focus goes when it is deleted
   #parts;
   #drawn = ""; // what the parts that have controls show: they are made anew only when it changes
 
@@ -28,7 +30,7 @@ export class Viewer {
     dialog.addEventListener("close", () => {
       const id = this.#id;
       this.#id = null;
-      this.#gallery.focus(id);
+      [id, ...this.#beside].some((each) => this.#gallery.focus(each)) || this.#actions.compose();
     });
     dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
     store.onChange((dirty) => dirty.has(this.#id) && this.#update());
@@ -67,6 +69,7 @@ export class Viewer {
     }
     const live = this.#store.live(this.#id);
     const [newer, older] = this.#gallery.beside(this.#id);
+    this.#beside = [older, newer];
     this.#parts.newer.disabled = !newer;
     this.#parts.older.disabled = !older;
     this.#parts.state.textContent = stateWords(prediction, live);
@@ -206,7 +209,7 @@ function factsOf(prediction) {
   if (prediction.seed !== null && prediction.seed !== undefined) inputs.seed = prediction.seed;
   for (const [name, value] of Object.entries(inputs)) {
     const words = t(`input.${name}`);
-    facts.push([words === `input.${name}` ? name : words, typeof value === "string" ? value : JSON.stringify(value)]);
+    facts.push([words === `input.${name}` ? name : words, factOf(value)]);
   }
   for (const [name, value] of Object.entries(prediction.metadata ?? {})) facts.push([name, String(value)]);
   facts.push([t("fact.created"), moment(prediction.created_at)]);
@@ -216,6 +219,12 @@ function factsOf(prediction) {
   if (prediction.metrics?.cached) facts.push([t("fact.cached"), t("yes")]);
   facts.push([t("fact.id"), prediction.id]);
   return facts;
+}
+
+/** An input's value; a picture that was given is shown as one. */
+function factOf(value) {
+  if (isPictureData(value)) return h("img", { class: "given", src: value, alt: "" });
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 const seconds = (value) => t("duration.exact", { count: Number(value.toFixed(2)) });

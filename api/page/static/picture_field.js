@@ -1,0 +1,93 @@
+// A field for a picture, where a model takes one (an input of the format "uri"): chosen, dropped or pasted. The request
+// carries it as a data: URL.
+import { h, icon } from "./dom.js";
+import { t } from "./words.js";
+
+let made = 0;
+
+export const isPictureData = (value) => typeof value === "string" && value.startsWith("data:image/");
+
+/** The first picture in what is dropped or pasted, as a File; undefined: there is none. */
+export const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
+
+/** As the other fields, and `take(file)`. A value that is not a data: URL (an address) is kept, and shown as text. */
+export function pictureField(name) {
+  const id = `picture-${(made += 1)}`;
+  let value;
+
+  const control = h("input", { type: "file", accept: "image/*", id, "aria-describedby": `${id}-problem` });
+  const image = h("img", { alt: "" });
+  const words = h("span", {});
+  const problem = h("small", { class: "error", id: `${id}-problem`, role: "alert" });
+  const remove = h(
+    "button",
+    {
+      type: "button",
+      class: "quiet",
+      title: t("picture.remove"),
+      "aria-label": `${t("picture.remove")}: ${name}`,
+      onclick: () => {
+        write(undefined);
+        control.focus();
+      },
+    },
+    icon("close"),
+  );
+  const zone = h("div", { class: "picture-field" }, control, h("label", { for: id }, image, words), remove);
+  const element = h("fieldset", { class: "field" }, h("legend", {}, name), zone, problem);
+
+  function write(given) {
+    value = given || undefined;
+    control.value = "";
+    problem.textContent = "";
+    image.hidden = !isPictureData(value);
+    if (isPictureData(value)) image.src = value;
+    else image.removeAttribute("src");
+    words.textContent = value === undefined ? t("picture.choose") : isPictureData(value) ? "" : value;
+    image.alt = value === undefined ? "" : name;
+    remove.hidden = value === undefined;
+  }
+
+  async function take(file) {
+    const read = await dataUrl(file);
+    const isShown = await decodes(read);
+    if (isShown) write(read);
+    else problem.textContent = t("picture.not_one");
+  }
+
+  control.addEventListener("change", () => control.files.length && take(control.files[0]));
+  zone.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault(); // else the browser leaves the page and shows the file
+    zone.classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) take(file);
+  });
+  write(undefined);
+  return { element, read: () => value, write, take };
+}
+
+function dataUrl(file) {
+  return new Promise((done) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.onerror = () => done("");
+    reader.readAsDataURL(file);
+  });
+}
+
+/** Whether the browser can show it. */
+async function decodes(url) {
+  const image = new Image();
+  image.src = url;
+  try {
+    await image.decode();
+    return isPictureData(url);
+  } catch {
+    return false;
+  }
+}

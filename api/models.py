@@ -8,6 +8,7 @@ from flask import Blueprint, Response
 
 from api.asked_model import model_in_path
 from api.auth import needs
+from api.compression import compressed
 from api.docs.model_schema import COG_VERSION, openapi_schema
 from api.parsing.list_query import query
 from api.services import services
@@ -24,7 +25,7 @@ def list_() -> Response:
     """`results` is what Replicate's clients read, `data` what OpenAI's do."""
     query()
     found = [_model(model) for model in services().catalog.models.values()]
-    return _answer({"object": "list", "data": found, "next": None, "previous": None, "results": found})
+    return compressed(_answer({"object": "list", "data": found, "next": None, "previous": None, "results": found}))
 
 
 @blueprint.get("/models/<alias>")

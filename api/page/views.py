@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.compression import accepts_gzip
 from api.errors import NotFound
 from api.page.assets import Asset, Assets
 from api.services import services
@@ -42,7 +44,10 @@ def page(name: str = "index.html") -> Response:
     assets = _assets()
     found = assets.files[name]
     content = found.content.replace(b"{assets}", f"assets/{assets.version}".encode())
-    response = _response(Asset(content, b"", found.content_type, f"{found.etag}-{assets.version}"), "no-cache")
+    response = _response(
+        Asset(content, gzip.compress(content, mtime=0), found.content_type, f"{found.etag}-{assets.version}"),
+        "no-cache",
+    )
     response.headers["Content-Security-Policy"] = _content_security_policy()
     response.headers["Referrer-Policy"] = "same-origin"
     response.vary.add("Accept")
@@ -60,7 +65,7 @@ def _assets() -> Assets:
 
 
 def _response(found: Asset, cache_control: str) -> Response:
-    is_compressed = bool(found.compressed) and "gzip" in request.headers.get("Accept-Encoding", "")
+    is_compressed = accepts_gzip()
     response = Response(found.compressed if is_compressed else found.content, content_type=found.content_type)
     response.headers["Cache-Control"] = cache_control
     response.vary.add("Accept-Encoding")

@@ -515,9 +515,9 @@ def findings(page: Page) -> list[str]:
 def test_it_is_small_and_comes_from_here_alone(page: Page, service: Service) -> None:
     expect(page.locator("#submit")).to_be_enabled()
     loaded = page.evaluate("performance.getEntriesByType('resource').map(each => [each.name, each.transferSize])")
-    files = {name: size for name, size in loaded if "/assets/" in name}
-    assert len(files) > 10
-    assert sum(files.values()) < 100_000
+    assert len([name for name, _ in loaded if "/assets/" in name]) > 10
+    assert sum(size for _, size in loaded) < 70_000
+    assert [name for name, _ in loaded].count(f"{service.url}/v1/models") == 1
     answer = requests.get(service.url, headers={"Accept": "text/html"}, timeout=30)
     policy = answer.headers["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy

@@ -17,6 +17,7 @@ const SAID_FOR_MS = 10_000;
 let silence = 0;
 let isRefused = false; // the API wants another token
 let modelsShown = "";
+let hasFailed = false; // to load them
 const own = new Set(); // what this tab has asked for, and is told of aloud
 
 const actions = {
@@ -72,7 +73,7 @@ setInterval(() => document.hidden || gallery.tick(), 1000);
 async function loadModels() {
   try {
     const { results } = await get("v1/models");
-    isRefused = false;
+    isRefused = hasFailed = false;
     const shown = JSON.stringify(results);
     if (shown === modelsShown) return; // the form stays as it is, also while somebody fills it in
     modelsShown = shown;
@@ -81,6 +82,7 @@ async function loadModels() {
     $("submit").disabled = false;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
+    hasFailed = true;
     if (error.status !== 401) say(error.message);
   }
 }
@@ -114,8 +116,8 @@ async function act(ask, done) {
 
 function hear(name, data) {
   if (name === "ready") {
-    // A connection that comes again may be to an API with other models, and the first try may have failed.
-    if (!isFirstReady || !modelsShown) loadModels();
+    // A connection that comes again may be to an API with other models, and an earlier try may have failed.
+    if (!isFirstReady || hasFailed) loadModels();
     refresh();
   }
   else if (name === "prediction") {

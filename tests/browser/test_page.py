@@ -301,7 +301,9 @@ def test_a_model_that_takes_pictures_is_given_them(page: Page, conn: Connection)
     page.fill("#prompt", "from a picture")
     with page.expect_request(lambda sent: sent.method == "POST") as sent:
         page.click("#submit")
-    given = sent.value.post_data_json["input"]
+    body = sent.value.post_data_json
+    assert body is not None
+    given = body["input"]
     assert b64decode(given["image"].partition(",")[2]) == sheets["third"]
     assert "mask" not in given
     is_over(page.locator(".card"))

@@ -120,7 +120,10 @@ def _small(value: dict[str, Any]) -> dict[str, Any]:
 # Flat, so that each pair can be looked up.
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), *_Storable]
 MetadataValue = Text | bool | int | Annotated[float, Field(allow_inf_nan=False)] | None
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), AfterValidator(_small)]
+KEY_SCHEMA = {"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": r"^[^\x00]*$"}}  # pydantic writes none
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue], Field(max_length=16, json_schema_extra=KEY_SCHEMA), AfterValidator(_small)
+]
 
 
 class PredictionInput(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
@@ -156,16 +157,18 @@ def test_a_newcomer_waits_for_at_most_one_prediction_of_each_other_token(
     """This holds for any order of submits and claims. `actions`: "claim", or the token that submits one."""
     queue = f"t{uuid4().hex[:12]}"
     waiting: dict[int, list[str]] = {token: [] for token in range(1, 6)}
-    may_wait_for: dict[str, int] = {}  # by id of a prediction that found none of its own token: others before it
-    waited_for: dict[str, int] = {}
+    # By id of a prediction that found none of its own token: how many of each other token may be before it, and were.
+    may_wait_for: dict[str, int] = {}
+    waited_for: dict[str, Counter[int]] = {}
     seen: set[int] = set()
     for action in [*actions, *["claim"] * len(actions)]:
         if isinstance(action, int):
             row = submit_one(conn, token_id=action, queue_name=queue, model=queue)
             if not waiting[action]:
-                turns = 1 if action not in seen else 2  # it may have had its turn of this round already
-                may_wait_for[row["id"]] = turns * sum(bool(ids) for ids in waiting.values())
-                waited_for[row["id"]] = 0
+                may_wait_for[row["id"]] = (
+                    1 if action not in seen else 2
+                )  # it may have had its turn of this round already
+                waited_for[row["id"]] = Counter()
             waiting[action].append(row["id"])
             seen.add(action)
             continue
@@ -174,7 +177,7 @@ def test_a_newcomer_waits_for_at_most_one_prediction_of_each_other_token(
             continue
         assert claim.prediction_id == waiting[claim.prediction["token_id"]].pop(0), "each token's own are in order"
         if (limit := may_wait_for.pop(claim.prediction_id, None)) is not None:
-            assert waited_for[claim.prediction_id] <= limit
+            assert max(waited_for[claim.prediction_id].values(), default=0) <= limit
         for each in may_wait_for:
-            waited_for[each] += 1
+            waited_for[each][claim.prediction["token_id"]] += 1
     assert not any(waiting.values())

@@ -120,8 +120,8 @@ def test_a_drawing_outlives_postgres_being_away(servers: Servers, tmp_path: Path
         servers.postgres.process.kill()
         servers.postgres.process.wait()
         try:
+            eventually(lambda: "publish.retry" in said(tmp_path))  # it is drawn, and waits to be told
             time.sleep(OUTAGE_S)
-            assert "publish.retry" in said(tmp_path), "it is drawn, and waits to be told"
         finally:
             servers.postgres.start()
 
@@ -157,9 +157,8 @@ def test_a_worker_that_has_to_leave_while_s3_hangs_hands_its_picture_back(server
             wait_until(settings, f"id = '{prediction_id}' AND logs LIKE '%/{STEPS}%'")
             servers.s3.process.send_signal(signal.SIGSTOP)  # neither answers nor refuses, for as long as we like
             try:
-                # A busy machine may write several steps at once.
-                late = f"({STEPS - 2}|{STEPS - 1}|{STEPS})/{STEPS}"
-                wait_until(settings, f"id = '{prediction_id}' AND logs ~ '{late}'")
+                # By then it is drawn and uploads. (On a busy machine it may still be drawn, and hang within the grace.)
+                time.sleep(STEPS * 0.2)
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(60) == 0
                 row = conn.execute("SELECT * FROM predictions WHERE id = %s", (prediction_id,)).fetchone()

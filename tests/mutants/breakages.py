@@ -55,8 +55,8 @@ COMMIT_BEFORE_UPLOAD = Breakage(
         ),
         Edit(
             "worker/publish/publish.py",
-            "extension_of(content_type))\n            _retry(attempt, partial(self.bucket.put,",
-            "extension_of(content_type))\n            LATER.append(partial(self.bucket.put,",
+            '            with attempt.spans.phase("upload"):\n                _retry(attempt, partial(self.bucket.put,',
+            '            with attempt.spans.phase("upload"):\n                LATER.append(partial(self.bucket.put,',
         ),
         Edit(
             "worker/publish/publish.py",
@@ -71,7 +71,9 @@ COMMIT_BEFORE_UPLOAD = Breakage(
 BELL_OUTSIDE = Breakage(
     "ring the bell outside the transaction",
     (
-        Edit("migrations/versions/0007_submit_function.py", "    IF NOT drawn_before THEN\n", "    IF FALSE THEN\n"),
+        Edit(
+            "migrations/versions/0016_metadata_and_search.py", "    IF NOT drawn_before THEN\n", "    IF FALSE THEN\n"
+        ),
         Edit(
             "storage/predictions/submit.py",
             "    return conn.execute(SUBMIT, values).fetchone()\n",

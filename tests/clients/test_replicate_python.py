@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from PIL import Image
 from replicate.client import Client
@@ -107,7 +108,13 @@ def test_wait_on_a_prediction_polls_until_it_is_over(replicate: Client) -> None:
 
 
 def test_a_wait_that_is_too_short_says_starting(replicate: Client) -> None:
-    prediction = replicate.models.predictions.create(SLOW, INPUT | {"num_inference_steps": 20}, wait=1)
+    for left in (2, 1, 0):
+        try:
+            prediction = replicate.models.predictions.create(SLOW, INPUT | {"num_inference_steps": 20}, wait=1)
+            break
+        except httpx.ReadTimeout:  # this client leaves the server half a second more, which a busy machine may need
+            if not left:
+                raise
     assert prediction.status == "starting"
     for _ in range(2):
         prediction.cancel()

@@ -68,7 +68,7 @@ def test_all_of_it_works_with_the_rights_that_the_page_grants(
             timeout=30,
         ).json()
         requests.post(canceled["urls"]["cancel"], timeout=30).raise_for_status()
-        for path in ("/v1/predictions", "/v1/webhook_deliveries", "/metrics", "/readyz"):
+        for path in ("/v1/predictions", "/v1/webhook_deliveries", "/v1/usage", "/v1/status", "/metrics", "/readyz"):
             requests.get(settings.public_url + path, timeout=30).raise_for_status()
         with connect(settings.database_url, application_name="test") as conn:
             assert conn.execute("SELECT current_user AS name").fetchone() == {"name": role}

@@ -37,7 +37,6 @@ BETWEEN_FIELDS = {
     "input.height",
     "input.aspect_ratio",
     "input.size",
-    "metadata",  # its bytes as JSON
     "webhook",
     "cursor",
     "Idempotency-Key",

@@ -90,6 +90,7 @@ def test_only_what_tells_nothing_or_has_a_signature_is_for_all_pages(app: Flask)
     assert for_all == {
         "/",
         "/assets/<version>/<path:name>",
+        "/status",
         "/docs",
         "/openapi.json",
         "/healthz",

@@ -10,6 +10,7 @@ import pytest
 
 from courier import rescue
 from storage.postgres.database import Connection, connect
+from storage.predictions.render import open_renderer
 from storage.predictions.rescue import expire_leases_of_process
 from storage.settings import Settings
 from tests.integration.courier_running import eventually, process, running
@@ -20,7 +21,9 @@ SCHEDULE_S = (0.0, 0.5, 1.0, 1.0)
 
 
 @pytest.fixture
-def courier_settings(settings: Settings) -> Settings:
+def courier_settings(settings: Settings, conn: Connection) -> Settings:
+    """The signing keys are there, as the API makes them: a quick courier that finds none waits for long."""
+    open_renderer(settings, conn)
     return settings.model_copy(update={"webhook_retry_schedule": SCHEDULE_S, "webhook_timeout_s": 5.0})
 
 

@@ -97,9 +97,9 @@ class OwnerFeed:
     Its size is bounded however slow the reader is, since for each prediction only the newest of each kind is held.
     """
 
-    def __init__(self, *, begins_anew: bool = True) -> None:
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._news = OwnerNews(begins_anew=begins_anew)  # whoever subscribes reads everything first
+        self._news = OwnerNews()
 
     def put(self, prediction_id: str, news: News) -> None:
         with self._changed:

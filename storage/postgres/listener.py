@@ -87,12 +87,14 @@ class EventListener:
     @contextmanager
     def follow_owner(self, token_id: int | None) -> Iterator[OwnerFeed]:
         """The news of all predictions of a token, or of all there are (None). `begins_anew` says when they begin."""
-        feed = OwnerFeed(begins_anew=self._new_listener.connected.is_set())
+        feed = OwnerFeed()
         with self._lock:
             self._owner_feeds[token_id].add(feed)
             if not self._is_hearing_of_new:
                 self._is_hearing_of_new = True
                 self._new_listener.start()
+        if self._new_listener.connected.is_set():  # if it connects from now on, it tells this feed too
+            feed.begin_anew()
         if self._closing.is_set():
             feed.end(Signal.CLOSED)
         try:

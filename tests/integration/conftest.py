@@ -10,6 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
+from storage.postgres.listener import EventListener
+from storage.settings import Settings
 from tests.api_app import CATALOG, serving
 
 
@@ -35,3 +37,13 @@ def app(api_settings: ApiSettings) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[EventListener]:
+    """A listener on the test's database that is connected."""
+    made = EventListener(settings.direct_url, name="test")
+    made.start()
+    assert made._listener.connected.wait(30)
+    yield made
+    made.stop()

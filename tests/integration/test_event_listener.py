@@ -22,15 +22,6 @@ from tests.drawing_news import DrawingNews, as_webp, drawing_news
 
 
 @pytest.fixture
-def events(settings: Settings) -> Iterator[EventListener]:
-    made = EventListener(settings.direct_url, name="test")
-    made.start()
-    assert made._listener.connected.wait(30)
-    yield made
-    made.stop()
-
-
-@pytest.fixture
 def news(settings: Settings) -> Iterator[DrawingNews]:
     with drawing_news(settings) as told:
         yield told

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from storage.postgres.database import Connection
 from storage.postgres.feed import MOVED_AT_MOST, OwnerFeed, OwnerNews, Preview, Signal, Step
 from storage.postgres.listener import EventListener
 from storage.postgres.notify import CHANNEL, LOGS, SUBMITTED_CHANNEL
-from storage.settings import Settings
-
-
-@pytest.fixture
-def events(settings: Settings) -> Iterator[EventListener]:
-    made = EventListener(settings.direct_url, name="test")
-    made.start()
-    assert made._listener.connected.wait(30)
-    yield made
-    made.stop()
 
 
 def tell(conn: Connection, **event: Any) -> None:

@@ -53,6 +53,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     """
     settings = settings or ApiSettings()  # from the environment
     logs.configure("api", log_format=settings.log_format, level=settings.log_level)
+    tracing.start(settings, "api")
     catalog = load_catalog(settings.models)
     origins = Origins.parse(settings.cors_origins)
     own_hosts = OwnHosts(bound_to=bound_to, public_url=settings.public_url, allowed_hosts=settings.allowed_hosts)
@@ -92,7 +93,6 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     errors.register(app)
     metrics.register(app, services)
     app.before_request(_name_request)
-    tracing.start(settings, "api")
     request_span.register(app)
     authentication = Authentication(settings, pool)
     CrossSite(own_hosts, origins, settings.public_url, is_open=authentication.is_open).register(app)

@@ -53,7 +53,7 @@ class AttemptSpans:
             known.parts += 1
 
     def send(self, ended_as: str, *, error: str | None = None) -> None:
-        """`ended_as`: succeeded, failed, lost or handed_back."""
+        """`ended_as`: succeeded, failed, lost, handed_back, or reused (the cache of results had it)."""
         if not self.is_on:
             return
         self._send_waiting()

@@ -12,11 +12,11 @@ from api.accept import accept
 from api.asked_model import model_asked_for, model_in_path
 from api.auth import caller, needs
 from api.errors import NotFound, Problem
-from api.list_request import list_request
 from api.live.waiting import wait_until_over
 from api.ownership import find_own
 from api.parsing.cursor import Cursor, Direction
 from api.parsing.json_body import json_object
+from api.parsing.list_request import list_request
 from api.parsing.prefer import cancel_after_s, wait_s
 from api.parsing.validation import validated
 from api.schemas import KeepRequest, PredictionRequest

@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from ulid import ULID
 
-from api.list_request import MAX_LIMIT, PARAMETERS
+from api.parsing.list_request import MAX_LIMIT, PARAMETERS
 from api.settings import ApiSettings
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish

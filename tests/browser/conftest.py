@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from storage.postgres.database import Connection, connect
+from tests.browser.drawing import opened
 from tests.browser.pages import PageServer
+from tests.conftest import RunningServices
+from tests.serving import Service, serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -58,3 +62,22 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     (folder / "index.html").write_text("<!doctype html><title>elsewhere</title>")
     with PageServer(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(services, tmp_path_factory.mktemp("page")) as running:
+        yield running
+
+
+@pytest.fixture
+def conn(service: Service) -> Iterator[Connection]:
+    with connect(service.settings.database_url, application_name="test") as opened:
+        yield opened
+        opened.execute("TRUNCATE predictions CASCADE")
+
+
+@pytest.fixture
+def page(context: BrowserContext, service: Service, conn: Connection) -> Iterator[Page]:
+    with opened(context, service.url) as found:
+        yield found

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from storage.postgres.database import Connection
+from tests.serving import Service
 
 SLOW = "darkroom/slow"
 NOBODYS = "darkroom/nobody"  # no worker serves it
@@ -65,3 +71,41 @@ def is_over(card: Locator, status: str = "succeeded") -> None:
 
 def colour(image: Locator) -> Any:
     return image.evaluate(COLOUR)
+
+
+BLANK = "darkroom/blank"
+
+
+def words() -> str:
+    return f"a circle {secrets.token_hex(4)}"
+
+
+def made(service: Service, prompt: str, **more: Any) -> Any:
+    body = {"model": NOBODYS, "input": {"prompt": prompt}} | more
+    answer = requests.post(f"{service.url}/v1/predictions", json=body, timeout=30)
+    assert answer.ok, answer.text
+    return answer.json()
+
+
+def fill(conn: Connection, count: int) -> None:
+    """Canceled predictions, a minute apart, with the prompts "number 1" (the newest) to "number {count}"."""
+    conn.execute(
+        """
+        INSERT INTO predictions (id, status, model, version, queue_name, input, parameters, created_at, completed_at,
+                                 deadline_at)
+        SELECT lpad(n::text, 26, '0'), 'canceled', %s, '1', 'q', jsonb_build_object('prompt', 'number ' || n), '{}',
+               now() - n * interval '1 minute', now(), now()
+        FROM generate_series(1, %s) AS n
+        """,
+        (BLANK, count),
+    )
+
+
+def findings(page: Page) -> list[str]:
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['target']} {node['failureSummary']}"
+        for each in violations
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]

@@ -19,8 +19,7 @@ from storage.predictions.finish import Failed, finish
 from storage.predictions.render import open_renderer
 from storage.workers.load_failures import record_failure
 from storage.workers.registry import WorkerRow, say_alive
-from tests.browser.drawing import opened
-from tests.browser.test_page import findings
+from tests.browser.drawing import findings, opened
 from tests.conftest import REPOSITORY, RunningServices
 from tests.integration.deliveries_of import read, write
 from tests.making import submit_one

@@ -5,6 +5,7 @@ import { Filters } from "./filters.js";
 import { Form } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { initPreferences } from "./preferences.js";
+import { say } from "./problem.js";
 import { Store, isOver } from "./store.js";
 import { initToken } from "./token.js";
 import { Viewer } from "./viewer.js";
@@ -13,8 +14,6 @@ import { onLanguage, t, translate } from "./words.js";
 const $ = (id) => document.getElementById(id);
 
 const store = new Store();
-const SAID_FOR_MS = 10_000;
-let silence = 0;
 let isRefused = false; // the API wants another token
 let modelsShown = "";
 let hasFailed = false; // to load them
@@ -24,6 +23,7 @@ const actions = {
   open: (id) => viewer.open(id),
   cancel: (id) => act(() => send("POST", `v1/predictions/${idOf(id)}/cancel`), store.put.bind(store)),
   retry: (id) => draw(requestOf(store.get(idOf(id)))),
+  // Without the cache, which may hold a picture that any seed is answered with (`reuse`).
   again: ({ model, input: { seed: _, ...input } }) => draw({ model, input: { ...input, cache: false } }),
   reuse(prediction) {
     $("viewer").close();
@@ -48,6 +48,7 @@ initToken({
   dialog: $("token-dialog"),
   button: $("token-button"),
   onChange() {
+    isRefused = false;
     loadModels();
     reconnect();
   },
@@ -55,11 +56,13 @@ initToken({
 const reconnect = follow({
   onEvent: hear,
   // Without a token there is no connection either, but the dialog says that.
-  onState: (isConnected) => ($("offline").hidden = isConnected || isRefused),
+  onState(isConnected) {
+    $("offline").hidden = isConnected || isRefused;
+    if (!isConnected && !isRefused) findOutWhy();
+  },
 });
 let isFirstReady = true;
 
-$("problem-close").addEventListener("click", () => say(""));
 translate(document);
 onLanguage(() => gallery.translate());
 onUnauthorized(() => {
@@ -84,6 +87,19 @@ async function loadModels() {
     if (!(error instanceof ApiError)) throw error;
     hasFailed = true;
     if (error.status !== 401) say(error.message);
+  }
+}
+
+/** A refused WebSocket doesn't say why; another request of the same scope does. */
+async function findOutWhy() {
+  try {
+    await get("v1/predictions?limit=1");
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status !== 403) return;
+    isRefused = true;
+    $("offline").hidden = true;
+    $("note").textContent = error.message;
   }
 }
 
@@ -116,11 +132,11 @@ async function act(ask, done) {
 
 function hear(name, data) {
   if (name === "ready") {
+    isRefused = false;
     // A connection that comes again may be to an API with other models, and an earlier try may have failed.
     if (!isFirstReady || hasFailed) loadModels();
     refresh();
-  }
-  else if (name === "prediction") {
+  } else if (name === "prediction") {
     if (!store.get(data.id) && !filters.match(data)) return;
     if (own.has(data.id) && isOver(data)) announce(data);
     store.put(data);
@@ -140,14 +156,6 @@ async function refresh() {
       if (error.status === 404) store.remove(id);
     }
   }
-}
-
-/** Say what went wrong, above everything else that is shown. */
-function say(words) {
-  clearTimeout(silence);
-  $("problem-words").textContent = words;
-  $("problem").togglePopover(words !== "");
-  if (words) silence = setTimeout(() => say(""), SAID_FOR_MS);
 }
 
 function announce(prediction) {

@@ -2,6 +2,7 @@
 import { ApiError, get, onUnauthorized, send } from "../api.js";
 import { h } from "../dom.js";
 import { initPreferences } from "../preferences.js";
+import { say } from "../problem.js";
 import { initToken } from "../token.js";
 import { onLanguage, t, translate } from "../words.js";
 import { health } from "./health.js";
@@ -12,7 +13,6 @@ import { webhooks } from "./webhooks.js";
 import { failures, workers } from "./workers.js";
 
 const AGAIN_AFTER_MS = 3000;
-const SAID_FOR_MS = 10_000;
 
 const $ = (id) => document.getElementById(id);
 
@@ -30,14 +30,12 @@ const shown = new Map(); // section → what it shows, as text
 
 let latest = null;
 let timer = 0;
-let silence = 0;
 
 initPreferences({ language: $("language"), theme: $("theme") });
 initToken({ dialog: $("token-dialog"), button: $("token-button"), onChange: read });
 translate(document);
 onLanguage(() => show());
 onUnauthorized(() => deny(""));
-$("problem-close").addEventListener("click", () => say(""));
 for (const input of document.querySelectorAll("[name=period]")) input.addEventListener("change", () => show());
 document.addEventListener("visibilitychange", () => document.hidden || read());
 document.addEventListener("selectionchange", () => isReading() || show());
@@ -105,11 +103,4 @@ async function replay(id) {
     if (error.status !== 401) say(error.status === 0 ? t("error.unreachable") : error.message);
   }
   read();
-}
-
-function say(words) {
-  clearTimeout(silence);
-  $("problem-words").textContent = words;
-  $("problem").togglePopover(words !== "");
-  if (words) silence = setTimeout(() => say(""), SAID_FOR_MS);
 }

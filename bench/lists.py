@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -160,7 +161,7 @@ def cases() -> list[Case]:
         "seldom everywhere": "that and a word that all have",
         "everyw": "the beginning of a word that all have",
         "bab": "the beginning of many words",
-        "leftish right": "a word, and the beginning of another that never is beside it",
+        "leftish right": "the same two, only the beginning of the second",
         "nowhere": "a word that no prompt has",
         "everywhere nowhere": "that and a word that all have",
         "猫": "one Chinese character, in a thousand prompts",
@@ -220,7 +221,7 @@ def measure(conn: Connection, rounds: int) -> str:
     for case in cases():
         page = Page(limit=101)
         rows = read(conn, case, page)
-        first = times_ms(rounds, lambda case=case, page=page: read(conn, case, page))  # type: ignore[misc]
+        first = times_ms(rounds, partial(read, conn, case, page))
         cells = [f"{median(first):.1f}", f"{max(first):.1f}"]
         worst = max(worst, *first)
         for which in ("before", "after"):
@@ -230,7 +231,7 @@ def measure(conn: Connection, rounds: int) -> str:
             at = rows[99]
             position = (at["created_at"], at["id"])
             other = Page(limit=101, before=position) if which == "before" else Page(limit=101, after=position)
-            taken = times_ms(rounds, lambda case=case, other=other: read(conn, case, other))  # type: ignore[misc]
+            taken = times_ms(rounds, partial(read, conn, case, other))
             worst = max(worst, *taken)
             cells.append(f"{median(taken):.1f}")
         found = "100 and more" if len(rows) == 101 else str(len(rows))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument, Usage
-from api.list_request import MAX_SEARCH_CHARS
-from api.list_request import PARAMETERS as LIST_PARAMETERS
 from api.openai.schemas import ImageRequest
+from api.parsing.list_request import MAX_SEARCH_CHARS
+from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
 from api.schemas import KeepRequest, PredictionRequest
 from storage.predictions.states import PredictionStatus
 from storage.webhooks.history import STATUSES
@@ -159,8 +159,8 @@ OPERATIONS = (
               errors=(404,)),
     Operation("post", "/v1/webhook_deliveries/{delivery_id}/replay", "Send it again", {200: None}, section="Webhooks",
               errors=(404, 409), details="With the same webhook-id and the same body."),
-    Operation("get", "/v1/usage", "What was used, by day, token or model", {200: Usage}, section="Account",
-              query=("from", "to", "by", "format"), errors=(422,),
+    Operation("get", "/v1/usage", "Pictures, steps and GPU seconds by day, token or model", {200: Usage},
+              section="Account", query=("from", "to", "by", "format"), errors=(422,),
               details="Its own for a token, of all tokens for one with the scope `admin`. Also as CSV."),
     Operation("get", "/v1/account", "Who this is", {200: None}, section="Account"),
     Operation("get", "/healthz", "Whether the process lives", {200: None}, section="Operation", is_open=True),

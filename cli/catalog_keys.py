@@ -31,12 +31,18 @@ def _rows(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in part.model_fields.items():
         if name == "name" and not prefix:
             continue
-        inner = _table(field.annotation)
-        default = f"`{_toml(field.default)}`" if inner is None else ""
+        named = _tables_by_name(field.annotation)
+        inner = named or _table(field.annotation)
+        default = "" if inner is not None or field.is_required() else f"`{_toml(field.default)}`"
         meaning = cell(field.description or "")
         yield f"| `{prefix}{name}` | {_kind(field) if inner is None else 'table'} | {default} | {meaning} |"
         if inner is not None:
-            yield from _rows(inner, f"{prefix}{name}.")
+            yield from _rows(inner, f'{prefix}{name}."<name>".' if named else f"{prefix}{name}.")
+
+
+def _tables_by_name(annotation: Any) -> type[BaseModel] | None:
+    """The class of the tables in a key that holds several, each under a name of its own."""
+    return _table(get_args(annotation)[1]) if get_origin(annotation) is dict else None
 
 
 def _table(annotation: Any) -> type[BaseModel] | None:

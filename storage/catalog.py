@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -32,6 +32,9 @@ class Defaults(_Part):
     height: int = Field(default=1024, gt=0, description="pixels")
     num_inference_steps: int = Field(default=8, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=0.0, ge=0, description="0: no classifier-free guidance")
+    strength: float = Field(
+        default=0.6, ge=0, le=1, description="how much of a start image is drawn anew; 1: nothing of it is left"
+    )
 
 
 class Limits(_Part):
@@ -52,6 +55,14 @@ class Limits(_Part):
         le=10,
         description="the largest num_outputs, and OpenAI's n; all are drawn in one step",
     )
+
+
+class LoraEntry(_Part):
+    """A LoRA that requests may name."""
+
+    source: str = Field(min_length=1, description="a .safetensors file, or a hub id")
+    scale: float = Field(default=1.0, ge=-4, le=4, description="used where a request gives none")
+    description: str = Field(default="", description="shown by GET /v1/models")
 
 
 class Blank(_Part):
@@ -102,6 +113,10 @@ class Model(_Part):
     dtype: Literal["bfloat16", "float16", "float32"] = Field(
         default="bfloat16", description="the data type of the weights on the device"
     )
+    takes: tuple[Literal["image", "mask"], ...] = Field(
+        default=(), description="pictures that requests may give: a start image, and a mask of what is drawn anew"
+    )
+    loras: dict[str, LoraEntry] = Field(default={}, description="LoRAs that requests may name")
     defaults: Defaults = Field(default=Defaults(), description="values for inputs that a request leaves out")
     limits: Limits = Field(default=Limits(), description="what a request may ask for; anything beyond is 422")
     max_batch: int = Field(default=8, ge=1, le=64, description="the most images in one step, even if more would pay")
@@ -259,8 +274,12 @@ def _first_problem(error: ValidationError) -> str:
 def _keys_of(tables: Sequence[str]) -> list[str]:
     """The keys of a model's entry, or of a table in it."""
     part: type[BaseModel] = Model
-    for table in tables:
+    names = iter(tables)
+    for table in names:
         inner = part.model_fields[table].annotation
+        if get_origin(inner) is dict:  # tables by name
+            next(names, None)
+            inner = get_args(inner)[1]
         assert isinstance(inner, type)
         assert issubclass(inner, BaseModel)
         part = inner

@@ -15,6 +15,14 @@ MAX_GIVEN_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A LoRA that is added to the model's weights."""
+
+    name: str  # as in the catalog, or the URL of a safetensors file
+    scale: float = 1.0  # 0.0: no effect
+
+
+@dataclass(frozen=True)
 class Parameters:
     """One request for pictures, with nothing left open."""
 
@@ -29,15 +37,28 @@ class Parameters:
     output_format: str = DEFAULT.name
     output_quality: int = 90  # of lossy formats
     previews: bool = False  # small pictures of the drawing, for who follows it
+    image: str = ""  # the start image: the SHA-256 (hex) of the stored bytes; empty: drawn from noise alone
+    mask: str = ""  # likewise; white is drawn anew, black stays as in `image`; only with an image
+    strength: float = 1.0  # how much noise `image` gets: 0.0 none, 1.0 nothing of it is left; only with an image
+    loras: tuple[Lora, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What of a request with pictures or LoRAs is unset is left out: most requests have none of it."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _LEFT_OUT_UNSET or value != _LEFT_OUT_UNSET[name]
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Parameters:
         """Read what another release may have written: keys that this one does not know are left out."""
-        return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
+        known = {key: value for key, value in stored.items() if key in cls.__dataclass_fields__}
+        return cls(**known | {"loras": tuple(Lora(**lora) for lora in known.get("loras", ()))})
 
     def seed_of(self, index: int) -> int:
         """The seed of image `index` (from 0). After MAX_SEED comes 0."""
         return (self.seed + index) % (MAX_SEED + 1)
+
+
+_LEFT_OUT_UNSET: dict[str, Any] = {"image": "", "mask": "", "strength": 1.0, "loras": ()}

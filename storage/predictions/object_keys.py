@@ -1,4 +1,4 @@
-"""The keys of images in the bucket: how they are made, and how retention reads them."""
+"""The keys of pictures in the bucket: how they are made, and how retention reads them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def parse_key(s3_prefix: str, key: str) -> tuple[str, int] | None:
     return None if match is None else (match["id"], int(match["attempt"]))
 
 
+def input_key(s3_prefix: str, sha256: str) -> str:
+    """`{S3_PREFIX}/inputs/{sha256}`: a picture that requests start from; the same bytes are one object."""
+    return f"{inputs_folder(s3_prefix)}{sha256}"
+
+
 def folder(s3_prefix: str) -> str:
-    """Where all images lie; ends with a slash."""
+    """Where all drawn images lie; ends with a slash."""
     return f"{s3_prefix}/predictions/" if s3_prefix else "predictions/"
+
+
+def inputs_folder(s3_prefix: str) -> str:
+    """Where all pictures lie that requests start from; ends with a slash."""
+    return f"{s3_prefix}/inputs/" if s3_prefix else "inputs/"

@@ -105,3 +105,7 @@ BENCHMARKS := claim_backlog submit streams slow_clients cached_answers idle_shar
 .PHONY: bench
 bench: setup ## Run the benchmarks, one after the other (BENCH=submit picks one, ARGS= goes to it)
 	@for name in $(or $(BENCH),$(BENCHMARKS)); do echo "== bench.$$name"; HF_HUB_OFFLINE=1 $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
+
+.PHONY: bench-gpu
+bench-gpu: setup ## Measure this machine's GPU with Z-Image at its real size, random weights; into docs/benchmarks-gpu.md
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m bench.gpu --write $(ARGS)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bench.report import write_section
-from tests.conftest import RunningServices, Servers
+
+if TYPE_CHECKING:
+    from tests.conftest import RunningServices
 
 
 def command_line(explanation: str | None, *, writes: bool = True) -> argparse.ArgumentParser:
@@ -21,6 +24,8 @@ def command_line(explanation: str | None, *, writes: bool = True) -> argparse.Ar
 @contextmanager
 def own_servers() -> Iterator[RunningServices]:
     """A Postgres and an S3 server for this run alone."""
+    from tests.conftest import Servers  # not for those benchmarks that need no server: they run where none is installed
+
     servers = Servers()
     try:
         yield servers.start()

@@ -88,9 +88,17 @@ class Latencies:
     on_unfinished = on_lost
 
 
-def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_images: int, costs: StepCosts) -> float:
+def run(
+    engine: Any,
+    steps: Sequence[int],
+    gaps_s: Sequence[float],
+    *,
+    max_images: int,
+    costs: StepCosts,
+    side: int = SIDE,
+) -> float:
     """The mean latency of these arrivals."""
-    typical = Parameters("", SIDE, SIDE, 8, 0.0, 0)
+    typical = Parameters("", side, side, 8, 0.0, 0)
     latencies = Latencies()
     scheduler = BatchScheduler(engine, Admission(costs, max_images=max_images), latencies, typical=typical)
     drawing = threading.Thread(target=scheduler.run)
@@ -98,7 +106,7 @@ def run(engine: Any, steps: Sequence[int], gaps_s: Sequence[float], *, max_image
     try:
         for number, (count, gap_s) in enumerate(zip(steps, gaps_s, strict=True)):
             time.sleep(gap_s)
-            attempt = attempt_of("a red circle", number=number, steps=count, size=SIDE)
+            attempt = attempt_of("a red circle", number=number, steps=count, size=side)
             latencies.arrived_at[attempt.id] = time.monotonic()
             scheduler.add(attempt)
         while len(latencies.seconds) < len(steps) and drawing.is_alive():

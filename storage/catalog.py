@@ -76,6 +76,11 @@ class DeviceSettings(_Part):
     """How the weights lie on the device and run there. All of it is off unless it is asked for."""
 
     attention: str = Field(default="", description="diffusers' attention back end: native, flash, _flash_3, sage, …")
+    preset: Literal["exact", "fast"] = Field(
+        default="exact",
+        description="exact: a picture drawn alone is diffusers' own, bit for bit; fast: what was measured to be the "
+        "quickest within the rounding of dtype, which is `compile` at present",
+    )
     compile: bool = Field(default=False, description="compile the repeated blocks: quicker steps, a slower start")
     quantization: Literal["", "int8", "int4", "float8"] = Field(
         default="", description="quantize the transformer's weights with torchao"
@@ -86,6 +91,10 @@ class DeviceSettings(_Part):
     )
     device_map: Literal["", "balanced", "cuda"] = Field(default="", description="spread the parts over the devices")
     parallel_loading: bool = Field(default=False, description="read the files of a part at the same time")
+
+    @property
+    def compiles(self) -> bool:
+        return self.compile or self.preset == "fast"
 
     @model_validator(mode="after")
     def _is_quantized_once(self) -> DeviceSettings:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from storage.postgres.database import Connection
 from storage.predictions.parameters import Parameters
 
-# Published for Z-Image-Turbo on an H800: at 1024² a second picture adds 0.86 of a step alone, at 512² 0.58.
+# Measured for Z-Image's real size on an H200: at 1024² a second picture adds 0.96 of a step alone, at 512² 0.72
+# (docs/benchmarks-gpu.md). Published for an H800: 0.86 and 0.58.
 PAYS = 0.8
 # The first steps of a new shape are slow for reasons of their own; one of them must not decide.
 ENOUGH_SAMPLES = 4
@@ -24,6 +25,9 @@ class Load:
 
     def __add__(self, other: Load) -> Load:
         return Load(self.images + other.images, self.pixels + other.pixels)
+
+    def __sub__(self, other: Load) -> Load:
+        return Load(self.images - other.images, self.pixels - other.pixels)
 
 
 NOTHING = Load(0, 0)
@@ -74,10 +78,16 @@ def pays(known: Mapping[Load, StepCost], load: Load, more: Load) -> bool:
     together = seconds_of(known, load + more)
     samples = known[load + more].samples if load + more in known else 0
     if together is None or 0 < samples < ENOUGH_SAMPLES:
-        return load in known  # go one drawing beyond what is known, and learn
+        return load in known and _last_one_paid(known, load, more)
     alone, before = estimate(known, more), estimate(known, load)
     assert alone is not None and before is not None  # noqa: PT018 (something larger was observed)
     return together - before <= PAYS * alone
+
+
+def _last_one_paid(known: Mapping[Load, StepCost], load: Load, more: Load) -> bool:
+    """Whether it is worth a try to go one drawing beyond `load`: not where the one before added too much already."""
+    fewer, alone = known.get(load - more), estimate(known, more)
+    return fewer is None or alone is None or known[load].seconds - fewer.seconds <= PAYS * alone
 
 
 def _points(known: Mapping[Load, StepCost]) -> list[tuple[int, float]]:

@@ -63,7 +63,9 @@ def test_a_saturated_device_soon_draws_one_at_a_time() -> None:
     for number in range(12):
         scene.add(f"{number}", steps=8)
     scene.play()
-    assert all(len(batch) == 1 for batch in scene.engine.batches[20:])
+    # Two were tried, for the eight steps of those two, and no more than two.
+    assert max(len(batch) for batch in scene.engine.batches) == 2
+    assert all(len(batch) == 1 for batch in scene.engine.batches[8:])
     assert scene.heard.of("drawn") == [f"{number}" for number in range(12)]
 
 
@@ -280,6 +282,24 @@ def test_free_slots_counts_those_that_soon_will_be_free_too() -> None:
     assert scene.scheduler.free_slots() == 1  # half a second before the slot is free
     scene.add("b", steps=20)
     assert scene.scheduler.free_slots() == 0
+
+
+def test_no_more_large_pictures_are_claimed_than_are_drawn_at_once_though_small_ones_would_fit() -> None:
+    scene = Scene(PlayingEngine(saturated))
+    for images in range(1, 9):
+        for _ in range(5):
+            scene.admission.costs.observe(Load(images, images * 64 * 64), 1.0)  # small ones cost nothing more
+    for _ in range(5):
+        scene.admission.costs.observe(Load(1, 512 * 512), 10.0)
+        scene.admission.costs.observe(Load(2, 2 * 512 * 512), 20.0)
+    scene.add("small")
+    scene.play(1)
+    assert scene.scheduler.free_slots() == 7
+    scene.add("large", size=512)
+    scene.add("larger", size=512)
+    scene.play(9)
+    assert scene.engine.batches[-1] == ["large"]
+    assert scene.scheduler.free_slots() == 0  # another worker may have what is still in the queue
 
 
 def test_a_lost_device_ends_the_scheduler_and_says_what_was_on_it() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from storage.predictions.parameters import Parameters
-from storage.workers.step_costs import load_of
+from storage.workers.step_costs import Load, load_of
 from worker.attempt import Attempt
 from worker.batching.admission import Admission, load_of_all
 from worker.batching.failure_reasons import reason_of, too_large
@@ -39,8 +39,8 @@ class _BatchAborted(Exception):
 class BatchScheduler:
     """Draws what is added. Each attempt ends once: drawn, failed, lost or unfinished (see Outcomes).
 
-    Slots are counted in requests like `typical`. `on_free_slot` is called on the drawing thread whenever `free_slots`
-    may have grown.
+    Slots are counted in requests like `typical`, or like the largest one here. `on_free_slot` is called on the drawing
+    thread whenever `free_slots` may have grown.
     """
 
     def __init__(
@@ -321,13 +321,23 @@ class BatchScheduler:
             for attempt in self._batch
             if step_s is None or (attempt.steps - attempt.steps_done) * step_s > CLAIM_AHEAD_S
         ]
+        each = self._load_of_next()
         if self._engine.joins_midway:
-            slots = self._admission.slots_for(self._typical_load, staying, self._engine.memory())
+            slots = self._admission.slots_for(each, staying, self._engine.memory())
         else:
-            slots = 0 if staying else self._admission.slots_for(self._typical_load, [], self._engine.memory())
+            slots = 0 if staying else self._admission.slots_for(each, [], self._engine.memory())
         self._slots = slots
         if self.free_slots() > 0:
             self._on_free_slot()
+
+    def _load_of_next(self) -> Load:
+        """What the next prediction is taken to be: like a typical one, or like the largest that is here.
+
+        Where large pictures are drawn one at a time, a slot counted for small ones would take work that another
+        worker could begin at once.
+        """
+        here = [load_of(attempt.parameters) for attempt in (*self._batch, *self._waiting)]
+        return max([self._typical_load, *here], key=lambda load: load.pixels)
 
     def _fail(self, attempt: Attempt, reason: str) -> None:
         self._remove(attempt)

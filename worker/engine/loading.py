@@ -81,11 +81,13 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
     engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention)
-    if model.device.compile:
+    if model.device.compiles:
         try:
             warm_up(engine, model.typical)
         except Exception as error:  # no compiler, no disk space for its output, a device that is too small
-            raise ModelNotLoaded(f"compile = true isn't available here: {_first_line(error)}") from error
+            raise ModelNotLoaded(
+                f'compilation (compile, or preset = "fast") isn\'t available here: {_first_line(error)}'
+            ) from error
     log.info(
         "engine.loaded",
         model=model.name,

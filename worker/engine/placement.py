@@ -32,7 +32,7 @@ def set_up_on_device(pipeline: Any, asked: DeviceSettings, device: torch.device)
         pipeline.to(device)
     if device.type == "cpu":
         _lay_out_for_cpu(pipeline)
-    if asked.compile:
+    if asked.compiles:
         if not hasattr(denoiser, "compile_repeated_blocks"):
             raise ModelNotLoaded(f"compile: {type(denoiser).__name__} has no repeated blocks")
         denoiser.compile_repeated_blocks(dynamic=True)

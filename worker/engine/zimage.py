@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 MAX_CAPTION_TOKENS = 512  # ZImagePipeline's own default
 CAPTION_UNIT = 32  # the transformer fills captions up to a multiple of it, with tokens that are attended
 PATCH = 2
-# These take an attention mask; the others need drawings of one length in a forward.
+# These take an attention mask; the others need drawings of one length in a forward. On a GPU, no mask is used at all:
+# a forward for each length is quicker than one that is filled up to the longest (a step of two pictures of 512² and
+# two of 1024²: 401 ms and 600 ms on an H200, docs/benchmarks-gpu.md), and no drawing's numbers depend on such others.
 MASKING_BACKENDS = ("", "native", "_native_efficient", "_native_math", "flex", "xformers")
 
 
@@ -79,7 +81,7 @@ class ZImageEngine:
     def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
         self._pipeline = pipeline
         self._device = device
-        self._takes_masks = attention in MASKING_BACKENDS
+        self._takes_masks = attention in MASKING_BACKENDS and device.type != "cuda"
         self._embeddings = EmbeddingCache(self._encode)
         self._memory = DeviceMemory(device)
         self._preview_map: PreviewMap | None = None

@@ -29,9 +29,9 @@ def redis_server() -> str:
     return found
 
 
-def make_environment(folder: Path) -> Path:
-    """A new environment in which the peer is installed: its Python."""
-    print("installing the peer (bench/peers/requirements.txt) …", file=sys.stderr, flush=True)
+def make_environment(folder: Path, requirements: str = "requirements.txt") -> Path:
+    """A new environment in which a peer is installed: its Python."""
+    print(f"installing the peer (bench/peers/{requirements}) …", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     subprocess.run(
@@ -43,7 +43,7 @@ def make_environment(folder: Path) -> Path:
             "--quiet",
             "--disable-pip-version-check",
             "-r",
-            PEERS / "requirements.txt",
+            PEERS / requirements,
         ],
         check=True,
     )

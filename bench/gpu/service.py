@@ -10,69 +10,16 @@ backlog. `--json` adds to the figures of `python -m bench.gpu --json`.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.command import command_line
 from bench.gpu.table import Table
-
-NAME = "bench/gpu"
-CATALOG = """
-[models."{name}"]
-source = "{folder}"
-dtype = "{dtype}"
-defaults = {{ width = {side}, height = {side}, num_inference_steps = 8, guidance_scale = 0.0 }}
-"""
-
-
-@contextmanager
-def running(folder: Path, dtype: str, side: int, log: Path) -> Iterator[str]:
-    """The address of a service that serves this model alone, on a free port."""
-    with tempfile.TemporaryDirectory(prefix="dr-bench-gpu-") as name:
-        catalog = Path(name) / "models.toml"
-        catalog.write_text(CATALOG.format(name=NAME, folder=folder.resolve(), dtype=dtype, side=side))
-        words = [
-            "up",
-            "--port",
-            "0",
-            "--data",
-            str(Path(name) / "data"),
-            "--models",
-            str(catalog),
-            "--idle-exit",
-            "300",
-        ]
-        with log.open("w") as told:
-            service = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *words],
-                stdout=told,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"},
-            )
-        try:
-            yield _address(service, log)
-        finally:
-            service.send_signal(signal.SIGTERM)
-            service.wait(60)
-
-
-def _address(service: subprocess.Popen[bytes], log: Path) -> str:
-    while service.poll() is None:
-        for line in log.read_text().splitlines():
-            if "Darkroom is ready at " in line:
-                return line.partition("Darkroom is ready at ")[2].split()[0]
-        time.sleep(0.05)
-    raise SystemExit(f"the service has ended:\n{log.read_text()}")
+from bench.whole_service import NAME, whole_service
 
 
 def post(address: str, side: int, seed: int, *, wait: bool) -> dict[str, Any]:
@@ -145,7 +92,7 @@ def main() -> None:
     options.add_argument("--json", type=Path)
     asked = options.parse_args()
     sides = [int(side) for side in asked.sides.split(",")]
-    with running(asked.folder, asked.dtype, sides[0], asked.log) as address:
+    with whole_service(asked.folder, dtype=asked.dtype, side=sides[0], log=asked.log) as address:
         table = measure(address, sides, asked.count)
     print(table.markdown())
     if asked.json:

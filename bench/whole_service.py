@@ -1,0 +1,61 @@
+"""`darkroom up` for a benchmark: everything, on a free port, with one model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NAME = "bench/model"
+CATALOG = """
+[models."{name}"]
+source = "{folder}"
+dtype = "{dtype}"
+defaults = {{ width = {side}, height = {side}, num_inference_steps = 8, guidance_scale = 0.0 }}
+"""
+
+
+@contextmanager
+def whole_service(folder: Path, *, dtype: str, side: int, log: Path) -> Iterator[str]:
+    """The address of a service that serves this model alone. Its workers stay for five minutes."""
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
+        catalog = Path(name) / "models.toml"
+        catalog.write_text(CATALOG.format(name=NAME, folder=folder.resolve(), dtype=dtype, side=side))
+        words = [
+            "up",
+            "--port",
+            "0",
+            "--data",
+            str(Path(name) / "data"),
+            "--models",
+            str(catalog),
+            "--idle-exit",
+            "300",
+        ]
+        with log.open("w") as told:
+            service = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", *words],
+                stdout=told,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            )
+        try:
+            yield _address(service, log)
+        finally:
+            service.send_signal(signal.SIGTERM)
+            service.wait(60)
+
+
+def _address(service: subprocess.Popen[bytes], log: Path) -> str:
+    while service.poll() is None:
+        for line in log.read_text().splitlines():
+            if "Darkroom is ready at " in line:
+                return line.partition("Darkroom is ready at ")[2].split()[0]
+        time.sleep(0.05)
+    raise SystemExit(f"the service has ended:\n{log.read_text()}")

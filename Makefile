@@ -49,6 +49,7 @@ lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) an
 docs: setup ## Write the generated parts of the docs anew
 	@$(BIN)/python -m cli.catalog_keys docs/models.md
 	@$(BIN)/python -m cli.settings_reference docs/settings.md
+	@$(BIN)/python -m cli.commands_reference docs/cli.md
 
 .PHONY: audit
 audit: setup ## Known vulnerabilities of the versions in constraints.txt (asks PyPI, so it is not part of `make test`)

@@ -10,18 +10,29 @@ import click
 
 from cli.error_line import error_line
 
-# What `darkroom` lists, in this order; each file holds a click command named `command`.
+# What `darkroom` lists, in this order: the file and, where it holds several, the click command in it.
 COMMANDS = {
     "up": "cli.commands.up",
+    "generate": "cli.commands.generate",
+    "list": "cli.commands.predictions:list_predictions",
+    "get": "cli.commands.predictions:get",
+    "watch": "cli.commands.predictions:watch",
+    "cancel": "cli.commands.predictions:cancel",
+    "keep": "cli.commands.predictions:keep",
+    "delete": "cli.commands.predictions:delete",
+    "models": "cli.commands.server:models",
+    "usage": "cli.commands.server:usage",
+    "status": "cli.commands.server:status",
+    "tokens": "cli.commands.tokens",
+    "webhooks": "cli.commands.webhooks",
+    "queues": "cli.commands.queues",
+    "workers": "cli.commands.workers",
     "api": "cli.commands.api",
     "worker": "cli.commands.worker",
     "courier": "cli.commands.courier",
     "migrate": "cli.commands.migrate",
-    "tokens": "cli.commands.tokens",
-    "webhooks": "cli.commands.webhooks",
     "prepare": "cli.commands.prepare",
-    "queues": "cli.commands.queues",
-    "workers": "cli.commands.workers",
+    "completion": "cli.commands.completion",
 }
 EXIT_OPERATOR_ERROR = 2
 
@@ -35,7 +46,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name]).command
+        file, _, name = COMMANDS[cmd_name].partition(":")
+        command = getattr(importlib.import_module(file), name or "command")
         assert isinstance(command, click.Command)
         return command
 
@@ -51,5 +63,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="darkroom")
 def darkroom() -> None:
     """Text-to-image on your own GPUs, bucket and Postgres. `darkroom up` runs all of it on this machine."""

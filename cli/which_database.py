@@ -33,7 +33,7 @@ def settings_for(data: Path) -> Settings:
     if os.environ.get("DATABASE_URL"):
         return Settings()
     folder = DataFolder(data)
-    url = EmbeddedPostgres(folder.postgres).url
+    url = folder.database_in_use() or EmbeddedPostgres(folder.postgres).url
     try:
         connect(url, application_name="darkroom").close()
     except psycopg.OperationalError:

@@ -45,6 +45,8 @@ class DataFolder:
         self.postgres = self.path / "postgres"
         self.s3 = self.path / "s3"
         self._catalog_note = self.run / "catalog"
+        self._url_note = self.run / "url"
+        self._database_note = self.run / "database-url"
         self._lock: int | None = None
         self._made: list[Path] = []
 
@@ -68,7 +70,8 @@ class DataFolder:
         """Give it back. `unused`: nothing was started, so what `open` made is removed again."""
         if self._lock is None:
             return
-        self._catalog_note.unlink(missing_ok=True)
+        for note in (self._catalog_note, self._url_note, self._database_note):
+            note.unlink(missing_ok=True)
         if unused and self.run in self._made:
             shutil.rmtree(self.run, ignore_errors=True)
             if self.path in self._made:
@@ -85,12 +88,30 @@ class DataFolder:
         except OSError as error:
             raise self._unusable(error) from error
 
+    def note_addresses(self, url: str, database_url: str | None) -> None:
+        """Write down where the API listens, and which database is used if it isn't the folder's own (a secret)."""
+        try:
+            self._url_note.write_text(url)
+            if database_url is not None:
+                self._database_note.unlink(missing_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                with open(os.open(self._database_note, flags, 0o600), "w") as file:
+                    file.write(database_url)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def url_in_use(self) -> str | None:
+        """The API of the `darkroom up` that runs on this folder."""
+        return _text_of(self._url_note)
+
+    def database_in_use(self) -> str | None:
+        """The database that it was given; None if it uses its own, or none runs."""
+        return _text_of(self._database_note)
+
     def catalog_in_use(self) -> Path | None:
         """The catalog of the `darkroom up` that runs on this folder."""
-        try:
-            return Path(self._catalog_note.read_text())
-        except OSError:
-            return None
+        found = _text_of(self._catalog_note)
+        return None if found is None else Path(found)
 
     def require_space(self) -> None:
         free_mb = shutil.disk_usage(self.path).free // 1_000_000
@@ -150,3 +171,10 @@ class DataFolder:
             f"The data folder {self.path} can't be used ({error.strerror}: {error.filename}):"
             " choose one that you may write with --data."
         )
+
+
+def _text_of(note: Path) -> str | None:
+    try:
+        return note.read_text()
+    except OSError:
+        return None

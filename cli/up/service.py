@@ -115,6 +115,7 @@ class WholeService:
         self._servers = Servers(self._folder, os.environ, self._stop, self._record, self._log)
         self._servers.launch()
         self._folder.note_catalog(models)
+        self._folder.note_addresses(url, None if self._servers.postgres else os.environ.get("DATABASE_URL"))
         env = shared_environment(
             os.environ,
             public_url=url,

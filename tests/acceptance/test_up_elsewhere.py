@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from storage.postgres.database import Connection, connect
-from tests.acceptance.running_up import RunningUp, processes_of, up
+from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, processes_of, up
 from tests.conftest import BUCKET, RunningServices
 
 
@@ -36,6 +40,29 @@ def test_an_external_postgres_and_s3_server_work_through_settings_alone(
     with connect(outside["DATABASE_URL"], application_name="test") as conn:
         row = conn.execute("SELECT status FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
     assert row == {"status": "succeeded"}
+
+
+def test_other_commands_find_it_without_the_settings_that_it_was_given(tmp_path: Path, outside: dict[str, str]) -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith((*NOT_OURS, "DARKROOM_"))}
+    noted = tmp_path / "data" / "run" / "database-url"
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *words, "--data", str(tmp_path / "data")],
+            cwd=REPOSITORY, env=bare, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with up(tmp_path, env=outside) as running:
+        assert run("generate", "a circle", "-m", "test/blank", "-o", str(tmp_path / "a.png")).strip().endswith("a.png")
+        assert "test/blank" in run("workers")
+        assert run("webhooks", "list") == ""
+        assert run("tokens", "create", "me").startswith("dr_")
+        assert "test/slow" in run("queues")
+        assert stat.S_IMODE(noted.stat().st_mode) == 0o600  # it holds a password
+        assert running.interrupt() == 0
+    assert not noted.exists()
 
 
 def test_wrong_s3_credentials_are_one_clear_line(tmp_path: Path, outside: dict[str, str]) -> None:

@@ -1,0 +1,160 @@
+"""`darkroom generate`: draw a picture, watch it come, and save it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.client.server import data_option, find_server, json_option
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+@click.command("generate")
+@click.argument("prompt")
+@click.option(
+    "-o", "--output", help="A file, a folder, or - for standard output. Default: a file here, named by the id."
+)
+@click.option("-n", "--number", type=int, help="How many pictures.")
+@click.option("-m", "--model", help="owner/name. Default: the only one, or the first that the server lists.")
+@click.option("--seed", type=int, help="The same seed draws the same picture.")
+@click.option("--size", metavar="WxH", help="Such as 1024x768.")
+@click.option("--steps", type=int, help="Denoising steps.")
+@click.option("--guidance", type=float, help="Classifier-free guidance; 0 is none.")
+@click.option("--negative-prompt", metavar="TEXT", help="What shall not be in the picture.")
+@click.option("--format", "output_format", help="png, jpeg or webp. Default: by the name of the file, else png.")
+@click.option("-i", "--input", "others", multiple=True, metavar="NAME=VALUE", help="Any other input of the model.")
+@click.option("--webhook", metavar="URL", help="Told when it has ended.")
+@click.option("--detach", is_flag=True, help="Send it, write its id, and leave.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no picture in the terminal.")
+@json_option
+@data_option
+def command(
+    prompt: str,
+    output: str | None,
+    number: int | None,
+    model: str | None,
+    seed: int | None,
+    size: str | None,
+    steps: int | None,
+    guidance: float | None,
+    negative_prompt: str | None,
+    output_format: str | None,
+    others: tuple[str, ...],
+    webhook: str | None,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """Draw PROMPT, watch it come, and save it. The name of each file is written to standard output.
+
+    Ctrl-C cancels it. Exit codes: 0 saved, 1 failed or canceled, 2 refused or no server, 130 Ctrl-C.
+
+    \b
+    darkroom generate "a red circle on a blue background" -o circle.png
+    darkroom generate "a lighthouse" -n 4 --seed 7 -o pictures/
+    darkroom generate "a lighthouse" --json | jq -r '.output[0]'
+    DARKROOM_URL=https://draw.example.com DARKROOM_TOKEN=… darkroom generate "a boat" -o -  > boat.png
+    """
+    from cli.client.pictures import save_all, show_all
+    from cli.client.tables import echo_json
+
+    server = find_server(data)
+    asked: dict[str, Any] = {
+        "prompt": prompt,
+        "num_outputs": number,
+        "seed": seed,
+        "size": size,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "negative_prompt": negative_prompt,
+        "output_format": output_format or _format_of(output),
+        **dict(map(_pair, others)),
+    }
+    body: dict[str, Any] = {
+        "model": model or _first_model(server),
+        "input": {name: value for name, value in asked.items() if value is not None},
+    }
+    if webhook:
+        body["webhook"] = webhook
+    prediction = server.post("/v1/predictions", body, **{"Idempotency-Key": str(uuid.uuid4())})
+    if detach:
+        echo_json(prediction) if as_json else click.echo(prediction["id"])
+        return
+    prediction = _wait(server, prediction, quiet=quiet or as_json)
+    saved = (
+        save_all(server, prediction, output) if prediction["status"] == "succeeded" and _saves(output, as_json) else []
+    )
+    if as_json:
+        echo_json(prediction)
+    if prediction["status"] != "succeeded":
+        click.echo(f"darkroom: {prediction['status']}: {prediction.get('error') or 'no reason is known'}", err=True)
+        sys.exit(EXIT_FAILED)
+    if not as_json:
+        for path in saved:
+            click.echo(path)
+        if not quiet:
+            show_all(saved)
+
+
+def _wait(server: Any, prediction: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """The prediction when it has ended. Ctrl-C cancels it and ends the program."""
+    import signal
+
+    from cli.client.events import ENDED, follow
+    from cli.client.progress import progress_line
+
+    if prediction["status"] in ENDED:
+        return prediction
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with progress_line(quiet=quiet) as line:
+            for event, told in follow(server, prediction["id"]):
+                if event == "done":
+                    prediction = told
+                elif line is not None:
+                    line.tell(event, told)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends us at once
+        server.post(f"/v1/predictions/{prediction['id']}/cancel")
+        click.echo(f"darkroom: canceled {prediction['id']}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    return prediction
+
+
+def _saves(output: str | None, as_json: bool) -> bool:
+    """With --json, files are written only where -o says so."""
+    return output is not None or not as_json
+
+
+def _first_model(server: Any) -> str:
+    from storage.errors import OperatorError
+
+    models = server.get("/v1/models")["results"]
+    if not models:
+        raise OperatorError(f"{server.url} serves no model.")
+    return f"{models[0]['owner']}/{models[0]['name']}"
+
+
+def _format_of(output: str | None) -> str | None:
+    """By the file's name; the server says what it doesn't know."""
+    suffix = Path(output).suffix.lower().removeprefix(".") if output and output != "-" else ""
+    return {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix) or None
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    """NAME=VALUE; a value that is JSON is taken as such, all else is text."""
+    name, found, value = given.partition("=")
+    if not found or not name:
+        raise click.BadParameter(f"{given!r} is not NAME=VALUE", param_hint="--input")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

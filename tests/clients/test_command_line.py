@@ -1,0 +1,308 @@
+"""`darkroom generate`, `list`, `get`, … as people run them: a process of its own against a running service."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cli.client.events import parsed
+from cli.client.tables import plain
+from storage.postgres.database import Connection
+from tests.clients.guarding import token
+from tests.serving import Service
+from tests.support.eventually import eventually
+
+DARKROOM = str(Path(sys.executable).parent / "darkroom")
+
+
+def environment_of(service: Service, *, token: str = "", **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DARKROOM_", "DATABASE_"))}
+    return kept | {"DARKROOM_URL": service.url, "DARKROOM_TOKEN": token} | more
+
+
+def darkroom(service: Service, folder: Path, *words: str, token: str = "") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [DARKROOM, *words],
+        cwd=folder,
+        env=environment_of(service, token=token),
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def text_of(done: subprocess.CompletedProcess[bytes]) -> str:
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().strip()
+
+
+def test_a_picture_is_drawn_and_saved_and_its_file_is_named(service: Service, tmp_path: Path) -> None:
+    assert text_of(darkroom(service, tmp_path, "generate", "a red circle", "-o", "circle.jpg")) == "circle.jpg"
+    with Image.open(tmp_path / "circle.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (64, 64))
+
+
+def test_several_pictures_are_numbered(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    named = text_of(darkroom(service, tmp_path, "generate", "a boat", "-n", "3", "-o", "pictures")).splitlines()
+    assert [Path(each).name[26:] for each in named] == ["-1.png", "-2.png", "-3.png"]
+    assert all((tmp_path / each).is_file() for each in named)
+    assert text_of(darkroom(service, tmp_path, "generate", "a boat", "-n", "2", "-o", "b.webp")).split() == [
+        "b-1.webp",
+        "b-2.webp",
+    ]
+
+
+def test_standard_output_gets_the_bytes_alone(service: Service, tmp_path: Path) -> None:
+    done = darkroom(service, tmp_path, "generate", "a boat", "-o", "-")
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Image.open(io.BytesIO(done.stdout)) as picture:
+        assert picture.format == "PNG"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_inputs_reach_the_server(service: Service, tmp_path: Path) -> None:
+    words = ["--seed", "7", "--size", "128x64", "--steps", "3", "--guidance", "1.5", "--negative-prompt", "rain"]
+    words += ["-i", "output_quality=50", "-i", "aspect_ratio=1:1", "-m", "dall-e-3", "--json"]
+    done = json.loads(text_of(darkroom(service, tmp_path, "generate", "a boat", *words)))
+    assert done["status"] == "succeeded"
+    assert done["input"] == {
+        "prompt": "a boat",
+        "seed": 7,
+        "size": "128x64",
+        "num_inference_steps": 3,
+        "guidance_scale": 1.5,
+        "negative_prompt": "rain",
+        "output_quality": 50,
+        "aspect_ratio": "1:1",
+    }
+    assert list(tmp_path.iterdir()) == []  # with --json, only -o saves
+
+
+def test_what_is_sent_can_be_listed_read_watched_kept_and_deleted(service: Service, tmp_path: Path) -> None:
+    prediction_id = text_of(darkroom(service, tmp_path, "generate", "an aardvark", "--detach"))
+    assert text_of(darkroom(service, tmp_path, "watch", prediction_id)).splitlines()[-1].startswith("succeeded: http")
+    events = text_of(darkroom(service, tmp_path, "watch", prediction_id, "--json")).splitlines()
+    assert json.loads(events[-1])["event"] == "done"
+    listed = text_of(darkroom(service, tmp_path, "list", "--search", "aardvark", "--status", "succeeded"))
+    assert listed.split("\t")[0::2] == [prediction_id, "succeeded", "an aardvark"]
+    assert json.loads(text_of(darkroom(service, tmp_path, "list", "-n", "1", "--json")))[0]["id"] == prediction_id
+    assert text_of(darkroom(service, tmp_path, "get", prediction_id, "-o", "a.png")) == "a.png"
+    assert text_of(darkroom(service, tmp_path, "keep", prediction_id)).endswith("kept")
+    assert not text_of(darkroom(service, tmp_path, "keep", "--not", prediction_id)).endswith("kept")
+    assert text_of(darkroom(service, tmp_path, "cancel", prediction_id)) == f"{prediction_id}  succeeded"
+    asked = darkroom(service, tmp_path, "delete", prediction_id)  # nobody answers the question
+    assert asked.returncode == 1
+    assert text_of(darkroom(service, tmp_path, "delete", "-y", prediction_id)) == f"deleted {prediction_id}"
+    gone = darkroom(service, tmp_path, "get", prediction_id)
+    assert (gone.returncode, b"404" in gone.stderr) == (2, True)
+
+
+def test_lists_longer_than_a_page_are_read_on(service: Service, tmp_path: Path) -> None:
+    known = len(json.loads(text_of(darkroom(service, tmp_path, "list", "-n", "1000", "--json"))))
+    for _ in range(3):
+        darkroom(service, tmp_path, "generate", "x", "--detach", "-m", "darkroom/nobody")
+    found = json.loads(text_of(darkroom(service, tmp_path, "list", "-n", str(known + 2), "--json")))
+    assert len({each["id"] for each in found}) == known + 2
+
+
+def test_what_the_server_has_and_did(service: Service, tmp_path: Path) -> None:
+    darkroom(service, tmp_path, "generate", "x", "-q")
+    models = text_of(darkroom(service, tmp_path, "models")).splitlines()
+    assert [line.split("\t")[0] for line in models] == ["darkroom/blank", "darkroom/slow", "darkroom/nobody"]
+    [row] = json.loads(text_of(darkroom(service, tmp_path, "usage", "--by", "model", "--json")))["results"][:1]
+    assert row["images"] >= 1
+    status = darkroom(service, tmp_path, "status")
+    assert status.returncode in (0, 1)  # others' tests leave predictions that nobody draws
+    assert "darkroom/blank\t" in status.stdout.decode()
+    assert text_of(darkroom(service, tmp_path, "--version")).startswith("darkroom, version ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("generate", "x", "-m", "no/model"), "there is no model 'no/model'"),
+        (("generate", "x", "-n", "99"), "num_outputs"),
+        (("generate", "x", "-o", "x.bmp"), "output_format"),
+        (("generate", "x", "-i", "steps"), "is not NAME=VALUE"),
+        (("generate", ""), "prompt"),
+        (("list", "--status", "done"), "status"),
+        (("watch", "nobody"), "404"),
+        (("generate", "x", "-o", "no/such/folder/x.png"), "can't be written"),
+    ],
+)
+def test_what_can_not_be_done_is_said_in_one_line(
+    service: Service, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = darkroom(service, tmp_path, *words)
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_server_that_wants_a_token_says_so_and_takes_one(
+    guarded: Service, database: Connection, tmp_path: Path
+) -> None:
+    refused = darkroom(guarded, tmp_path, "generate", "x")
+    assert (refused.returncode, b"DARKROOM_TOKEN" in refused.stderr) == (2, True)
+    assert text_of(darkroom(guarded, tmp_path, "generate", "x", "-o", "x.png", token=token(database))) == "x.png"
+
+
+def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    for more, said in (
+        ({}, "No `darkroom up` runs on .darkroom"),
+        ({"DARKROOM_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9 can't be reached"),
+        ({"DARKROOM_URL": "draw.example.com"}, "which is no URL"),
+    ):
+        done = subprocess.run(
+            [DARKROOM, "list"], cwd=tmp_path, env=environment | more, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_ctrl_c_cancels_what_is_waited_for(service: Service, tmp_path: Path, detached: bool) -> None:
+    words = ["watch", _slow(service, tmp_path)] if detached else ["generate", "slowly", "-m", "darkroom/slow"]
+    running = subprocess.Popen(
+        [DARKROOM, *words, *([] if detached else ["--steps", "50"])],
+        cwd=tmp_path,
+        env=environment_of(service),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    newest = _newest(service, tmp_path, words[1] if detached else "slowly")
+    eventually(lambda: _newest(service, tmp_path, newest["input"]["prompt"])["status"] == "processing")
+    time.sleep(0.5)  # it follows the events by now; before, the signal just ends it
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    status = _newest(service, tmp_path, newest["input"]["prompt"])["status"]
+    assert (running.returncode, status) == ((130, "canceled") if not detached else (-signal.SIGINT, "processing"))
+    darkroom(service, tmp_path, "cancel", newest["id"])
+
+
+def _slow(service: Service, folder: Path) -> str:
+    return text_of(darkroom(service, folder, "generate", "watched", "-m", "darkroom/slow", "--steps", "50", "--detach"))
+
+
+def _newest(service: Service, folder: Path, prompt: str) -> dict[str, Any]:
+    def found() -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = json.loads(text_of(darkroom(service, folder, "list", "-n", "3", "--json")))
+        return [each for each in listed if prompt in (each["id"], each["input"]["prompt"])]
+
+    eventually(lambda: bool(found()))
+    return found()[0]
+
+
+@pytest.mark.parametrize("size", [(40, 80), (0, 0)])
+def test_in_a_terminal_there_is_progress_and_the_picture(
+    service: Service, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, size)
+    running = subprocess.Popen(
+        [DARKROOM, "generate", "a boat", "--steps", "20", "-o", "boat.png"],
+        cwd=tmp_path,
+        env=environment_of(service, TERM="xterm-256color"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # the other side has ended
+            break
+        seen += piece
+    os.close(master)
+    assert running.wait(60) == 0, seen.decode(errors="replace")
+    assert b"of 20" in seen
+    assert ("▀".encode() in seen) == (size != (0, 0))  # the test answers no question for sixel or kitty
+    assert (tmp_path / "boat.png").is_file()
+
+
+@contextmanager
+def answering(status: int, headers: dict[str, str], body: bytes = b"{}") -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server that answers all requests alike; its URL, and the headers of the requests."""
+    heard: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", heard
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_the_token_goes_to_its_server_only(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
+    with answering(200, {}, b"\x89PNG") as (elsewhere, heard_elsewhere):
+        redirect = {"Location": f"{elsewhere}/v1/models"}
+        with answering(302, redirect) as (url, heard):
+            done = subprocess.run(
+                [DARKROOM, "models"],
+                cwd=tmp_path,
+                env=environment | {"DARKROOM_URL": url, "DARKROOM_TOKEN": "dr_secret"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, elsewhere in done.stderr) == (2, True)
+            assert heard[0]["authorization"] == "Bearer dr_secret"
+            assert heard_elsewhere == []
+        drawn = {"id": "abc", "status": "succeeded", "output": [f"{elsewhere}/a.png"], "input": {}}
+        with answering(200, {}, json.dumps(drawn).encode()) as (url, _):
+            done = subprocess.run(
+                [DARKROOM, "get", "abc", "-o", "a.png"],
+                cwd=tmp_path,
+                env=environment | {"DARKROOM_URL": url, "DARKROOM_TOKEN": "dr_secret"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (0, "a.png\n")
+            assert ["authorization" in each for each in heard_elsewhere] == [False]
+
+
+def test_events_are_read_as_the_standard_says() -> None:
+    lines = [": hello", "event: progress", "id: 7", 'data: {"step":', "data:1}", "", "", "data: {}", "", "data: cut"]
+    assert list(parsed(lines)) == [("progress", {"step": 1}), ("message", {})]
+
+
+def test_a_prompt_writes_no_escape_sequences_to_the_terminal() -> None:
+    assert plain("a\x1b]0;title\x07b\x9bc\nd") == "a ]0;title b c d"

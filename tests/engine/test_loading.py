@@ -16,7 +16,7 @@ import torch
 from storage.catalog import DeviceSettings, Model
 from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
-from tests.engine.tiny_pipelines import save, tiny_stable_diffusion
+from tests.engine.tiny_pipelines import save, tiny_latent_consistency, tiny_stable_diffusion
 from worker.engine import ModelNotLoaded, load_engine
 from worker.engine.embeddings import EmbeddingCache
 from worker.engine.loading import warm_up
@@ -223,3 +223,15 @@ def test_the_cache_of_prompts_counts_bytes_and_forgets_the_least_recently_used()
     assert cache.size_bytes == 200
     cache.get("b")
     assert encoded == ["a", "b", "c", "b"]
+
+
+def test_a_model_that_can_not_take_what_its_entry_declares_is_refused_in_words(
+    zimage_folder: Path, tmp_path: Path
+) -> None:
+    assert set(load_engine(entry(zimage_folder, takes=("image", "mask")), device="cpu").takes) == {"image", "mask"}
+    folder = save(tiny_latent_consistency(), tmp_path / "lcm")
+    assert set(load_engine(entry(folder, takes=("image",)), device="cpu").takes) == {"image"}
+    with pytest.raises(
+        ModelNotLoaded, match=r'has no inpainting pipeline for a LatentConsistencyModelPipeline: leave "mask" out'
+    ):
+        load_engine(entry(folder, takes=("image", "mask")), device="cpu")

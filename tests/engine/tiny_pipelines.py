@@ -13,6 +13,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -147,6 +149,14 @@ def tiny_stable_diffusion() -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def tiny_latent_consistency() -> LatentConsistencyModelPipeline:
+    """The parts of the tiny Stable Diffusion in a family that diffusers can give a start image, but no mask."""
+    parts = tiny_stable_diffusion().components | {"scheduler": LCMScheduler()}
+    pipeline = LatentConsistencyModelPipeline(**parts, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -11,6 +11,7 @@ from worker.engine.interface import (
     OutOfMemory,
 )
 from worker.engine.loading import load_engine
+from worker.engine.pictures import Pictures
 
 __all__ = [
     "BlankImages",
@@ -21,5 +22,6 @@ __all__ = [
     "Memory",
     "ModelNotLoaded",
     "OutOfMemory",
+    "Pictures",
     "load_engine",
 ]

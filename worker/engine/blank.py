@@ -14,6 +14,7 @@ from storage import crash_points
 from storage.catalog import Blank
 from storage.predictions.parameters import Parameters
 from worker.engine.interface import Drawing, Memory
+from worker.engine.pictures import Pictures, fit, keeping_the_rest
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Sheet:
     """A drawing of the blank engine."""
 
     parameters: Parameters
+    pictures: Pictures | None = None  # of the size that is drawn
     steps_done: int = 0
     sampler: str = ""
     notes: tuple[str, ...] = ()
@@ -40,12 +42,15 @@ class BlankEngine:
 
     device = "none (blank)"
     joins_midway = True
+    takes = ("image", "mask")
 
     def batch_key(self, parameters: Parameters) -> object:
         return None  # any requests can share a batch
 
-    def begin(self, parameters: Parameters) -> Sheet:
-        return Sheet(parameters)
+    def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> Sheet:
+        if pictures is None:
+            return Sheet(parameters)
+        return Sheet(parameters, fit(pictures, parameters.width, parameters.height))
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         time.sleep(self._times.step_s)
@@ -57,7 +62,7 @@ class BlankEngine:
 
     def decode(self, drawing: Drawing) -> Callable[[], list[Image.Image]]:
         assert isinstance(drawing, Sheet)
-        return partial(sheets_of, drawing.parameters)
+        return partial(keeping_the_rest, partial(sheets_of, drawing.parameters, drawing.pictures), drawing.pictures)
 
     def preview(self, drawing: Drawing) -> Callable[[], Image.Image] | None:
         assert isinstance(drawing, Sheet)
@@ -69,12 +74,15 @@ class BlankEngine:
         return None
 
 
-def sheets_of(asked: Parameters) -> list[Image.Image]:
-    """The images of a request."""
-    return [
+def sheets_of(asked: Parameters, pictures: Pictures | None = None) -> list[Image.Image]:
+    """The images of a request: a start image is tinted, the more the higher `strength` is."""
+    sheets = [
         Image.new("RGB", (asked.width, asked.height), colour_of(asked.prompt, asked.seed_of(index)))
         for index in range(asked.num_outputs)
     ]
+    if pictures is None:
+        return sheets
+    return [Image.blend(pictures.image, sheet, asked.strength) for sheet in sheets]
 
 
 def colour_of(prompt: str, seed: int) -> tuple[int, int, int]:

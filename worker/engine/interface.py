@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +11,8 @@ from storage.predictions.parameters import Parameters
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from worker.engine.pictures import Pictures
 
 
 class ModelNotLoaded(DarkroomError):
@@ -83,11 +85,18 @@ class Engine(Protocol):
         If not, `step` runs a batch to its end, and all its drawings must have the same `batch_key`.
         """
 
+    @property
+    def takes(self) -> Collection[str]:
+        """Which pictures requests may give, of "image" and "mask"."""
+
     def batch_key(self, parameters: Parameters) -> object:
         """Requests with equal keys can be drawn in one batch."""
 
-    def begin(self, parameters: Parameters) -> Drawing:
-        """Encode the prompts and seed the latents. Raises DrawingFailed, OutOfMemory."""
+    def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> Drawing:
+        """Encode the prompts and the start image, and seed the latents. Raises DrawingFailed, OutOfMemory.
+
+        `pictures` are those that `parameters.image` and `parameters.mask` name, of any size.
+        """
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
         """Advance each drawing by one denoising step, or none of them: it raises before it changes any.

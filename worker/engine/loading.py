@@ -18,6 +18,8 @@ from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.read_ahead import reading_ahead
 from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files
 
+PURPOSES = {"image": "image-to-image pipeline", "mask": "inpainting pipeline"}
+
 log = structlog.get_logger(__name__)
 
 
@@ -81,6 +83,12 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
     engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention)
+    for picture in model.takes:
+        if picture not in engine.takes:
+            raise ModelNotLoaded(
+                f"diffusers {diffusers.__version__} has no {PURPOSES[picture]} for a {name}: "
+                f'leave "{picture}" out of `takes` in models.toml'
+            )
     if model.device.compiles:
         try:
             warm_up(engine, model.typical)

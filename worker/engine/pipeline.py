@@ -1,11 +1,15 @@
-"""Any other text-to-image pipeline of diffusers, run to its end in batches of equal parameters."""
+"""Any other text-to-image pipeline of diffusers, run to its end in batches of equal parameters.
+
+A request with a start image, or with a mask too, is drawn by the image-to-image or inpainting pipeline that diffusers
+makes from the same parts: no weights are copied.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +20,7 @@ from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
 from worker.engine.interface import Drawing, DrawingFailed, Memory
 from worker.engine.long_prompts import notes_on, quiet_diffusers
+from worker.engine.pictures import Pictures, fit, keeping_the_rest
 from worker.engine.pixels import images_of
 
 if TYPE_CHECKING:
@@ -23,20 +28,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+TEXT = "text"  # a request that gives no pictures
+
+
 @dataclass
 class PipelineDrawing:
     """A request; its images are there when its steps are: (height, width, channels), in 0..1."""
 
     parameters: Parameters
+    steps: int  # with a start image the pipeline takes fewer than were asked for, and says so at the first one
     sampler: str = ""
     notes: tuple[str, ...] = ()
+    pictures: Pictures | None = None  # of the size that is drawn
     steps_done: int = 0
     images: list[np.ndarray[Any, Any]] | None = None
     unsafe: list[bool] = field(default_factory=list)  # what the pipeline's safety checker has blackened
 
     @property
-    def steps(self) -> int:
-        return self.parameters.num_inference_steps
+    def kind(self) -> str:
+        return _kind_of(self.parameters)
 
 
 class PipelineEngine:
@@ -47,26 +57,49 @@ class PipelineEngine:
     def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
         self._pipeline = pipeline
         self._device = device
-        self._takes = inspect.signature(pipeline.__call__).parameters
         self._memory = DeviceMemory(device)
+        accepted = _accepted_by(pipeline)
         for needed in ("prompt", "num_inference_steps", "callback_on_step_end"):
-            if needed not in self._takes:
+            if needed not in accepted:
                 raise ValueError(f"{type(pipeline).__name__} takes no {needed}, so it draws nothing from a text")
 
     @property
     def device(self) -> str:
         return device_name(self._device)
 
-    def batch_key(self, parameters: Parameters) -> object:
-        return parameters.width, parameters.height, parameters.num_inference_steps, parameters.guidance_scale
+    @property
+    def takes(self) -> Collection[str]:
+        return self._pipelines.keys() - {TEXT}
 
-    def begin(self, parameters: Parameters) -> PipelineDrawing:
+    @cached_property
+    def _pipelines(self) -> dict[str, Any]:
+        """By what a request gives. Not made before it is needed: most models are only given texts."""
+        return {TEXT: self._pipeline} | made_from(self._pipeline)
+
+    def _pipeline_for(self, kind: str) -> Any:
+        return self._pipeline if kind == TEXT else self._pipelines[kind]
+
+    def batch_key(self, parameters: Parameters) -> object:
+        size_and_steps = parameters.width, parameters.height, parameters.num_inference_steps, parameters.guidance_scale
+        kind = _kind_of(parameters)
+        return size_and_steps if kind == TEXT else (*size_and_steps, kind, parameters.strength)
+
+    def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> PipelineDrawing:
         texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
         scheduler = getattr(self._pipeline, "scheduler", None)
+        if pictures is not None:
+            if int(parameters.num_inference_steps * parameters.strength) < 1:
+                raise DrawingFailed(
+                    f"strength {parameters.strength:g} of {parameters.num_inference_steps} steps leaves no step to "
+                    "draw: give a larger strength, or more num_inference_steps."
+                )
+            pictures = fit(pictures, parameters.width, parameters.height)
         return PipelineDrawing(
             parameters,
+            steps=parameters.num_inference_steps,
             sampler="" if scheduler is None else type(scheduler).__name__,
-            notes=notes_on(self._pipeline, self._takes, texts),
+            notes=notes_on(self._pipeline, _accepted_by(self._pipeline), texts),
+            pictures=pictures,
         )
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
@@ -84,20 +117,21 @@ class PipelineEngine:
         self, batch: Sequence[PipelineDrawing], on_step: Callable[..., dict[str, Any]], stopped: list[BaseException]
     ) -> Any:
         self._memory.watch()
+        pipeline = self._pipeline_for(batch[0].kind)
         try:
             with quiet_diffusers():
-                return self._pipeline(**self._arguments(batch), callback_on_step_end=on_step)
+                return pipeline(**self._arguments(batch), callback_on_step_end=on_step)
         except ValueError as error:
             if stopped:
                 raise
-            raise DrawingFailed(f"{type(self._pipeline).__name__} refuses it: {error}") from error
+            raise DrawingFailed(f"{type(pipeline).__name__} refuses it: {error}") from error
         finally:
             self._pipeline.maybe_free_model_hooks()
 
     def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, PipelineDrawing)
         assert drawing.images is not None, "all of its steps are done"
-        return partial(images_of, drawing.images, drawing.unsafe)
+        return partial(keeping_the_rest, partial(images_of, drawing.images, drawing.unsafe), drawing.pictures)
 
     def preview(self, drawing: Drawing) -> Callable[[], Image] | None:
         return None
@@ -110,8 +144,9 @@ class PipelineEngine:
 
         Lists are made anew for every call: some pipelines change them in place.
         """
-        first = batch[0].parameters
+        first, kind = batch[0].parameters, batch[0].kind
         each = [(drawing.parameters, index) for drawing in batch for index in range(drawing.parameters.num_outputs)]
+        pictures = [drawing.pictures for drawing in batch for _ in range(drawing.parameters.num_outputs)]
         arguments: dict[str, Any] = {
             "prompt": [asked.prompt for asked, _ in each],
             "negative_prompt": [asked.negative_prompt for asked, _ in each],
@@ -122,7 +157,38 @@ class PipelineEngine:
             "guidance_scale": first.guidance_scale,
             "output_type": "np",  # "pil" makes black of NaN, and nobody could tell
         }
-        return {name: value for name, value in arguments.items() if name in self._takes}
+        if kind != TEXT:
+            arguments["image"] = [given.image for given in pictures if given is not None]
+            arguments["strength"] = first.strength
+        if kind == "mask":
+            arguments["mask_image"] = [given.mask for given in pictures if given is not None]
+        accepted = _accepted_by(self._pipeline_for(kind))
+        return {name: value for name, value in arguments.items() if name in accepted}
+
+
+def made_from(pipeline: Any) -> dict[str, Any]:
+    """The pipelines that draw from a start image ("image") and a mask ("mask") with the parts of this one."""
+    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+
+    made = {}
+    for kind, automatic in (("image", AutoPipelineForImage2Image), ("mask", AutoPipelineForInpainting)):
+        try:
+            made[kind] = automatic.from_pipe(pipeline)
+        except ValueError:  # diffusers has none for this family
+            continue
+        made[kind].set_progress_bar_config(disable=True)
+    return made
+
+
+def _kind_of(parameters: Parameters) -> str:
+    """What a request gives besides its prompt."""
+    if parameters.mask:
+        return "mask"
+    return "image" if parameters.image else TEXT
+
+
+def _accepted_by(pipeline: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(pipeline.__call__).parameters
 
 
 def _unsafe_ones(result: Any) -> list[bool]:
@@ -144,6 +210,8 @@ def _count_step(
 ) -> dict[str, Any]:
     """diffusers' callback_on_step_end. It must return a dict; raising is what stops a pipeline without decoding."""
     for drawing in batch:
+        if drawing.pictures is not None:
+            drawing.steps = getattr(pipeline, "num_timesteps", drawing.steps)
         # Some schedulers take a few steps more than they are asked for.
         drawing.steps_done = min(step + 1, drawing.steps)
     try:

@@ -2,7 +2,8 @@
 
 One forward of the transformer takes latents of different sizes, a time step per sample and captions of different
 lengths, so drawings that began at different times share it. The arithmetic is that of `ZImagePipeline.__call__`
-and of FlowMatchEulerDiscreteScheduler in diffusers 0.42: x += (sigma[i+1] - sigma[i]) · (-v), t = 1 - sigma.
+and of FlowMatchEulerDiscreteScheduler in diffusers 0.42: x += (sigma[i+1] - sigma[i]) · (-v), t = 1 - sigma. With a
+start image it is that of ZImageImg2ImgPipeline, with a mask that of ZImageInpaintPipeline.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from worker.engine.devices import device_name
 from worker.engine.embeddings import EmbeddingCache
 from worker.engine.interface import Drawing, Memory
 from worker.engine.long_prompts import count_tokens, note_of
+from worker.engine.pictures import Pictures, fit, keeping_the_rest, skipped_steps
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
+from worker.engine.start_image import Kept, start_from
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +54,8 @@ class ZImageDrawing:
     notes: tuple[str, ...] = ()
     steps_done: int = field(default=0)
     forecast: torch.Tensor | None = None  # what the first image would be if its velocity stayed as it is
+    pictures: Pictures | None = None  # of the size that is drawn
+    kept: Kept | None = None  # what a mask keeps of the start image
 
     @property
     def steps(self) -> int:
@@ -77,6 +82,7 @@ class ZImageEngine:
     """A ZImagePipeline that lies on its device."""
 
     joins_midway = True
+    takes = ("image", "mask")
 
     def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
         self._pipeline = pipeline
@@ -95,18 +101,29 @@ class ZImageEngine:
 
     @told_apart
     @torch.inference_mode()
-    def begin(self, parameters: Parameters) -> ZImageDrawing:
+    def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> ZImageDrawing:
         guided = parameters.guidance_scale > 0
         sigmas, times = self._schedule(parameters)
+        kept = None
+        if pictures is None:
+            seeds = [parameters.seed_of(index) for index in range(parameters.num_outputs)]
+            latents = [self._noise(parameters, seed) for seed in seeds]
+        else:
+            skipped = skipped_steps(parameters)
+            sigmas, times = sigmas[skipped:], times[skipped:]
+            pictures = fit(pictures, parameters.width, parameters.height)
+            latents, kept = start_from(self._pipeline.vae, self._device, parameters, pictures, sigmas[0])
         return ZImageDrawing(
             parameters=parameters,
-            latents=[self._noise(parameters, parameters.seed_of(index)) for index in range(parameters.num_outputs)],
+            latents=latents,
             caption=self._embeddings.get(parameters.prompt),
             negative_caption=self._embeddings.get(parameters.negative_prompt) if guided else None,
             sigmas=sigmas,
             times=times,
             sampler=type(self._pipeline.scheduler).__name__,
             notes=self._notes(parameters),
+            pictures=pictures,
+            kept=kept,
         )
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:
@@ -134,7 +151,7 @@ class ZImageEngine:
         for latents in drawing.latents:  # one at a time: decoding is what takes the most memory
             scaled = latents.squeeze(1).unsqueeze(0).to(vae.dtype) / vae.config.scaling_factor
             decoded.append(vae.decode(scaled + vae.config.shift_factor, return_dict=False)[0][0])
-        return transfer(decoded)
+        return partial(keeping_the_rest, transfer(decoded), drawing.pictures)
 
     @told_apart
     @torch.inference_mode()
@@ -251,6 +268,12 @@ def _next_latents(
         latents - (next_sigma - sigma) * velocity for latents, velocity in zip(drawing.latents, wanted, strict=True)
     ]
     forecast = latents[0] + next_sigma * wanted[0] if drawing.parameters.previews else None
+    if drawing.kept is not None:
+        forecast = None if forecast is None else drawing.kept.put_back(forecast, 0)
+        is_last = drawing.steps_done + 1 == drawing.steps
+        latents = [
+            drawing.kept.put_back(each, index, None if is_last else next_sigma) for index, each in enumerate(latents)
+        ]
     return latents, forecast
 
 

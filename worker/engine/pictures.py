@@ -1,0 +1,66 @@
+"""The pictures that a request gives: fitted to the size that is drawn, and kept where nothing is drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.engine.interface import DrawingFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from storage.predictions.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed."""
+
+    image: Image
+    mask: Image | None = None
+
+
+def fit(pictures: Pictures, width: int, height: int) -> Pictures:
+    """Cut both to the aspect ratio around their centre, then resize: the image with Lanczos, the mask bilinearly.
+
+    Pictures that have the size already stay as they are. A mask of another size than the image covers all of it.
+    """
+    from PIL.Image import Resampling
+    from PIL.ImageOps import fit as cut_and_resize
+
+    image, mask = pictures.image, pictures.mask
+    if mask is not None and mask.size != image.size:
+        mask = mask.resize(image.size, Resampling.BILINEAR)
+    if image.size == (width, height):
+        return Pictures(image, mask)
+    return Pictures(
+        cut_and_resize(image, (width, height), method=Resampling.LANCZOS),
+        None if mask is None else cut_and_resize(mask, (width, height), method=Resampling.BILINEAR),
+    )
+
+
+def keeping_the_rest(fetch_images: Callable[[], list[Image]], pictures: Pictures | None) -> list[Image]:
+    """The drawn images, with the pixels of the start image where the mask is black. `pictures` are fitted.
+
+    Raises what `fetch_images` raises.
+    """
+    images = fetch_images()
+    if pictures is None or pictures.mask is None:
+        return images
+    from PIL.Image import composite
+
+    return [composite(drawn, pictures.image, pictures.mask) for drawn in images]
+
+
+def skipped_steps(parameters: Parameters) -> int:
+    """How many of the first steps a start image saves: the noise of what `strength` leaves is where drawing begins.
+
+    The rounding is that of diffusers' image-to-image pipelines for flow matching. Raises DrawingFailed.
+    """
+    steps = parameters.num_inference_steps
+    skipped = int(max(steps - min(steps * parameters.strength, steps), 0))
+    if skipped == steps:
+        raise DrawingFailed(f"strength {parameters.strength:g} leaves no step to draw: give a larger one.")
+    return skipped

@@ -128,6 +128,14 @@ class Bucket:
             chunks=_chunks(answer["Body"]),
         )
 
+    def read(self, key: str) -> bytes:
+        """Read a whole object. Raises ObjectMissing, ObjectUnreadable, ObjectTimedOut, BucketUnavailable."""
+        stored = self.open(key)
+        try:
+            return b"".join(stored.chunks)
+        except BotoCoreError as error:  # the connection broke halfway
+            raise BucketUnavailable(f"{key} could not be read to its end: {error}") from error
+
     @property
     def presigns(self) -> bool:
         """Whether IMAGE_URLS=presigned is set."""

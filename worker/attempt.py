@@ -11,7 +11,7 @@ from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
 from storage.predictions.states import PredictionStatus
 from worker.attempt_spans import AttemptSpans
-from worker.engine import Drawing
+from worker.engine import Drawing, Pictures
 
 
 class ClaimLost(Exception):
@@ -25,8 +25,8 @@ class MustLeave(Exception):
 class Attempt:
     """A claimed prediction: what to draw, how far it is, and whether the claim is still ours.
 
-    Two threads change it. The leases' thread and the notifications call `lose`; everything about the drawing is
-    changed by the drawing thread alone. The progress clock is a single float that either of them may set.
+    The leases' thread and the notifications call `lose`; a thread that fetches inputs sets `pictures` or `failure`;
+    everything about the drawing is changed by the drawing thread alone. The progress clock is a single float that either of them may set.
     """
 
     def __init__(self, claim: Claim, *, must_leave: Callable[[], bool] = lambda: False) -> None:
@@ -36,6 +36,8 @@ class Attempt:
         self._on_device = False
         self._progressed_at = time.monotonic()
         self.ended_as: PredictionStatus | None = None  # set when a notification said how the prediction ended
+        self.pictures: Pictures | None = None  # what `parameters.image` and `mask` name, once it is fetched
+        self.failure: str | None = None  # why it can't be drawn, for the client, known before it begins
         self.drawing: Drawing | None = None  # None before it begins, and again when it has to restart
         self.batch_size = 0  # the largest batch that it shared a step with, itself included
         self.gpu_s = 0.0  # what it took of the device, its share of steps that it shared with others
@@ -76,6 +78,11 @@ class Attempt:
         return self.claim.must_be_alone
 
     # The drawing.
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can begin: its pictures are there, if it needs some."""
+        return not self.parameters.image or self.pictures is not None
 
     @property
     def steps(self) -> int:

@@ -19,6 +19,7 @@ from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
 from worker.heartbeat import Heartbeat
+from worker.inputs import Inputs
 from worker.intake import CanNotAsk, Intake
 from worker.leases import Leases
 from worker.publish.results import Results
@@ -42,6 +43,7 @@ class ClaimLoop:
         pool: ConnectionPool[Connection],
         renderer: Renderer,
         bucket: Bucket,
+        inputs: Inputs,
         intake: Intake,
         leases: Leases,
         results: Results,
@@ -54,6 +56,7 @@ class ClaimLoop:
         self._pool = pool
         self._renderer = renderer
         self._bucket = bucket
+        self._inputs = inputs
         self._intake = intake
         self._leases = leases
         self._results = results
@@ -120,6 +123,8 @@ class ClaimLoop:
             self._results.on_failed(attempt, f"Its parameters can't be read by this release: {error}")
             return
         scheduler.add(attempt)
+        if not attempt.is_ready:
+            self._inputs.fetch(attempt, on_ready=scheduler.wake)
 
     def _reuse_result(self, attempt: Attempt) -> bool:
         """Finish it with the images of an equal prediction that succeeded after this one was submitted."""

@@ -25,6 +25,7 @@ from worker.claim_loop import ClaimLoop
 from worker.drain import drain_scheduler
 from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.heartbeat import Heartbeat
+from worker.inputs import Inputs
 from worker.intake import Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.lifecycle import Lifecycle, Stage
@@ -91,6 +92,7 @@ class WorkerProcess:
             self._pool,
             renderer,
             self._bucket,
+            Inputs(self._bucket, settings.s3_prefix),
             self._intake,
             self._leases,
             self._results,

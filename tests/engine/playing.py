@@ -15,7 +15,7 @@ from worker.attempt import Attempt
 from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
-from worker.engine import Drawing, Memory
+from worker.engine import Drawing, Memory, Pictures
 
 TYPICAL = Parameters(prompt="", width=64, height=64, num_inference_steps=8, guidance_scale=0.0, seed=0)
 
@@ -40,6 +40,7 @@ class PlayingEngine:
 
     step_s: Callable[[int], float] = lambda images: 1.0
     joins_midway: bool = True
+    takes: tuple[str, ...] = ("image", "mask")
     now: float = 0.0
     device: str = "playing"
     before_step: Callable[[list[Play]], None] = lambda plays: None
@@ -51,7 +52,8 @@ class PlayingEngine:
     def batch_key(self, parameters: Parameters) -> object:
         return None if self.joins_midway else parameters.num_inference_steps
 
-    def begin(self, parameters: Parameters) -> Play:
+    def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> Play:
+        assert bool(parameters.image) == (pictures is not None)
         self.before_begin(parameters)
         self.begun.append(parameters.prompt)
         return Play(parameters)
@@ -150,6 +152,7 @@ def attempt_of(
     priority: int = 0,
     crashes: int = 0,
     images: int = 1,
+    image: str = "",
 ) -> Attempt:
     """An attempt at a prediction that is in no database; `number` is its age, 0 the oldest."""
     parameters = Parameters(
@@ -160,6 +163,7 @@ def attempt_of(
         guidance_scale=0.0,
         seed=0,
         num_outputs=images,
+        image=image,
     )
     prediction = {
         "id": f"{number:026d}",

@@ -77,6 +77,10 @@ class BatchScheduler:
         self._added.append(attempt)
         self._woken.set()
 
+    def wake(self) -> None:
+        """Look again at what waits: an attempt has become ready, or can't be drawn."""
+        self._woken.set()
+
     def free_slots(self) -> int:
         """How many more predictions should be claimed now."""
         if self._leave_by is not None or self._closed:
@@ -125,6 +129,7 @@ class BatchScheduler:
         self._waiting.sort(key=lambda attempt: attempt.order)
         self._drop_lost()
         self._end_unfinished()
+        self._end_failed()
         self._begin()
         self._admit()
         if self._batch:
@@ -133,7 +138,11 @@ class BatchScheduler:
         self._count_free_slots()
         if self._leave_by is not None and not (self._batch or self._waiting or self._added):
             self._closed = True
-        return bool(self._batch or self._waiting or self._added)
+        return bool(self._batch or self._ready() or self._added)
+
+    def _ready(self) -> list[Attempt]:
+        """Those that wait for a slot, in their order. An attempt that waits for its pictures delays no other."""
+        return [attempt for attempt in self._waiting if attempt.is_ready]
 
     def _drop_lost(self) -> None:
         for attempt in [*self._batch, *self._waiting]:
@@ -150,10 +159,15 @@ class BatchScheduler:
                 self._remove(attempt)
                 self._outcomes.on_unfinished(attempt)
 
+    def _end_failed(self) -> None:
+        for attempt in list(self._waiting):
+            if attempt.failure is not None:
+                self._fail(attempt, attempt.failure)
+
     def _begin(self) -> None:
         """Encode the prompts of all that could join now. While a batch runs, encode one, so that it is ready."""
         ahead = 1 if self._batch else max(1, self._slots)
-        for attempt in self._waiting[:ahead]:
+        for attempt in self._ready()[:ahead]:
             if attempt.drawing is None:
                 self._begin_one(attempt)
 
@@ -161,7 +175,7 @@ class BatchScheduler:
         began_at = self._clock()
         try:
             with on_device([attempt], "encode_prompt"):
-                attempt.drawing = self._engine.begin(attempt.parameters)
+                attempt.drawing = self._engine.begin(attempt.parameters, attempt.pictures)
             attempt.progressed()
         except OutOfMemory:
             if not self._batch:
@@ -178,8 +192,7 @@ class BatchScheduler:
         if not self._engine.joins_midway:
             self._admit_batch()
             return
-        while self._waiting:
-            head = self._waiting[0]
+        for head in self._ready():
             if not self._admission.may_join(head, self._batch, memory):
                 break
             if head.drawing is None:
@@ -192,10 +205,11 @@ class BatchScheduler:
 
     def _admit_batch(self) -> None:
         """For an engine that runs to the end: all that can share a batch with the first one, and fit."""
-        if self._batch or not self._waiting:
+        ready = self._ready()
+        if self._batch or not ready:
             return
-        memory, key = self._engine.memory(), self._engine.batch_key(self._waiting[0].parameters)
-        for attempt in list(self._waiting):
+        memory, key = self._engine.memory(), self._engine.batch_key(ready[0].parameters)
+        for attempt in ready:
             if self._engine.batch_key(attempt.parameters) != key:
                 continue
             if not self._admission.may_join(attempt, self._batch, memory):
@@ -251,7 +265,7 @@ class BatchScheduler:
         memory, load = self._engine.memory(), load_of_all(attempts)
         self.device_free_bytes = memory.free if memory else None
         self._admission.costs.observe(load, elapsed_s, memory.peak if memory else None)
-        for waiting in self._waiting:
+        for waiting in self._ready():
             waiting.progressed()
             for attempt in attempts:
                 waiting.delay_caused_by_s[attempt.id] = waiting.delay_caused_by_s.get(attempt.id, 0.0) + elapsed_s

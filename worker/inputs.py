@@ -1,0 +1,91 @@
+"""Brings the pictures that predictions start from: read from the bucket, checked, decoded, cut to the size drawn.
+
+Each prediction that has some gets a thread, so that neither claiming nor drawing waits for S3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from storage.backoff import Backoff
+from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable
+from storage.errors import DarkroomError
+from storage.predictions.object_keys import input_key
+from worker.attempt import Attempt, ClaimLost, MustLeave
+from worker.engine.pictures import Pictures, fit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S = 0.5
+RETRY_AFTER_AT_MOST_S = 5.0
+# An object that can't be read while others can: a part of S3 may be restarting. After this long it counts as lost.
+LOST_AFTER_S = 60.0
+
+
+class InputLost(DarkroomError):
+    """A picture is no longer there, or not what the API stored. The message is for the client."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Reads inputs. During an outage of the bucket it retries for as long as the claim is ours."""
+
+    bucket: Bucket
+    s3_prefix: str
+
+    def fetch(self, attempt: Attempt, on_ready: Callable[[], None]) -> None:
+        """Fill `attempt.pictures`, or `attempt.failure`, on a thread of its own; then call `on_ready`.
+
+        If the claim is lost meanwhile, or the worker has to leave, nothing happens.
+        """
+        threading.Thread(target=self._fetch, args=(attempt, on_ready), name="inputs", daemon=True).start()
+
+    def _fetch(self, attempt: Attempt, on_ready: Callable[[], None]) -> None:
+        asked = attempt.parameters
+        try:
+            with attempt.spans.phase("fetch_inputs"):
+                image = self._read(attempt, asked.image, "image", mode="RGB")
+                mask = self._read(attempt, asked.mask, "mask", mode="L") if asked.mask else None
+            attempt.pictures = fit(Pictures(image, mask), asked.width, asked.height)
+        except (ClaimLost, MustLeave):
+            return
+        except InputLost as error:
+            attempt.failure = str(error)
+        except Exception as error:
+            log.exception("inputs.not_read", **attempt.names)
+            attempt.failure = f"Its pictures can't be read: {type(error).__name__}: {error}"
+        on_ready()
+
+    def _read(self, attempt: Attempt, sha256: str, what: str, *, mode: str) -> Image:
+        from PIL import Image
+
+        body = self._read_bytes(attempt, input_key(self.s3_prefix, sha256), what)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise InputLost(f"The stored {what} has changed since the request. Send the request again.")
+        return Image.open(io.BytesIO(body)).convert(mode)
+
+    def _read_bytes(self, attempt: Attempt, key: str, what: str) -> bytes:
+        backoff, began_at = Backoff(RETRY_AFTER_S, at_most_s=RETRY_AFTER_AT_MOST_S), time.monotonic()
+        while True:
+            attempt.raise_if_lost()
+            attempt.raise_if_must_leave()
+            try:
+                return self.bucket.read(key)
+            except ObjectMissing:
+                raise InputLost(f"The {what} is no longer in the bucket. Send the request again.") from None
+            except BucketUnavailable as error:
+                if isinstance(error, ObjectUnreadable) and time.monotonic() - began_at > LOST_AFTER_S:
+                    raise InputLost(f"The bucket has lost the {what}. Send the request again.") from None
+                log.warning("inputs.retry", **attempt.names, reason=str(error).strip().partition("\n")[0])
+                time.sleep(backoff.next_s())

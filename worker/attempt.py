@@ -25,8 +25,9 @@ class MustLeave(Exception):
 class Attempt:
     """A claimed prediction: what to draw, how far it is, and whether the claim is still ours.
 
-    The leases' thread and the notifications call `lose`; a thread that fetches inputs sets `pictures` or `failure`;
-    everything about the drawing is changed by the drawing thread alone. The progress clock is a single float that either of them may set.
+    Three threads change it. The leases' thread and the notifications call `lose`; a thread that fetches inputs sets
+    `pictures` or `failure`; everything about the drawing is changed by the drawing thread alone. The progress clock is
+    a single float that any of them may set.
     """
 
     def __init__(self, claim: Claim, *, must_leave: Callable[[], bool] = lambda: False) -> None:

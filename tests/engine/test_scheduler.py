@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import Load
 from tests.engine.playing import Play, PlayingEngine, Scene
-from worker.engine import DeviceLost, DrawingFailed, OutOfMemory
+from worker.engine import DeviceLost, DrawingFailed, OutOfMemory, Pictures
 
 
 def free_sharing(images: int) -> float:
@@ -325,3 +326,35 @@ def test_costs_that_another_worker_learned_are_used_from_the_first_step_on() -> 
         scene.add(f"{number}")
     scene.play(1)
     assert len(scene.engine.batches[0]) == 8
+
+
+@pytest.mark.parametrize("joins_midway", [True, False])
+def test_what_waits_for_its_pictures_delays_no_other_and_is_drawn_when_they_are_there(joins_midway: bool) -> None:
+    scene = Scene(PlayingEngine(free_sharing, joins_midway=joins_midway))
+    edited = scene.add("edited", steps=3, image="a hash")
+    scene.add("text", steps=3)
+    scene.play()
+    assert scene.heard.of("drawn") == ["text"]
+    assert not scene.scheduler.turn(), "there is nothing to do meanwhile"
+    edited.pictures = Pictures(Image.new("RGB", (64, 64)))
+    scene.scheduler.wake()
+    scene.play()
+    assert scene.heard.of("drawn") == ["text", "edited"]
+
+
+def test_what_can_not_have_its_pictures_fails_with_the_reason() -> None:
+    scene = Scene()
+    edited = scene.add("edited", image="a hash")
+    scene.play()
+    edited.failure = "The image is gone."
+    scene.play()
+    assert scene.heard.ends == [("edited", "failed", "The image is gone.")]
+
+
+def test_what_waits_for_its_pictures_is_handed_back_by_a_worker_that_leaves() -> None:
+    scene = Scene()
+    scene.add("edited", image="a hash")
+    scene.play()
+    scene.scheduler.leave_by(10_000.0)
+    scene.play()
+    assert scene.heard.of("unfinished") == ["edited"]

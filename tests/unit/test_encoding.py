@@ -46,6 +46,8 @@ def test_the_description_is_what_a1111_writes() -> None:
     )
     without = describe(PARAMETERS, 1, model="darkroom/blank", version="1")
     assert "Steps: 8, CFG scale: 0, Seed: 0" in without
+    edited = describe(replace(PARAMETERS, image="a hash", strength=0.6), 1, model="darkroom/blank", version="1")
+    assert "CFG scale: 0, Denoising strength: 0.6, Seed: 0" in edited
 
 
 @pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.name)

@@ -28,6 +28,10 @@ log = structlog.get_logger(__name__)
 # and it is short, because another worker could draw what waits here.
 CLAIM_AHEAD_S = 0.5
 IDLE_WAIT_S = 0.5
+# An attempt whose pictures take longer to come than this holds no slot, so that others are claimed. So many at most:
+# while the bucket is away, no more should be taken from other workers.
+SLOW_INPUT_S = 2.0
+MAX_SLOW_INPUTS = 8
 
 Clock = Callable[[], float]
 
@@ -85,7 +89,9 @@ class BatchScheduler:
         """How many more predictions should be claimed now."""
         if self._leave_by is not None or self._closed:
             return 0
-        return max(0, self._slots - len(self._added) - len(self._waiting))
+        waiting = list(self._waiting)
+        slow = [attempt for attempt in waiting if not attempt.is_ready and attempt.without_progress_s() > SLOW_INPUT_S]
+        return max(0, self._slots - len(self._added) - len(waiting) + min(len(slow), MAX_SLOW_INPUTS))
 
     @property
     def images(self) -> int:

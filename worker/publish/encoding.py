@@ -59,6 +59,7 @@ def describe(parameters: Parameters, index: int, *, model: str, version: str, sa
     lines.append(
         f"Steps: {parameters.num_inference_steps}, {f'Sampler: {sampler}, ' if sampler else ''}"
         f"CFG scale: {parameters.guidance_scale:g}, "
+        f"{f'Denoising strength: {parameters.strength:g}, ' if parameters.image else ''}"
         f"Seed: {parameters.seed_of(index)}, Size: {parameters.width}x{parameters.height}, "
         f"Model: {model}, Version: {version}"
     )

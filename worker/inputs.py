@@ -20,7 +20,8 @@ from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnrea
 from storage.errors import DarkroomError
 from storage.predictions.object_keys import input_key
 from worker.attempt import Attempt, ClaimLost, MustLeave
-from worker.engine.pictures import Pictures, fit
+from worker.engine import Pictures
+from worker.engine.pictures import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

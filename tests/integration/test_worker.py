@@ -344,7 +344,7 @@ def test_what_an_engine_notes_is_logged_once_and_its_sampler_is_written_into_the
     worker_settings: WorkerSettings, conn: Connection, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note = "The prompt has 95 tokens; this model reads the first 77."
-    monkeypatch.setattr(BlankEngine, "begin", lambda _, asked: Sheet(asked, sampler="SomeScheduler", notes=(note,)))
+    monkeypatch.setattr(BlankEngine, "begin", lambda _, asked, __: Sheet(asked, sampler="SomeScheduler", notes=(note,)))
     # As an earlier attempt would have left it.
     row = submit_one(conn, parameters=PARAMETERS.to_json(), logs=f"Using seed: 7\n{note}\n")
     other = submit_one(conn, parameters=PARAMETERS.to_json(), logs="Using seed: 7\n")

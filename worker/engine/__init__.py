@@ -9,9 +9,9 @@ from worker.engine.interface import (
     Memory,
     ModelNotLoaded,
     OutOfMemory,
+    Pictures,
 )
 from worker.engine.loading import load_engine
-from worker.engine.pictures import Pictures
 
 __all__ = [
     "BlankImages",

@@ -12,8 +12,6 @@ from storage.predictions.parameters import Parameters
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from worker.engine.pictures import Pictures
-
 
 class ModelNotLoaded(DarkroomError):
     """The weights can't be found or loaded; the message says why and what to do."""
@@ -41,6 +39,14 @@ class OutOfMemory(DarkroomError):
 
 class DeviceLost(DarkroomError):
     """The device fails whatever is drawn. Only a new process can go on."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed."""
+
+    image: Image
+    mask: Image | None = None
 
 
 class Drawing(Protocol):

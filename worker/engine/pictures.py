@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.engine.interface import DrawingFailed
+from worker.engine.interface import DrawingFailed, Pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from storage.predictions.parameters import Parameters
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed."""
-
-    image: Image
-    mask: Image | None = None
 
 
 def fit(pictures: Pictures, width: int, height: int) -> Pictures:

@@ -18,9 +18,9 @@ from storage.predictions.parameters import Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
-from worker.engine.interface import Drawing, DrawingFailed, Memory
+from worker.engine.interface import Drawing, DrawingFailed, Memory, Pictures
 from worker.engine.long_prompts import notes_on, quiet_diffusers
-from worker.engine.pictures import Pictures, fit, keeping_the_rest
+from worker.engine.pictures import fit, keeping_the_rest
 from worker.engine.pixels import images_of
 
 if TYPE_CHECKING:

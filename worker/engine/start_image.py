@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from storage.predictions.parameters import Parameters
-from worker.engine.pictures import Pictures
+from worker.engine.interface import Pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image

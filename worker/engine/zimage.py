@@ -21,9 +21,9 @@ from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
 from worker.engine.embeddings import EmbeddingCache
-from worker.engine.interface import Drawing, Memory
+from worker.engine.interface import Drawing, Memory, Pictures
 from worker.engine.long_prompts import count_tokens, note_of
-from worker.engine.pictures import Pictures, fit, keeping_the_rest, skipped_steps
+from worker.engine.pictures import fit, keeping_the_rest, skipped_steps
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
 from worker.engine.start_image import Kept, start_from

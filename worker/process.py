@@ -30,6 +30,7 @@ from worker.intake import Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.lifecycle import Lifecycle, Stage
 from worker.progress import ProgressReports
+from worker.publish.content_credentials import open_credentials
 from worker.publish.publish import Publisher
 from worker.publish.results import Results
 from worker.settings import WorkerSettings
@@ -82,7 +83,15 @@ class WorkerProcess:
         self._results = Results(
             self._pool,
             renderer,
-            Publisher(self._pool, self._bucket, renderer, settings.s3_prefix, settings.embed_parameters),
+            Publisher(
+                self._pool,
+                self._bucket,
+                renderer,
+                settings.s3_prefix,
+                embed_parameters=settings.embed_parameters,
+                mark_ai_generated=settings.mark_ai_generated,
+                credentials=open_credentials(settings),
+            ),
             self._leases,
             self._reports,
             on_release=self._intake.wake,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from storage.settings import Settings
@@ -25,3 +27,11 @@ class WorkerSettings(Settings):
     embed_parameters: bool = Field(
         default=True, description="write prompt, seed and the other parameters into the image files"
     )
+    mark_ai_generated: bool = Field(
+        default=True, description="write into the image files that a model made them (IPTC DigitalSourceType, in XMP)"
+    )
+    c2pa_cert: Path | None = Field(
+        default=None,
+        description="sign images with C2PA: a PEM file with the certificate and those that lead to its root",
+    )
+    c2pa_key: Path | None = Field(default=None, description="a PEM file with the private key of C2PA_CERT")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from storage.formats import PNG, WEBP, format_named
 from storage.predictions.parameters import Parameters
+from worker.publish.provenance import XMP
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,29 +23,31 @@ MAX_COMMENT_BYTES = 65_000
 UTF_16 = "utf-16-be"
 
 
-def encode(image: Image, parameters: Parameters, *, text: str | None = None) -> tuple[bytes, str]:
+def encode(image: Image, parameters: Parameters, *, text: str | None = None, marked: bool = False) -> tuple[bytes, str]:
     """The bytes of an image in the format that was asked for, and their content type.
 
-    `text` is written into the file where image tools look for generation parameters: the `parameters` chunk of a
-    PNG, the EXIF UserComment of the other formats.
+    `marked`: the file says that a model made it (`provenance.py`). `text` is written into the file where image tools
+    look for generation parameters: the `parameters` chunk of a PNG, the EXIF UserComment of the other formats.
     """
     buffer = io.BytesIO()
     format_ = format_named(parameters.output_format)
     options: dict[str, object] = dict(format_.save_options)
     if format_.is_lossy:
         options["quality"] = parameters.output_quality
-    if text is not None:
-        options |= {"pnginfo": _chunks(text)} if format_ is PNG else {"exif": _comment(text)}
+    if format_ is PNG:
+        options["pnginfo"] = _chunks(text, marked=marked)
+    else:
+        options |= ({} if text is None else {"exif": _comment(text)}) | ({"xmp": XMP.encode()} if marked else {})
     image.save(buffer, format_.pillow, **options)
     return buffer.getvalue(), format_.content_type
 
 
-def encode_thumbnail(image: Image) -> tuple[bytes, str]:
+def encode_thumbnail(image: Image, *, marked: bool = False) -> tuple[bytes, str]:
     """A WebP that fits into THUMBNAIL_SIDE squared, a few kB, and its content type."""
     small = image.copy()
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()
-    small.save(buffer, WEBP.pillow, quality=THUMBNAIL_QUALITY)
+    small.save(buffer, WEBP.pillow, quality=THUMBNAIL_QUALITY, **({"xmp": XMP.encode()} if marked else {}))
     return buffer.getvalue(), WEBP.content_type
 
 
@@ -66,11 +69,14 @@ def describe(parameters: Parameters, index: int, *, model: str, version: str, sa
     return "\n".join(lines)
 
 
-def _chunks(text: str) -> PngInfo:
+def _chunks(text: str | None, *, marked: bool) -> PngInfo:
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
-    chunks.add_text("parameters", text)  # iTXt where it is not Latin-1
+    if marked:
+        chunks.add_itxt("XML:com.adobe.xmp", XMP)
+    if text is not None:
+        chunks.add_text("parameters", text)  # iTXt where it is not Latin-1
     return chunks
 
 

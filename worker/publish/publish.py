@@ -20,6 +20,7 @@ from storage.postgres.database import Connection, Row
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
 from storage.predictions.render import Renderer
 from worker.attempt import Attempt, ClaimLost
+from worker.publish.content_credentials import ContentCredentials
 from worker.publish.encoding import describe, encode, encode_thumbnail
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Publisher:
     renderer: Renderer
     s3_prefix: str
     embed_parameters: bool = True
+    mark_ai_generated: bool = True
+    credentials: ContentCredentials | None = None
 
     def upload(self, attempt: Attempt, images: Sequence[Image]) -> list[StoredImage]:
         """Store the images under keys that only this claim uses, so that no published image is overwritten.
@@ -53,7 +56,14 @@ class Publisher:
         for index, image in enumerate(images):
             text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
             with attempt.spans.phase("encode_image"):
-                body, content_type = encode(image, parameters, text=text if self.embed_parameters else None)
+                body, content_type = encode(
+                    image,
+                    parameters,
+                    text=text if self.embed_parameters else None,
+                    marked=self.mark_ai_generated,
+                )
+                if self.credentials is not None:
+                    body = self.credentials.sign(body, content_type, model=row["model"], model_version=row["version"])
             key = attempt.claim.key_of(self.s3_prefix, index, extension_of(content_type))
             with attempt.spans.phase("upload"):
                 _retry(attempt, partial(self.bucket.put, key, body, content_type))
@@ -72,7 +82,7 @@ class Publisher:
         return stored
 
     def _upload_thumbnail(self, attempt: Attempt, index: int, image: Image) -> StoredThumbnail:
-        body, content_type = encode_thumbnail(image)
+        body, content_type = encode_thumbnail(image, marked=self.mark_ai_generated)
         key = attempt.claim.key_of(self.s3_prefix, index, THUMBNAIL_EXTENSION)
         _retry(attempt, partial(self.bucket.put, key, body, content_type))
         return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)

@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "cli.commands.server:models",
     "usage": "cli.commands.server:usage",
     "status": "cli.commands.server:status",
+    "doctor": "cli.commands.doctor",
     "tokens": "cli.commands.tokens",
     "webhooks": "cli.commands.webhooks",
     "queues": "cli.commands.queues",

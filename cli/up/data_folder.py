@@ -46,7 +46,7 @@ class DataFolder:
         self.s3 = self.path / "s3"
         self._catalog_note = self.run / "catalog"
         self._url_note = self.run / "url"
-        self._database_note = self.run / "database-url"
+        self._settings_note = self.run / "settings.json"
         self._lock: int | None = None
         self._made: list[Path] = []
 
@@ -70,7 +70,7 @@ class DataFolder:
         """Give it back. `unused`: nothing was started, so what `open` made is removed again."""
         if self._lock is None:
             return
-        for note in (self._catalog_note, self._url_note, self._database_note):
+        for note in (self._catalog_note, self._url_note, self._settings_note):
             note.unlink(missing_ok=True)
         if unused and self.run in self._made:
             shutil.rmtree(self.run, ignore_errors=True)
@@ -88,15 +88,17 @@ class DataFolder:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def note_addresses(self, url: str, database_url: str | None) -> None:
-        """Write down where the API listens, and which database is used if it isn't the folder's own (a secret)."""
+    def note_running(self, url: str, settings: dict[str, str], *, is_own_database: bool) -> None:
+        """Write down where the API listens, and the settings of its roles: they hold passwords, as other files here.
+
+        `is_own_database`: Postgres is the one in this folder.
+        """
         try:
             self._url_note.write_text(url)
-            if database_url is not None:
-                self._database_note.unlink(missing_ok=True)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                with open(os.open(self._database_note, flags, 0o600), "w") as file:
-                    file.write(database_url)
+            self._settings_note.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with open(os.open(self._settings_note, flags, 0o600), "w") as file:
+                json.dump({"settings": settings, "is_own_database": is_own_database}, file)
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -104,9 +106,15 @@ class DataFolder:
         """The API of the `darkroom up` that runs on this folder."""
         return _text_of(self._url_note)
 
+    def settings_in_use(self) -> dict[str, str] | None:
+        """The settings of the roles of the `darkroom up` that runs on this folder."""
+        found = _text_of(self._settings_note)
+        return None if found is None else dict(json.loads(found)["settings"])
+
     def database_in_use(self) -> str | None:
         """The database that it was given; None if it uses its own, or none runs."""
-        return _text_of(self._database_note)
+        found = json.loads(_text_of(self._settings_note) or "{}")
+        return found["settings"]["DATABASE_URL"] if found and not found["is_own_database"] else None
 
     def catalog_in_use(self) -> Path | None:
         """The catalog of the `darkroom up` that runs on this folder."""

@@ -21,6 +21,15 @@ def start_role(role: str, *options: str, env: Mapping[str, str]) -> subprocess.P
     return start_child([sys.executable, *words, role, *options], env=env)
 
 
+def known_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """Those of the environment that some role reads."""
+    from api.settings import ApiSettings
+    from worker.settings import WorkerSettings
+
+    known = {name.upper() for part in (ApiSettings, WorkerSettings) for name in part.model_fields}
+    return {name: value for name, value in env.items() if name.upper() in known}
+
+
 def shared_environment(
     outside: Mapping[str, str],
     *,

@@ -30,7 +30,7 @@ from cli.up.address import (
 )
 from cli.up.data_folder import DataFolder
 from cli.up.interrupts import Interrupted, StopRequest, give_way_to
-from cli.up.launch import shared_environment, start_role
+from cli.up.launch import known_settings, shared_environment, start_role
 from cli.up.log_stream import LogStream
 from cli.up.missing_weights import missing_weights
 from cli.up.readiness import answers_ready
@@ -115,7 +115,6 @@ class WholeService:
         self._servers = Servers(self._folder, os.environ, self._stop, self._record, self._log)
         self._servers.launch()
         self._folder.note_catalog(models)
-        self._folder.note_addresses(url, None if self._servers.postgres else os.environ.get("DATABASE_URL"))
         env = shared_environment(
             os.environ,
             public_url=url,
@@ -135,6 +134,7 @@ class WholeService:
         if (database_url := give_way_to(self._stop, self._servers.app_database_url)) is not None:
             env["DATABASE_URL"] = database_url
             settings, catalog = give_way_to(self._stop, partial(_read_settings, env))
+        self._folder.note_running(url, known_settings(env), is_own_database=self._servers.postgres is not None)
         give_way_to(self._stop, partial(require_tokens, self._options.host, settings))
         if self._servers.s3 is None:
             self._prepare_bucket(settings)

@@ -44,7 +44,7 @@ def test_an_external_postgres_and_s3_server_work_through_settings_alone(
 
 def test_other_commands_find_it_without_the_settings_that_it_was_given(tmp_path: Path, outside: dict[str, str]) -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith((*NOT_OURS, "DARKROOM_"))}
-    noted = tmp_path / "data" / "run" / "database-url"
+    noted = tmp_path / "data" / "run" / "settings.json"
 
     def run(*words: str) -> str:
         done = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worker.engine.interface import ModelNotLoaded
 
@@ -33,3 +33,20 @@ def device_name(device: torch.device) -> str:
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def describe(asked: str) -> dict[str, Any]:
+    """The device by that name: `name`, `memory_bytes` (None if it draws in main memory), `bf16`; or an `error`."""
+    import torch
+
+    try:
+        device = choose_device(asked)
+        torch.ones(2, device=device).sum().item()  # a broken driver shows here
+    except (ModelNotLoaded, RuntimeError) as error:
+        return {"error": str(error).strip().partition("\n")[0]}
+    is_cuda = device.type == "cuda"
+    return {
+        "name": device_name(device),
+        "memory_bytes": torch.cuda.get_device_properties(device).total_memory if is_cuda else None,
+        "bf16": torch.cuda.is_bf16_supported() if is_cuda else True,
+    }

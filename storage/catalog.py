@@ -60,7 +60,7 @@ class Limits(_Part):
 class LoraEntry(_Part):
     """A LoRA that requests may name."""
 
-    source: str = Field(min_length=1, description="a .safetensors file, or a hub id")
+    source: str = Field(min_length=1, description="a .safetensors file beside models.toml, or a hub id")
     scale: float = Field(default=1.0, ge=-4, le=4, description="used where a request gives none")
     description: str = Field(default="", description="shown by GET /v1/models")
 
@@ -135,6 +135,12 @@ class Model(_Part):
     )
     device: DeviceSettings = Field(default=DeviceSettings(), description="how the weights are kept on the device")
     blank: Blank = Field(default=Blank(), description="settings of the blank engine")
+
+    @model_validator(mode="after")
+    def _loras_are_not_compiled(self) -> Model:
+        if self.loras and self.device.compiles:
+            raise ValueError('loras and compilation (compile, or preset = "fast") can\'t be combined')
+        return self
 
     @property
     def typical(self) -> Parameters:
@@ -213,7 +219,7 @@ class Catalog:
 
 def load_catalog(path: Path) -> Catalog:
     """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot);
-    a relative `gguf` is a file beside it.
+    a relative `gguf`, and a LoRA's file, lie beside it.
 
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """
@@ -257,7 +263,16 @@ def _read_model(path: Path, name: str, entry: Any) -> Model:
     if model.device.gguf:
         file = (path.parent / Path(model.device.gguf).expanduser()).resolve()
         model = model.model_copy(update={"device": model.device.model_copy(update={"gguf": str(file)})})
-    return model
+    loras = {lora_name: _beside(path, lora) for lora_name, lora in model.loras.items()}
+    return model.model_copy(update={"loras": loras})
+
+
+def _beside(path: Path, lora: LoraEntry) -> LoraEntry:
+    """The same with the whole path of its file. What is no file, and doesn't look like one, is a hub id."""
+    file = path.parent / Path(lora.source).expanduser()
+    if file.is_file() or lora.source.startswith(("./", "../", "/", "~")) or lora.source.endswith(".safetensors"):
+        return lora.model_copy(update={"source": str(file.resolve())})
+    return lora
 
 
 def _refuse_ambiguous_aliases(path: Path, models: dict[str, Model]) -> None:

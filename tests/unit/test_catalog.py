@@ -36,6 +36,20 @@ def test_a_gguf_file_lies_beside_the_catalog(tmp_path: Path) -> None:
     assert model.device.gguf == str(tmp_path / "weights" / "some-Q4_K_M.gguf")
 
 
+def test_a_lora_s_file_lies_beside_the_catalog_and_anything_else_is_a_hub_id(tmp_path: Path) -> None:
+    entry = """
+        [models."a/b"]
+        source = "x/y"
+        loras = { one = { source = "loras/one.safetensors" }, two = { source = "owner/repository", scale = 0.5 } }
+    """
+    loras = load_catalog(write(tmp_path, entry)).find("a/b").loras
+    assert loras["one"].source == str(tmp_path / "loras" / "one.safetensors")
+    assert (loras["two"].source, loras["two"].scale) == ("owner/repository", 0.5)
+    for compiled in ("compile = true", 'preset = "fast"'):
+        with pytest.raises(OperatorError, match="loras and compilation.*can't be combined"):
+            load_catalog(write(tmp_path, f"{entry}\ndevice = {{ {compiled} }}"))
+
+
 @pytest.mark.parametrize(
     "reference", ["tongyi-mai/z-image-turbo", "Tongyi-MAI/Z-Image-Turbo", "tongyi-mai/z-image-turbo:2", "dall-e-3"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from storage.predictions.parameters import Parameters
 from worker.engine.devices import choose_device
 from worker.engine.engines import engine_for
 from worker.engine.interface import Engine, ModelNotLoaded
+from worker.engine.lora_files import find_loras
 from worker.engine.read_ahead import reading_ahead
 from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files
 
@@ -41,11 +43,12 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
     files = weight_files(folder)
     if model.device.gguf:
         files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
+    loras = find_loras(model)
     with reading_ahead(files):
-        return _load(model, folder, name, device=device)
+        return _load(model, folder, name, loras, device=device)
 
 
-def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
+def _load(model: Model, folder: Path, name: str, loras: Mapping[str, Path], *, device: str) -> Engine:
     began = time.monotonic()
     if model.device.parallel_loading:
         os.environ["HF_ENABLE_PARALLEL_LOADING"] = "1"  # read when diffusers is imported
@@ -82,7 +85,9 @@ def _load(model: Model, folder: Path, name: str, *, device: str) -> Engine:
         cause = error.__cause__ or error.__context__  # for a damaged file, the cause says more
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
-    engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention)
+    engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention, loras=loras)
+    if loras and not hasattr(pipeline, "load_lora_weights"):
+        raise ModelNotLoaded(f"diffusers {diffusers.__version__} has no LoRAs for a {name}: leave `loras` out")
     for picture in model.takes:
         if picture not in engine.takes:
             raise ModelNotLoaded(

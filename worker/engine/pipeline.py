@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +22,7 @@ from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
 from worker.engine.interface import Drawing, DrawingFailed, Memory, Pictures
 from worker.engine.long_prompts import notes_on, quiet_diffusers
+from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest
 from worker.engine.pixels import images_of
 
@@ -54,8 +57,17 @@ class PipelineEngine:
 
     joins_midway = False
 
-    def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        device: torch.device,
+        attention: str = "",
+        loras: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """`loras`: name → file."""
         self._pipeline = pipeline
+        self._loras = Loras(pipeline, loras)
         self._device = device
         self._memory = DeviceMemory(device)
         accepted = _accepted_by(pipeline)
@@ -82,9 +94,11 @@ class PipelineEngine:
     def batch_key(self, parameters: Parameters) -> object:
         size_and_steps = parameters.width, parameters.height, parameters.num_inference_steps, parameters.guidance_scale
         kind = _kind_of(parameters)
-        return size_and_steps if kind == TEXT else (*size_and_steps, kind, parameters.strength)
+        pictures = () if kind == TEXT else (kind, parameters.strength)
+        return (*size_and_steps, parameters.loras, *pictures)
 
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> PipelineDrawing:
+        self._loras.load(parameters.loras)
         texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
         scheduler = getattr(self._pipeline, "scheduler", None)
         if pictures is not None:
@@ -117,6 +131,7 @@ class PipelineEngine:
         self, batch: Sequence[PipelineDrawing], on_step: Callable[..., dict[str, Any]], stopped: list[BaseException]
     ) -> Any:
         self._memory.watch()
+        self._loras.switch(batch[0].parameters.loras)
         pipeline = self._pipeline_for(batch[0].kind)
         try:
             with quiet_diffusers():

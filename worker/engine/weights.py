@@ -69,10 +69,10 @@ def check_weights(folder: Path) -> None:
                 "convert it with save_pretrained(…, safe_serialization=True)"
             )
     for file in weight_files(folder):
-        _check_whole(file)
+        check_whole(file)
 
 
-def _check_whole(file: Path) -> None:
+def check_whole(file: Path) -> None:
     """Raises ModelNotLoaded if the file is shorter than its header says.
 
     The format (https://github.com/huggingface/safetensors): the length of the header in 8 bytes, the header in JSON

@@ -9,20 +9,23 @@ start image it is that of ZImageImg2ImgPipeline, with a mask that of ZImageInpai
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from storage.predictions.parameters import Parameters
+from storage.predictions.parameters import Lora, Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
 from worker.engine.embeddings import EmbeddingCache
 from worker.engine.interface import Drawing, Memory, Pictures
 from worker.engine.long_prompts import count_tokens, note_of
+from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest, skipped_steps
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
@@ -69,6 +72,7 @@ class _Sample:
     latents: torch.Tensor
     time: torch.Tensor
     caption: torch.Tensor
+    loras: tuple[Lora, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -84,8 +88,17 @@ class ZImageEngine:
     joins_midway = True
     takes = ("image", "mask")
 
-    def __init__(self, pipeline: Any, *, device: torch.device, attention: str = "") -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        device: torch.device,
+        attention: str = "",
+        loras: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
+        """`loras`: name → file."""
         self._pipeline = pipeline
+        self._loras = Loras(pipeline, loras)
         self._device = device
         self._takes_masks = attention in MASKING_BACKENDS and device.type != "cuda"
         self._embeddings = EmbeddingCache(self._encode)
@@ -100,8 +113,12 @@ class ZImageEngine:
         return None  # everything goes with everything
 
     @told_apart
-    @torch.inference_mode()
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> ZImageDrawing:
+        self._loras.load(parameters.loras)  # so that one that doesn't fit fails before it shares a step
+        return self._begin(parameters, pictures)
+
+    @torch.inference_mode()
+    def _begin(self, parameters: Parameters, pictures: Pictures | None) -> ZImageDrawing:
         guided = parameters.guidance_scale > 0
         sigmas, times = self._schedule(parameters)
         kept = None
@@ -204,15 +221,23 @@ class ZImageEngine:
         )
         dtype = self._pipeline.transformer.dtype
         time = drawing.times[drawing.steps_done]
-        return [_Sample(latents.to(dtype), time, caption) for caption in captions for latents in drawing.latents]
+        loras = drawing.parameters.loras
+        return [_Sample(latents.to(dtype), time, caption, loras) for caption in captions for latents in drawing.latents]
 
     def _velocities(self, samples: Sequence[_Sample]) -> list[torch.Tensor]:
-        """What the transformer says to each sample, float32, in their order."""
-        groups: dict[object, list[int]] = {}
+        """What the transformer says to each sample, float32, in their order.
+
+        A forward has one set of LoRAs. The set that is switched on comes first, so that no switch is wasted.
+        """
+        groups: dict[tuple[tuple[Lora, ...], object], list[int]] = {}
         for place, sample in enumerate(samples):
-            groups.setdefault(None if self._takes_masks else sample.shape, []).append(place)
+            shape = None if self._takes_masks else sample.shape
+            groups.setdefault((sample.loras, shape), []).append(place)
         velocities: dict[int, torch.Tensor] = {}
-        for places in groups.values():
+        active = self._loras.active
+        for group in sorted(groups, key=lambda group: (group[0] != active, str(group[0]))):
+            self._loras.switch(group[0])
+            places = groups[group]
             answers = self._pipeline.transformer(
                 [samples[place].latents for place in places],
                 torch.stack([samples[place].time for place in places]),

@@ -1,0 +1,126 @@
+"""LoRAs on the device: loaded when first needed, switched between forwards; the least recently used are dropped."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from storage.predictions.parameters import Lora
+from worker.engine.interface import DrawingFailed
+
+log = structlog.get_logger(__name__)
+
+MAX_ON_DEVICE = 8  # a LoRA of rank 16 for Z-Image takes about 80 MB in bfloat16
+UNKNOWN = (Lora(""),)  # equal to what no request asks for: the next `switch` sets it right
+PART = re.compile(r"\.(?:lora|lokr|hada|alpha|dora|diff)")  # what follows the name of a part
+SHOWN_NAMES = 3  # of the parts that don't fit
+
+
+class Loras:
+    """The LoRAs of one pipeline. A pipeline that never draws with one stays as diffusers made it."""
+
+    def __init__(self, pipeline: Any, files: Mapping[str, Path], *, max_on_device: int = MAX_ON_DEVICE) -> None:
+        self._pipeline = pipeline
+        self._files = files
+        self._max_on_device = max_on_device
+        self._loaded: OrderedDict[str, str] = OrderedDict()  # name → the name that diffusers knows it by
+        self._numbered = 0
+        self.active: tuple[Lora, ...] = ()
+
+    def load(self, loras: tuple[Lora, ...]) -> None:
+        """Bring these onto the device. Raises DrawingFailed if there is no such LoRA, or it doesn't fit the model."""
+        for lora in loras:
+            if lora.name in self._loaded:
+                self._loaded.move_to_end(lora.name)
+            else:
+                self._load(lora.name)
+        names = {lora.name for lora in loras}
+        unused = [name for name in self._loaded if name not in names]
+        for name in unused[: max(0, len(self._loaded) - self._max_on_device)]:
+            self._drop(name)
+
+    def switch(self, loras: tuple[Lora, ...]) -> None:
+        """Let the model draw with exactly these from now on. Raises what `load` raises."""
+        if loras == self.active:
+            return
+        self.load(loras)
+        with _changing_adapters():
+            if not loras:
+                self._pipeline.disable_lora()
+            else:
+                self._pipeline.enable_lora()
+                adapters = [self._loaded[lora.name] for lora in loras]
+                self._pipeline.set_adapters(adapters, [lora.scale for lora in loras])
+        self.active = loras
+
+    def _load(self, name: str) -> None:
+        if name not in self._files:
+            known = ", ".join(sorted(self._files)) or "none"
+            raise DrawingFailed(f'This model has no LoRA "{name}"; it has {known}.')
+        file = self._files[name]
+        adapter = f"lora{self._numbered}"
+        self._numbered += 1
+        try:
+            weights = self._pipeline.lora_state_dict(str(file))
+            _check_fits(name, weights[0] if isinstance(weights, tuple) else weights, self._pipeline)
+            with _changing_adapters():
+                self._pipeline.load_lora_weights(str(file), adapter_name=adapter)
+        except DrawingFailed:
+            raise
+        except Exception as error:  # a damaged file, other shapes: the libraries raise all kinds
+            self._forget(adapter)
+            reason = " ".join(str(_first_cause(error)).split())[:300]
+            raise DrawingFailed(f'The LoRA "{name}" does not fit this model: {reason}') from error
+        self._loaded[name] = adapter
+        self.active = UNKNOWN  # diffusers has made the new one the active one
+        log.info("lora.loaded", name=name, on_device=len(self._loaded))
+
+    def _drop(self, name: str) -> None:
+        self._forget(self._loaded.pop(name))
+        self.active = UNKNOWN
+        log.info("lora.dropped", name=name)
+
+    def _forget(self, adapter: str) -> None:
+        models = [getattr(self._pipeline, part, None) for part in self._pipeline._lora_loadable_modules]
+        if any(adapter in getattr(model, "peft_config", {}) for model in models):
+            with _changing_adapters():
+                self._pipeline.delete_adapters(adapter)
+
+
+@contextmanager
+def _changing_adapters() -> Iterator[None]:
+    """Tensors made in inference mode could not be changed later; and peft warns of what is meant here."""
+    with torch.inference_mode(False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+        yield
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """diffusers' clean-up after an error may raise another one."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _check_fits(name: str, weights: Mapping[str, object], pipeline: Any) -> None:
+    """Raise DrawingFailed if no weight belongs to a part of this pipeline; the message names some that don't."""
+    modules = {
+        f"{part}.{module}"
+        for part in pipeline._lora_loadable_modules
+        if (model := getattr(pipeline, part, None)) is not None
+        for module, _ in model.named_modules()
+    }
+    asked = {PART.split(key)[0] for key in weights}
+    if not asked or not asked & modules:
+        missing = sorted(asked)
+        shown = ", ".join(missing[:SHOWN_NAMES]) or "nothing"
+        rest = f" and {len(missing) - SHOWN_NAMES} more" if len(missing) > SHOWN_NAMES else ""
+        raise DrawingFailed(f'The LoRA "{name}" fits this model nowhere: it is for {shown}{rest}.')

@@ -46,7 +46,7 @@ def test_a_lora_s_file_lies_beside_the_catalog_and_anything_else_is_a_hub_id(tmp
     assert loras["one"].source == str(tmp_path / "loras" / "one.safetensors")
     assert (loras["two"].source, loras["two"].scale) == ("owner/repository", 0.5)
     for compiled in ("compile = true", 'preset = "fast"'):
-        with pytest.raises(OperatorError, match="loras and compilation.*can't be combined"):
+        with pytest.raises(OperatorError, match="loras and compilation"):
             load_catalog(write(tmp_path, f"{entry}\ndevice = {{ {compiled} }}"))
 
 

@@ -38,11 +38,11 @@ def _download(name: str, hub_id: str) -> Path:
     log.info("lora.download", hub_id=hub_id)
     try:
         # The operator names the hub id, and what comes is data.
-        folder = Path(snapshot_download(hub_id, allow_patterns=["*.safetensors"]))
+        folder = snapshot_download(hub_id, allow_patterns=["*.safetensors"])  # nosec B615
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ModelNotLoaded(f'the LoRA "{name}": {hub_id} could not be had from the hub: {first_line}') from error
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(Path(folder).glob("*.safetensors"))
     if len(files) != 1:
         found = ", ".join(file.name for file in files) or "none"
         raise ModelNotLoaded(f'the LoRA "{name}": {hub_id} needs to hold one .safetensors file; it has {found}')

@@ -24,6 +24,7 @@ COMMANDS = {
     "usage": "cli.commands.server:usage",
     "status": "cli.commands.server:status",
     "doctor": "cli.commands.doctor",
+    "mcp": "cli.commands.mcp",
     "tokens": "cli.commands.tokens",
     "webhooks": "cli.commands.webhooks",
     "queues": "cli.commands.queues",

@@ -63,6 +63,13 @@ class Server:
     def delete(self, path: str) -> None:
         self._answer("DELETE", path, None, {}).release_conn()
 
+    def first_model(self) -> str:
+        """The model that is drawn with where none is named. Raises OperatorError if there is none."""
+        models = self.get("/v1/models")["results"]
+        if not models:
+            raise OperatorError(f"{self.url} serves no model.")
+        return f"{models[0]['owner']}/{models[0]['name']}"
+
     @contextmanager
     def stream(self, path: str) -> Iterator[urllib3.BaseHTTPResponse]:
         """An open answer, such as a stream of events. Raises OperatorError."""

@@ -79,7 +79,7 @@ def command(
         **dict(map(_pair, others)),
     }
     body: dict[str, Any] = {
-        "model": model or _first_model(server),
+        "model": model or server.first_model(),
         "input": {name: value for name, value in asked.items() if value is not None},
     }
     if webhook:
@@ -132,15 +132,6 @@ def _wait(server: Any, prediction: dict[str, Any], *, quiet: bool) -> dict[str, 
 def _saves(output: str | None, as_json: bool) -> bool:
     """With --json, files are written only where -o says so."""
     return output is not None or not as_json
-
-
-def _first_model(server: Any) -> str:
-    from storage.errors import OperatorError
-
-    models = server.get("/v1/models")["results"]
-    if not models:
-        raise OperatorError(f"{server.url} serves no model.")
-    return f"{models[0]['owner']}/{models[0]['name']}"
 
 
 def _format_of(output: str | None) -> str | None:

@@ -1,0 +1,1 @@
+"""`darkroom mcp`: Darkroom as tools for language models (Model Context Protocol)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import mimetypes
 import os
 import sys
 from pathlib import Path
@@ -37,6 +39,18 @@ def save_all(server: Server, prediction: dict[str, Any], target: str | None) -> 
             raise OperatorError(f"{path} can't be written: {error.strerror}. The picture is at {url}") from None
         saved.append(str(path))
     return saved
+
+
+def picture_url(given: str) -> str:
+    """What an input `image` or `mask` takes: a URL as it is, a file as a data: URL. Raises OperatorError."""
+    if given.startswith(("http://", "https://", "data:")):
+        return given
+    try:
+        content = Path(given).expanduser().read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{given} can't be read: {error.strerror}.") from None
+    content_type = mimetypes.guess_type(given)[0] or "image/png"  # the server looks at the bytes
+    return f"data:{content_type};base64,{base64.b64encode(content).decode()}"
 
 
 def show_all(paths: list[str]) -> None:

@@ -28,6 +28,9 @@ EXIT_INTERRUPTED = 130
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", type=float, help="Classifier-free guidance; 0 is none.")
 @click.option("--negative-prompt", metavar="TEXT", help="What shall not be in the picture.")
+@click.option("--image", metavar="FILE", help="A start image: a file or an https URL. For models that take one.")
+@click.option("--mask", metavar="FILE", help="What is white in it is drawn anew, what is black stays.")
+@click.option("--strength", type=float, help="How much of the start image is drawn anew, from 0 to 1.")
 @click.option("--format", "output_format", help="png, jpeg or webp. Default: by the name of the file, else png.")
 @click.option("-i", "--input", "others", multiple=True, metavar="NAME=VALUE", help="Any other input of the model.")
 @click.option("--webhook", metavar="URL", help="Told when it has ended.")
@@ -45,6 +48,9 @@ def command(
     steps: int | None,
     guidance: float | None,
     negative_prompt: str | None,
+    image: str | None,
+    mask: str | None,
+    strength: float | None,
     output_format: str | None,
     others: tuple[str, ...],
     webhook: str | None,
@@ -60,10 +66,11 @@ def command(
     \b
     darkroom generate "a red circle on a blue background" -o circle.png
     darkroom generate "a lighthouse" -n 4 --seed 7 -o pictures/
+    darkroom generate "a red circle" --image blue.png --strength 0.8 -o red.png
     darkroom generate "a lighthouse" --json | jq -r '.output[0]'
     DARKROOM_URL=https://draw.example.com DARKROOM_TOKEN=… darkroom generate "a boat" -o -  > boat.png
     """
-    from cli.client.pictures import save_all, show_all
+    from cli.client.pictures import picture_url, save_all, show_all
     from cli.client.tables import echo_json
 
     server = find_server(data)
@@ -75,6 +82,9 @@ def command(
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "negative_prompt": negative_prompt,
+        "image": None if image is None else picture_url(image),
+        "mask": None if mask is None else picture_url(mask),
+        "strength": strength,
         "output_format": output_format or _format_of(output),
         **dict(map(_pair, others)),
     }

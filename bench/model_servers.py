@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,12 +206,19 @@ def table(taken: dict[tuple[int, str], list[tuple[float, list[float]]]], plain: 
 def _started(words: list[str], own: dict[str, str], log: Path) -> Iterator[None]:
     with log.open("w") as told:
         process = subprocess.Popen(
-            words, env=_environment() | own, stdout=told, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            words,
+            env=_environment() | own,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     try:
         yield
     finally:
         stop([process])
+        with suppress(ProcessLookupError):  # LitServe's own processes outlive it
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _environment() -> dict[str, str]:

@@ -15,8 +15,6 @@ import structlog
 from psycopg_pool import ConnectionPool
 from standardwebhooks import Webhook
 
-from courier.deadline_socket import Interrupted
-from courier.safe_http import NoAnswer, post
 from courier.schedule import delay_before_next_attempt, retry_after
 from courier.slots import NoSlot, Slots, Visit
 from storage import crash_points, tracing
@@ -24,6 +22,8 @@ from storage.access.sealing import Sealer
 from storage.access.signing import open_webhook_secrets
 from storage.access.tokens import any_token_was_made
 from storage.errors import OperatorError
+from storage.outbound.deadline_socket import Interrupted
+from storage.outbound.safe_http import NoAnswer, post
 from storage.postgres.database import Connection
 from storage.webhooks import outbox as deliveries
 from storage.webhooks.addresses import AllowList, resolve

@@ -9,6 +9,7 @@ import time
 import psycopg
 import structlog
 
+from storage import files
 from storage.activity import forget_old_activity
 from storage.bucket import Bucket, BucketUnavailable
 from storage.postgres.database import Connection, connect
@@ -50,7 +51,10 @@ def retain_once(
     """
     stop = stop or threading.Event()
     older_than = settings.retention
-    expired = buried = removed = orphans = 0
+    expired = buried = removed = orphans = expired_files = 0
+    while not stop.is_set() and (count := files.expire_files(conn)):
+        expired_files += count
+        stop.wait(PAUSE_S)
     while older_than is not None and not stop.is_set():
         count = retention.expire_predictions(conn, older_than=older_than)
         if not count:
@@ -66,5 +70,12 @@ def retain_once(
     if sweep and not stop.is_set():
         orphans = retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=older_than)
     forget_old_activity(conn)
-    if expired or buried or removed or orphans:
-        log.info("removed what is old", predictions=expired, objects=buried, bytes_of=removed, orphans=orphans)
+    if expired or expired_files or buried or removed or orphans:
+        log.info(
+            "removed what is old",
+            predictions=expired,
+            files=expired_files,
+            objects=buried,
+            bytes_of=removed,
+            orphans=orphans,
+        )

@@ -61,6 +61,7 @@ def adopt_predictions(conn: Connection, token_id: int, *, both_sign_for: timedel
     ).fetchone()
     assert row is not None
     until: datetime = row["now"]
+    conn.execute("UPDATE files SET token_id = %s WHERE token_id IS NULL AND created_at <= %s", (token_id, until))
     while True:
         yield from _pass(conn, token_id, until)
         left = conn.execute(

@@ -179,6 +179,9 @@ class Object(Table):
     content_type: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     missing_since: Mapped[datetime | None]  # the bucket could not give its bytes, and has not since
+    # Of what clients send: when a request last began to store it. Retention spares it for a while, since the request
+    # refers to it only when it is stored. NULL: drawn here.
+    sent_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_objects_missing", "missing_since", postgresql_where=text("missing_since IS NOT NULL")),)
 
@@ -204,6 +207,33 @@ class Image(Table):
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     seed: Mapped[int] = mapped_column(BigInteger)
+
+
+class InputImage(Table):
+    """A picture that a prediction starts from; its object's name is the SHA-256 in the prediction's parameters."""
+
+    __tablename__ = "input_images"
+
+    prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)  # image or mask
+    object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+
+
+class File(Table):
+    """A file that a client has uploaded, to name it in a later request."""
+
+    __tablename__ = "files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)  # a ULID, 26 lower-case characters
+    token_id: Mapped[int | None] = mapped_column(BigInteger)  # NULL: uploaded while the API was open to everybody
+    name: Mapped[str]
+    object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+    md5: Mapped[str]  # hexadecimal; the SHA-256 is the object's
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime | None] = mapped_column(index=True)  # NULL: never
+
+    __table_args__ = (Index("ix_files_token_id_created_at_id", "token_id", "created_at", "id"),)
 
 
 class WebhookDelivery(Table):

@@ -12,9 +12,10 @@ from storage.predictions.retention import bury_objects, remove_data
 def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) -> bool:
     """Cancel it if it isn't over, and remove its data; False if there is none, or it was deleted before.
 
-    Input, metadata, output, logs, images and webhook deliveries go, also those that were not sent yet. Objects that no
-    other prediction refers to are marked as deleted; the courier deletes their bytes within a minute. What remains is
-    the row, without anything that the client sent: when it was made, how it ended, and what it cost.
+    Input with its pictures, metadata, output, logs, images and webhook deliveries go, also those that were not sent
+    yet. Objects that no other prediction refers to are marked as deleted; the courier deletes their bytes within a
+    minute. What remains is the row, without anything that the client sent: when it was made, how it ended, and what it
+    cost.
     """
     with conn.transaction():
         finish(conn, renderer, prediction_id, Canceled())
@@ -27,10 +28,18 @@ def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) 
         ).fetchone()
         if deleted is None:
             return False
-        images = conn.execute(
-            "SELECT object_key, thumbnail_key FROM images WHERE prediction_id = %s", (prediction_id,)
-        ).fetchall()
+        keys = [
+            row["key"]
+            for row in conn.execute(
+                """
+                SELECT object_key AS key FROM images WHERE prediction_id = %(id)s
+                UNION SELECT thumbnail_key FROM images WHERE prediction_id = %(id)s AND thumbnail_key IS NOT NULL
+                UNION SELECT object_key FROM input_images WHERE prediction_id = %(id)s
+                """,
+                {"id": prediction_id},
+            )
+        ]
         remove_data(conn, [prediction_id])
-        bury_objects(conn, [key for image in images for key in image.values() if key is not None])
+        bury_objects(conn, keys)
         notify(conn, deleted)
     return True

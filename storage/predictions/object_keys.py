@@ -25,6 +25,11 @@ def input_key(s3_prefix: str, sha256: str) -> str:
     return f"{inputs_folder(s3_prefix)}{sha256}"
 
 
+def file_key(s3_prefix: str, file_id: str) -> str:
+    """`{S3_PREFIX}/files/{id}`: a file that a client has uploaded."""
+    return f"{files_folder(s3_prefix)}{file_id}"
+
+
 def folder(s3_prefix: str) -> str:
     """Where all drawn images lie; ends with a slash."""
     return f"{s3_prefix}/predictions/" if s3_prefix else "predictions/"
@@ -33,3 +38,8 @@ def folder(s3_prefix: str) -> str:
 def inputs_folder(s3_prefix: str) -> str:
     """Where all pictures lie that requests start from; ends with a slash."""
     return f"{s3_prefix}/inputs/" if s3_prefix else "inputs/"
+
+
+def files_folder(s3_prefix: str) -> str:
+    """Where all uploaded files lie; ends with a slash."""
+    return f"{s3_prefix}/files/" if s3_prefix else "files/"

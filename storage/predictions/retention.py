@@ -2,7 +2,8 @@
 
 Bytes go in three moves, so that a crash between any two leaves no byte without a row that knows of it: the object's
 row becomes a tombstone, S3 deletes the bytes, the tombstone goes. Orphans, which never had a row, are found by
-listing the bucket. Everything lies under `{S3_PREFIX}/predictions/`; nothing else is ever touched.
+listing the bucket. Everything lies under `{S3_PREFIX}/predictions/`, `{S3_PREFIX}/inputs/` and `{S3_PREFIX}/files/`;
+nothing else is ever touched.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from datetime import timedelta
 from storage.bucket import Bucket, ListedObject
 from storage.postgres.database import Connection
 from storage.postgres.tables import Table
-from storage.predictions.object_keys import folder, parse_key
+from storage.predictions.object_keys import files_folder, folder, inputs_folder, parse_key
 
 # One transaction stays short, and holds few locks.
 BATCH = 200
 # S3 takes this many in one request.
 S3_BATCH = 1000
+
+# What a client sends has its row before its bytes are stored, and is referred to only after that. Bytes may take their
+# time: three tries of a slow S3 server are about two minutes.
+SPARE_SENT_FOR = timedelta(minutes=10)
 
 # Every column that refers to an object, as the tables declare them: none can be forgotten here.
 UNREFERRED = " AND ".join(
@@ -62,6 +67,7 @@ def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
     """Take the data out of these predictions, in the caller's transaction, which has locked their rows."""
     ids = list(prediction_ids)
     conn.execute("DELETE FROM images WHERE prediction_id = ANY(%s)", (ids,))
+    conn.execute("DELETE FROM input_images WHERE prediction_id = ANY(%s)", (ids,))
     conn.execute("DELETE FROM webhook_deliveries WHERE prediction_id = ANY(%s)", (ids,))
     conn.execute(
         """
@@ -77,21 +83,25 @@ def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
 def bury_objects(conn: Connection, among: Sequence[str] | None = None) -> int:
     """Turn the rows of objects that nobody refers to into tombstones; returns how many of a batch.
 
-    With `among`, only these objects are looked at.
+    With `among`, only these objects are looked at, also those that clients have sent in the last SPARE_SENT_FOR: a
+    request that is about to refer to one fails on the foreign key, and stores it again.
 
     The lock is had before the question is asked a second time: whoever refers to the object meanwhile is either
     seen, or fails on the foreign key.
     """
+    looked_at = (
+        "(sent_at IS NULL OR sent_at < clock_timestamp() - %(spare)s)" if among is None else "key = ANY(%(among)s)"
+    )
     with conn.transaction():
         keys = [
             row["key"]
             for row in conn.execute(
                 f"""
                 SELECT key FROM objects
-                WHERE {"true" if among is None else "key = ANY(%(among)s)"} AND {UNREFERRED}
+                WHERE {looked_at} AND {UNREFERRED}
                 LIMIT %(batch)s FOR UPDATE SKIP LOCKED
                 """,  # noqa: S608 (constants)
-                {"among": list(among or ()), "batch": BATCH},
+                {"among": list(among or ()), "spare": SPARE_SENT_FOR, "batch": BATCH},
             )
         ]
         return conn.execute(
@@ -108,13 +118,49 @@ def remove_bytes(conn: Connection, bucket: Bucket, *, s3_prefix: str) -> int:
 
     Raises BucketUnavailable; the tombstones are there at the next call.
     """
+    removed = _remove_input_bytes(conn, bucket, s3_prefix)
     keys = [
         row["key"]
         for row in conn.execute(
-            "SELECT key FROM object_tombstones WHERE starts_with(key, %s) ORDER BY created_at LIMIT %s",
-            (folder(s3_prefix), S3_BATCH),
+            """
+            SELECT key FROM object_tombstones
+            WHERE starts_with(key, %s) OR starts_with(key, %s) ORDER BY created_at LIMIT %s
+            """,
+            (folder(s3_prefix), files_folder(s3_prefix), S3_BATCH),
         )
     ]
+    return removed + _delete_buried(conn, bucket, keys)
+
+
+def _remove_input_bytes(conn: Connection, bucket: Bucket, s3_prefix: str) -> int:
+    """The same for pictures that requests start from, whose keys come again with the same picture.
+
+    While S3 deletes them their tombstones are locked, for which a request that stores one of them waits
+    (`storage.sent_objects`). What has a row again is not deleted.
+    """
+    with conn.transaction():
+        keys = [
+            row["key"]
+            for row in conn.execute(
+                """
+                SELECT key FROM object_tombstones WHERE starts_with(key, %s)
+                ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
+                """,
+                (inputs_folder(s3_prefix), BATCH),
+            )
+        ]
+        conn.execute(
+            """
+            DELETE FROM object_tombstones AS tombstone
+            WHERE key = ANY(%s) AND EXISTS (SELECT FROM objects WHERE objects.key = tombstone.key)
+            """,
+            (keys,),
+        )
+        buried = conn.execute("SELECT key FROM object_tombstones WHERE key = ANY(%s)", (keys,)).fetchall()
+        return _delete_buried(conn, bucket, [row["key"] for row in buried])
+
+
+def _delete_buried(conn: Connection, bucket: Bucket, keys: list[str]) -> int:
     removed = bucket.delete(keys)
     conn.execute("DELETE FROM object_tombstones WHERE key = ANY(%s)", (removed,))
     # What S3 refuses to delete goes to the end of the queue, or a thousand of them would be asked for for ever.
@@ -130,13 +176,39 @@ def sweep_orphans(conn: Connection, bucket: Bucket, *, s3_prefix: str, unknown_a
 
     That is a drawing whose worker died, or lost its claim, between upload and commit: its prediction is over, or
     has a newer claim. Where the prediction itself is unknown (the database may be a restored backup, and the
-    object younger than it), only what is older than `unknown_after` goes (None: nothing does). Raises
+    object younger than it), only what is older than `unknown_after` goes (None: nothing does). What clients have sent
+    has its row before its bytes, so that an object without a row is always unknown in this sense. Raises
     BucketUnavailable.
     """
     swept = 0
     for page in bucket.pages(folder(s3_prefix)):
         swept += len(bucket.delete(_orphans_among(conn, page, s3_prefix, unknown_after)))
+    if unknown_after is None:
+        return swept
+    for sent in (inputs_folder(s3_prefix), files_folder(s3_prefix)):
+        for page in bucket.pages(sent):
+            _bury_unknown(conn, page, unknown_after)
+            while removed := remove_bytes(conn, bucket, s3_prefix=s3_prefix):
+                swept += removed
     return swept
+
+
+def _bury_unknown(conn: Connection, page: Sequence[ListedObject], unknown_after: timedelta) -> None:
+    """A tombstone for each object that no row names; `remove_bytes` looks again whether one does."""
+    conn.execute(
+        """
+        INSERT INTO object_tombstones (key)
+        SELECT found.key FROM unnest(%(keys)s::text[], %(modified_at)s::timestamptz[]) AS found (key, modified_at)
+        WHERE NOT EXISTS (SELECT FROM objects WHERE objects.key = found.key)
+          AND found.modified_at < clock_timestamp() - %(unknown_after)s::interval
+        ON CONFLICT DO NOTHING
+        """,
+        {
+            "keys": [listed.key for listed in page],
+            "modified_at": [listed.modified_at for listed in page],
+            "unknown_after": unknown_after,
+        },
+    )
 
 
 def _orphans_among(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,7 @@ class Submission:
     keep: bool = False  # retention spares it
     metadata: dict[str, Any] = field(default_factory=dict)  # the client's own, flat
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
+    input_images: Mapping[str, str] = field(default_factory=dict)  # image or mask → the key of its object
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
@@ -68,14 +70,15 @@ def submit(conn: Connection, submission: Submission, renderer: Renderer | None =
     `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
 
     Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
-    is not the submission's. Raises KeyReused, QuotaExceeded. To be called outside of a transaction: the statement
-    that finds the key taken is rolled back, its bell with it.
+    is not the submission's. Raises KeyReused, QuotaExceeded, and ForeignKeyViolation where one of `input_images` has
+    just been removed. To be called outside of a transaction: the statement that finds the key taken is rolled back, its
+    bell with it.
     """
     while True:
         try:
             row = (
                 _insert_with_more(conn, submission, renderer)
-                if submission.traceparent is not None or _wants_event(submission)
+                if submission.traceparent is not None or submission.input_images or _wants_event(submission)
                 else _insert(conn, submission)
             )
             was_refused = row is None
@@ -105,7 +108,10 @@ def ring(conn: Connection, prediction_id: str) -> None:
 
 
 def _insert_with_more(conn: Connection, submission: Submission, renderer: Renderer | None) -> Row | None:
-    """As `_insert`, with the event `queued` and the trace. It costs round trips that other requests don't pay."""
+    """As `_insert`, with the event `queued`, the trace, and what it refers to: round trips that others don't pay.
+
+    Raises ForeignKeyViolation where an object of `input_images` has no row any more.
+    """
     with conn.transaction():
         row = _insert(conn, submission)
         if row is None:
@@ -113,6 +119,11 @@ def _insert_with_more(conn: Connection, submission: Submission, renderer: Render
         if submission.traceparent is not None:
             conn.execute(
                 "UPDATE predictions SET traceparent = %s WHERE id = %s", (submission.traceparent, submission.id)
+            )
+        for name, key in submission.input_images.items():
+            conn.execute(
+                "INSERT INTO input_images (prediction_id, name, object_key) VALUES (%s, %s, %s)",
+                (submission.id, name, key),
             )
         if _wants_event(submission):
             assert renderer is not None

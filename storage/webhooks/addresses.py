@@ -1,9 +1,9 @@
-"""Which addresses a webhook may be sent to.
+"""Which addresses a webhook may be sent to, and a picture fetched from.
 
-A webhook URL is written by a stranger and called from inside the operator's network. So a URL is taken apart
+Such a URL is written by a stranger and called from inside the operator's network. So a URL is taken apart
 by one strict grammar, its host is resolved once, and it is refused if *any* of its addresses is not public,
-unless the operator's WEBHOOK_ALLOW names the host or a network. Whoever connects, connects to the addresses
-in the `Target`, never to the name again: a second look-up could give another answer.
+unless the operator's WEBHOOK_ALLOW (for pictures, INPUT_IMAGE_ALLOW) names the host or a network. Whoever connects,
+connects to the addresses in the `Target`, never to the name again: a second look-up could give another answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OwnServerRefused(ForbiddenAddress):
 
     def __init__(self, host: str, port: int) -> None:
         ValueError.__init__(
-            self, f"port {port} of {host} belongs to this service itself; webhooks are never sent to its own servers"
+            self, f"port {port} of {host} belongs to this service itself; requests are never sent to its own servers"
         )
         self.host = host
         self.address = None
@@ -35,14 +35,15 @@ class OwnServerRefused(ForbiddenAddress):
 
 @dataclass(frozen=True)
 class AllowList:
-    """What WEBHOOK_ALLOW permits beyond public addresses, and what nothing permits."""
+    """What a setting such as WEBHOOK_ALLOW permits beyond public addresses, and what nothing permits."""
 
     networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
     never: OwnServers | None = None
+    setting: str = "WEBHOOK_ALLOW"  # whose value it is; refusals name it
 
     @classmethod
-    def parse(cls, text: str) -> AllowList:
+    def parse(cls, text: str, setting: str = "WEBHOOK_ALLOW") -> AllowList:
         """Read `10.0.0.0/8,hook.internal,::1`: networks, addresses and exact host names.
 
         Raises ValueError, naming the item, for anything else (`*.internal` is not a host name).
@@ -58,10 +59,10 @@ class AllowList:
                 host = item.lower().removesuffix(".")
                 if not is_host_name(host):
                     raise ValueError(
-                        f"WEBHOOK_ALLOW: {item!r} is not a network (10.0.0.0/8), an address or a host name"
+                        f"{setting}: {item!r} is not a network (10.0.0.0/8), an address or a host name"
                     ) from None
                 hosts.add(host)
-        return cls(tuple(networks), frozenset(hosts))
+        return cls(tuple(networks), frozenset(hosts), setting=setting)
 
     def allows(self, host: str, address: Address) -> bool:
         return host in self.hosts or any(address in network for network in self.networks)
@@ -80,21 +81,21 @@ class Target:
         return not all(map(is_public, self.addresses))
 
 
-def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> None:
-    """Judge a webhook URL at the moment it is submitted. Raises as `resolve` does, and NotPublic.
+def check_url(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> Target:
+    """Judge a URL while its request is answered. Raises as `resolve` does, and NotPublic.
 
     A name that doesn't exist is refused with the same words as one that has a private address. Otherwise, whoever may
     submit could ask which names exist in this network. A name in WEBHOOK_ALLOW may come into being later.
     """
     try:
-        resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by)
+        return resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by)
     except OwnServerRefused:
         raise
     except (ForbiddenAddress, NoSuchHost):
         host = parse_url(url).host
         if _literal_address(host) is not None or _is_refused_unasked(host, allow) or host in allow.hosts:
             raise
-        raise NotPublic(host) from None
+        raise NotPublic(host, allow.setting) from None
 
 
 def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Hashable = None) -> Target:
@@ -107,12 +108,15 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, asked_by: Has
     parts = parse_url(url)
     is_private_name = parts.host.endswith(PRIVATE_DOMAINS)
     if _is_refused_unasked(parts.host, allow):
-        raise ForbiddenAddress(parts.host, None)
+        raise ForbiddenAddress(parts.host, None, allow.setting)
     literal = _literal_address(parts.host)
-    addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s, asked_by)
+    try:
+        addresses = [literal] if literal is not None else look_up(parts.host, parts.port, timeout_s, asked_by)
+    except ForbiddenAddress as error:
+        raise ForbiddenAddress(error.host, error.address, allow.setting) from None
     for address in addresses:
         if (is_private_name or not is_public(address)) and not allow.allows(parts.host, address):
-            raise ForbiddenAddress(parts.host, None if is_private_name else str(address))
+            raise ForbiddenAddress(parts.host, None if is_private_name else str(address), allow.setting)
     # Last: where private addresses are refused anyway, the answer doesn't tell which of them are our own.
     if allow.never is not None and allow.never.include(parts.host, parts.port, addresses):
         raise OwnServerRefused(parts.host, parts.port)

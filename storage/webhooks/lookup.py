@@ -27,11 +27,11 @@ NO_SUCH_HOST = {
 class ForbiddenAddress(ValueError):
     """The host has an address that is not public, or a name that has none anywhere (`address` is None).
 
-    The message names the WEBHOOK_ALLOW value that would let it through. It doesn't tell the address of a
-    name: someone who may submit predictions must not be able to ask the internal DNS.
+    The message names the value of the setting (WEBHOOK_ALLOW) that would let it through. It doesn't tell the address
+    of a name: someone who may submit predictions must not be able to ask the internal DNS.
     """
 
-    def __init__(self, host: str, address: str | None) -> None:
+    def __init__(self, host: str, address: str | None, setting: str = "WEBHOOK_ALLOW") -> None:
         self.host = host
         self.address = address
         allow = host
@@ -44,18 +44,18 @@ class ForbiddenAddress(ValueError):
         else:
             what = f"{host} resolves to an address that is not public"
         super().__init__(
-            f"{what}; WEBHOOK_ALLOW={allow} would allow it (a comma-separated list of networks and exact host names)"
+            f"{what}; {setting}={allow} would allow it (a comma-separated list of networks and exact host names)"
         )
 
 
 class NotPublic(ForbiddenAddress):
     """The host name doesn't exist, or has an address that is not public: the message doesn't tell which."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, setting: str = "WEBHOOK_ALLOW") -> None:
         ValueError.__init__(
             self,
             f"{host} doesn't exist, or resolves to an address that is not public; for a host of your own network, "
-            f"WEBHOOK_ALLOW={host} would allow it (a comma-separated list of networks and exact host names)",
+            f"{setting}={host} would allow it (a comma-separated list of networks and exact host names)",
         )
         self.host = host
         self.address = None

@@ -46,7 +46,7 @@ def parse_url(url: str) -> URLParts:
     scheme = match["scheme"].lower()
     port = int(match["port"] or _DEFAULT_PORTS[scheme])
     if port > 65535 or port in _PORTS_OF_OTHER_PROTOCOLS or port in _PORTS_OF_SERVERS_INSIDE:
-        raise InvalidURL(f"port {port} is not one that webhooks are sent to")
+        raise InvalidURL(f"port {port} belongs to another protocol, or to servers that are not called by URL")
     return URLParts(
         scheme=scheme,
         host=_ipv6_host(match["ipv6"]) if match["ipv6"] else _name_or_ipv4(match["host"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from courier import safe_http
+from storage.outbound import safe_http
 from storage.webhooks.addresses import AllowList, check_url, resolve
 from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, Unresolvable
 from storage.webhooks.public_addresses import is_public

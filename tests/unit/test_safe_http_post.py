@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from courier.deadline_socket import Interrupted
-from courier.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
+from storage.outbound.deadline_socket import Interrupted
+from storage.outbound.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
 from storage.webhooks.addresses import AllowList, resolve
 from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
 

@@ -1,7 +1,8 @@
-"""POST to a URL that a stranger wrote: to a judged address only, once, within a wall-clock deadline.
+"""One request to a URL that a stranger wrote: to a judged address only, once, within a wall-clock deadline.
 
 No redirect is followed (the answer to one is an answer like any other), no proxy of the environment is used,
-no cookie is kept, no connection is reused. The answer's status is what counts; little of its body is read.
+no cookie is kept, no connection is reused. `post` delivers webhooks: the answer's status is what counts, and little of
+its body is read. `storage.outbound.download` gets files.
 """
 
 import contextlib
@@ -13,13 +14,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import cast
 
-from courier.deadline_socket import DeadlineSocket, Interrupted
 from storage import crash_points
+from storage.outbound.deadline_socket import DeadlineSocket, Interrupted
 from storage.webhooks.addresses import AllowList, Target, resolve
 
 # Room for the status line and the headers beside the body's max_response_bytes.
@@ -67,18 +68,51 @@ def post(
     """
     deadline = time.monotonic() + timeout_s
     target = resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by) if isinstance(url, str) else url
+    with (
+        connected_to(target),
+        exchange(
+            target,
+            request_of("POST", target, headers, body),
+            deadline=deadline,
+            max_response_bytes=max_response_bytes,
+            ssl_context=ssl_context,
+            interrupted=interrupted,
+        ) as (renderer, response),
+    ):
+        return _read_excerpt(renderer, response, max_response_bytes)
+
+
+@contextlib.contextmanager
+def exchange(
+    target: Target,
+    request: bytes,
+    *,
+    deadline: float,
+    max_response_bytes: int,
+    ssl_context: ssl.SSLContext | None = None,
+    interrupted: threading.Event | None = None,
+) -> Iterator[tuple[DeadlineSocket, http.client.HTTPResponse]]:
+    """Connect, send the request, and read the head of the answer; closed at the end of the block.
+
+    `deadline` is a time.monotonic() value that holds for the block too. Raises as `post` does once the target is known,
+    also for what goes wrong while the block reads the body.
+    """
     renderer = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
+    timeout_s = deadline - time.monotonic()
     try:
-        with connected_to(target), contextlib.closing(renderer):
+        with contextlib.closing(renderer):
             _connect(renderer, target, deadline)
             if target.url.scheme == "https":
                 renderer.start_tls(ssl_context or _system_trust(), target.url.host)
             # A receiver may answer, and close, before it has read everything (413): the answer counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                renderer.send_all(_request(target, body, headers))
-            crash_points.reach("during-post")
-            return _read_response(renderer, max_response_bytes)
-    except Interrupted:
+                renderer.send_all(request)
+            method = request.partition(b" ")[0].decode()
+            if method == "POST":
+                crash_points.reach("during-post")
+            with _read_head(renderer, method) as response:
+                yield renderer, response
+    except (Interrupted, NoAnswer):
         raise
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout_s:.3g} s") from None
@@ -105,29 +139,30 @@ def _connect(renderer: DeadlineSocket, target: Target, deadline: float) -> None:
     raise AssertionError("a target has at least one address")
 
 
-def _request(target: Target, body: bytes, headers: Mapping[str, str]) -> bytes:
-    lines = [f"POST {target.url.request_target} HTTP/1.1", f"Host: {target.url.host_header}"]
+def request_of(method: str, target: Target, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """The request as it goes over the wire. Raises ValueError for a header with a line break."""
+    lines = [f"{method} {target.url.request_target} HTTP/1.1", f"Host: {target.url.host_header}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [f"Content-Length: {len(body)}", "Accept-Encoding: identity", "Connection: close"]
+    lines += [] if body is None else [f"Content-Length: {len(body)}"]
+    lines += ["Accept-Encoding: identity", "Connection: close"]
     if any("\r" in line or "\n" in line for line in lines):
         raise ValueError("a header holds a line break")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
-def _read_response(renderer: DeadlineSocket, max_response_bytes: int) -> Response:
-    with _read_head(renderer) as response:
-        # The receiver has given its verdict; whatever keeps the small print from coming changes nothing.
-        renderer.end_by(time.monotonic() + BODY_TIMEOUT_S)
-        try:
-            excerpt = response.read(max_response_bytes)
-        except http.client.IncompleteRead as error:
-            excerpt = error.partial
-        except (OSError, http.client.HTTPException, Interrupted, ValueError):  # ValueError: a chunk of size -5
-            excerpt = b""
-        return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
+def _read_excerpt(renderer: DeadlineSocket, response: http.client.HTTPResponse, max_response_bytes: int) -> Response:
+    # The receiver has given its verdict; whatever keeps the small print from coming changes nothing.
+    renderer.end_by(time.monotonic() + BODY_TIMEOUT_S)
+    try:
+        excerpt = response.read(max_response_bytes)
+    except http.client.IncompleteRead as error:
+        excerpt = error.partial
+    except (OSError, http.client.HTTPException, Interrupted, ValueError):  # ValueError: a chunk of size -5
+        excerpt = b""
+    return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
 
 
-def _read_head(renderer: DeadlineSocket) -> http.client.HTTPResponse:
+def _read_head(renderer: DeadlineSocket, method: str) -> http.client.HTTPResponse:
     """The first final answer. 100, 102, 103 and other interim ones may come before it, MAX_INTERIM of them.
 
     101 is final: it agrees to a protocol that was not asked for. http.client skips 100 by itself, as long as the
@@ -135,7 +170,7 @@ def _read_head(renderer: DeadlineSocket) -> http.client.HTTPResponse:
     """
     shared = _SharedReader(renderer)
     for _ in range(1 + MAX_INTERIM):
-        response = http.client.HTTPResponse(cast("socket.socket", shared), method="POST")
+        response = http.client.HTTPResponse(cast("socket.socket", shared), method=method)
         response.begin()
         if not 100 <= response.status < 200 or response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
             return response
@@ -143,7 +178,7 @@ def _read_head(renderer: DeadlineSocket) -> http.client.HTTPResponse:
 
 
 class _KeptOpen(io.BufferedReader):
-    """An HTTPResponse closes what it has read from; the next one reads on. The socket is closed by `post`."""
+    """An HTTPResponse closes what it has read from; the next one reads on. The socket is closed by `exchange`."""
 
     def close(self) -> None:
         pass

@@ -1,0 +1,1 @@
+"""Requests to URLs that a stranger wrote."""

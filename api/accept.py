@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from flask import request
+from psycopg.errors import ForeignKeyViolation
 
 from api import request_span
 from api.auth import caller
-from api.inputs import inputs_for
+from api.inputs import Inputs, inputs_for
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
+from api.pictures.resolve import opened, store
 from api.schemas import PredictionRequest
-from api.services import services
+from api.services import Services, services
 from api.webhook_targets import require_allowed
 from storage.catalog import Model
 from storage.postgres.database import Row
+from storage.predictions.idempotency import read_by_key
+from storage.predictions.parameters import Parameters
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.predictions.submit import Submission, ring, submit
 from storage.webhooks.events import filter_of
 
 log = structlog.get_logger(__name__)
+
+STORE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -36,35 +45,83 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
     """Check a request against its model and submit it. Raises Problem, KeyReused, QuotaExceeded."""
     here, by = services(), caller()
     is_strict = request.headers.get("X-Darkroom-Strict") == "1"
-    inputs = inputs_for(model, asked, max_priority=by.max_priority, max_images=by.max_images, is_strict=is_strict)
+    inputs_of = partial(
+        inputs_for,
+        model,
+        asked,
+        max_priority=by.max_priority,
+        max_images=by.max_images,
+        is_strict=is_strict,
+        catalog=here.catalog,
+        lora_hosts=here.settings.lora_hosts,
+    )
+    inputs = inputs_of()
     if asked.webhook is not None:
         allowed = here.webhook_targets.now(is_open=by.token_id is None)
         require_allowed(asked.webhook, allowed, token_id=by.token_id)
     key = idempotency_key(request.headers.get("Idempotency-Key"))
-    parameters = inputs.parameters.to_json()
-    return _submit(
-        Submission(
-            model=model.name,
-            version=model.version,
-            queue_name=model.queue_name,
-            input=inputs.given,
-            parameters=parameters,
-            logs=inputs.notes,
-            deadline_s=min(deadline_s or math.inf, here.settings.prediction_deadline_s),
-            webhook=asked.webhook,
-            webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
-            priority=inputs.priority,
-            keep=asked.keep,
-            traceparent=request_span.traceparent(),
-            metadata=asked.metadata,
-            is_fair=here.settings.fair,
-            token_id=by.token_id,
-            quota=by.quota,
-            idempotency_key=key,
-            request_hash=None if key is None else hash_of_request(),
-            cache_key=cache_key_of(model.name, model.version, parameters),
-        )
+    request_hash = None if key is None else hash_of_request()
+    submission = Submission(
+        model=model.name,
+        version=model.version,
+        queue_name=model.queue_name,
+        input=inputs.given,
+        parameters={},
+        logs=inputs.notes,
+        deadline_s=min(deadline_s or math.inf, here.settings.prediction_deadline_s),
+        webhook=asked.webhook,
+        webhook_events=() if asked.webhook is None else filter_of(asked.webhook_events_filter),
+        priority=inputs.priority,
+        keep=asked.keep,
+        traceparent=request_span.traceparent(),
+        metadata=asked.metadata,
+        is_fair=here.settings.fair,
+        token_id=by.token_id,
+        quota=by.quota,
+        idempotency_key=key,
+        request_hash=request_hash,
     )
+    if not inputs.pictures:
+        return _submit(_drawing(submission, inputs.parameters))
+    if key is not None and (earlier := _earlier(here, by.token_id, key, request_hash)) is not None:
+        return Accepted(earlier, is_new=False)  # its pictures are not fetched again, and may be gone by now
+    return _submit_with_pictures(here, submission, inputs, inputs_of)
+
+
+def _drawing(submission: Submission, drawn: Parameters) -> Submission:
+    parameters = drawn.to_json()
+    cache_key = cache_key_of(submission.model, submission.version, parameters)
+    return replace(submission, parameters=parameters, cache_key=cache_key)
+
+
+def _earlier(here: Services, token_id: int | None, key: str, request_hash: str | None) -> Row | None:
+    with here.pool.connection() as conn:
+        return read_by_key(conn, token_id, key, request_hash)
+
+
+def _submit_with_pictures(
+    here: Services, submission: Submission, inputs: Inputs, inputs_of: Callable[..., Inputs]
+) -> Accepted:
+    with ExitStack() as files, opened(here, inputs.pictures) as pictures:
+        # A seed that was drawn for the first look is not the one that `logs` name then.
+        inputs = inputs_of(image_size=pictures["image"].picture.size)
+        drawn = inputs.parameters
+        stored = {}
+        for role, picture in pictures.items():
+            stored[role] = picture.converted(here, drawn.width, drawn.height)
+            files.callback(stored[role].file.close)
+        submission = _drawing(
+            replace(submission, logs=inputs.notes),
+            replace(drawn, image=stored["image"].sha256, mask=stored["mask"].sha256 if "mask" in stored else ""),
+        )
+        for left in reversed(range(STORE_TRIES)):
+            keys: dict[str, str] = {role: store(here, picture) for role, picture in stored.items()}
+            try:
+                return _submit(replace(submission, input_images=keys))
+            except ForeignKeyViolation:  # the last prediction with that picture was deleted a moment ago
+                if not left:
+                    raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _submit(submission: Submission) -> Accepted:

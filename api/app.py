@@ -18,16 +18,23 @@ from api.browsers.cross_site import CrossSite
 from api.browsers.origins import Origins
 from api.browsers.own_hosts import OwnHosts
 from api.docs import pages as docs
+from api.files import uploads
 from api.files import views as files
 from api.live import own_streams, streams
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
+from api.openai import edits, images
 from api.openai import errors as openai_errors
-from api.openai import images
 from api.operator import deliveries as webhook_deliveries
 from api.operator import health, metrics, status, usage
 from api.page import views as page
+from api.pictures import large_bodies
+from api.pictures.decode import BYTES_A_PIXEL
+from api.pictures.memory import PictureMemory
+from api.pictures.sent import close_sent
+from api.pictures.sources import allowed_sources
 from api.run_counts import RunCounts
+from api.server.uploads import MAY_UPLOAD
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from api.slots import Slots
@@ -39,7 +46,9 @@ from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
 from storage.predictions.render import open_renderer
+from storage.webhooks.addresses import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
+from storage.webhooks.own_servers import OwnServers
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +98,9 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         access_watch=AccessWatch(pool, is_always_open=settings.auth == "none"),
         waiting=Slots(settings.api_max_waiting),
         streaming=Slots(settings.api_max_streams),
+        fetching=Slots(settings.api_max_fetches),
+        picture_memory=PictureMemory(BYTES_A_PIXEL * settings.max_input_image_pixels),
+        picture_sources=_picture_sources(settings),
     )
     errors.register(app)
     metrics.register(app, services)
@@ -97,15 +109,19 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     authentication = Authentication(settings, pool)
     CrossSite(own_hosts, origins, settings.public_url, is_open=authentication.is_open).register(app)
     authentication.register(app)
+    app.extensions[MAY_UPLOAD] = authentication.may_upload
+    large_bodies.register(app)
     cors.register(app, origins)
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
         app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
         app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
+        app.register_blueprint(edits.blueprint, url_prefix=prefix, name=f"edits-{name}")
         app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")
         app.register_blueprint(own_streams.blueprint, url_prefix=prefix, name=f"own-streams-{name}")
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
         app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
+        app.register_blueprint(uploads.blueprint, url_prefix=prefix, name=f"uploads-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
         app.register_blueprint(usage.blueprint, url_prefix=prefix, name=f"usage-{name}")
         app.register_blueprint(webhook_deliveries.blueprint, url_prefix=prefix, name=f"webhook-deliveries-{name}")
@@ -115,6 +131,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(page.blueprint)
+    app.teardown_request(close_sent)
     app.after_request(_name_response)
     app.after_request(openai_errors.say_errors_as_openai_does)
     services.access_watch.start()  # last: a setting that is refused above must leave no thread behind
@@ -135,6 +152,13 @@ def close(app: Flask) -> None:
 def _allowed_targets(settings: ApiSettings) -> AllowedTargets:
     try:
         return AllowedTargets.of(settings)
+    except ValueError as error:
+        raise OperatorError(f"{error}.") from None
+
+
+def _picture_sources(settings: ApiSettings) -> AllowList:
+    try:
+        return allowed_sources(settings.input_image_allow, OwnServers.of(settings))
     except ValueError as error:
         raise OperatorError(f"{error}.") from None
 

@@ -101,14 +101,19 @@ def caller() -> Caller:
     return found
 
 
+def _in_header(authorization: str) -> str | None:
+    scheme, _, text = authorization.strip().partition(" ")
+    return text.strip() if scheme.lower() in ("bearer", "token") and text.strip() else None
+
+
 def _sent_token() -> str | None:
     """The token of the Authorization header, or of the WebSocket's subprotocols: a browser's WebSocket sends no header.
 
     (Kubernetes' API takes tokens of browsers in the same way.)
     """
-    scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
-    if scheme.lower() in ("bearer", "token") and text.strip():
-        return text.strip()
+    text = _in_header(request.headers.get("Authorization", ""))
+    if text is not None:
+        return text
     if request.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
         for offered in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
             if offered.strip().startswith(TOKEN_SUBPROTOCOL):
@@ -144,6 +149,19 @@ class Authentication:
         self._open_until = time.monotonic() + REMEMBER_S
         return not self._closed
 
+    def may_upload(self, authorization: str) -> bool:
+        """Whether a request with this header may have a large body: whoever may draw may.
+
+        The server asks before it reads the body; the request is checked by itself all the same.
+        """
+        if self.is_open():
+            return True
+        text = _in_header(authorization)
+        try:
+            return text is not None and allows(self._caller_with(text).scopes, Scope.DRAW)
+        except Unauthorized:
+            return False
+
     def _check(self) -> None:
         view = current_app.view_functions.get(request.endpoint or "")
         if view is None or getattr(view, OPEN, False) or request.method == "OPTIONS":
@@ -178,6 +196,9 @@ class Authentication:
         text = _sent_token()
         if text is None:
             raise Unauthorized("send a token: `Authorization: Bearer dr_…`; `darkroom tokens create` makes one")
+        return self._caller_with(text)
+
+    def _caller_with(self, text: str) -> Caller:
         if not is_token(text):
             raise Unauthorized("that is no token of Darkroom, or it is incomplete: compare it with what was made")
         now = time.monotonic()

@@ -67,8 +67,9 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     def answer_too_large(error: RequestEntityTooLarge) -> Response:
-        limit = app.config["MAX_CONTENT_LENGTH"]
-        return Problem(413, error.name, f"the body has more than {limit} bytes (MAX_BODY_BYTES)").response()
+        limit = request.max_content_length
+        setting = "MAX_BODY_BYTES" if limit == app.config["MAX_CONTENT_LENGTH"] else "two of MAX_INPUT_IMAGE_BYTES"
+        return Problem(413, error.name, f"the body has more than {limit} bytes ({setting})").response()
 
     @app.errorhandler(KeyReused)
     def answer_key_reused(error: KeyReused) -> Response:

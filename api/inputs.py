@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from api.errors import InvalidInput
+from api.loras import loras_for
 from api.parsing.validation import shown, shown_name, validated
+from api.pictures.asked import AskedPicture, Role, asked_pictures
 from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput, PredictionRequest
-from storage.catalog import Limits, Model
+from storage.catalog import Catalog, Limits, Model
 from storage.formats import DEFAULT, ImageFormat, format_named
 from storage.predictions.parameters import MAX_PRIORITY, MAX_SEED, Parameters
 
@@ -23,6 +27,7 @@ class Inputs:
     parameters: Parameters
     notes: str  # the first lines of `logs`
     priority: int
+    pictures: Mapping[Role, AskedPicture] = dataclasses.field(default_factory=dict)  # still to be fetched
 
 
 def inputs_for(
@@ -32,10 +37,15 @@ def inputs_for(
     max_priority: int = MAX_PRIORITY,
     max_images: int = 0,
     is_strict: bool = False,
+    catalog: Catalog | None = None,
+    lora_hosts: frozenset[str] = frozenset(),
+    image_size: tuple[int, int] | None = None,
 ) -> Inputs:
     """Hold the inputs of a request against its model and its token's limits. Raises InvalidInput.
 
     It names the field, the value and the limit. If `is_strict`, what is not known here is refused, not ignored.
+    `catalog` is where other models are looked for, to name those that could do it. `image_size` is that of the start
+    image, (width, height) in pixels, once it is known: a request that gives no size gets the image's.
     """
     typed = validated(PredictionInput, asked.input, prefix="input")
     if is_strict:
@@ -47,12 +57,19 @@ def inputs_for(
             "input.num_outputs",
             f"{typed.num_outputs} is over {max_images}, the limit of images per prediction (the token's or MAX_IMAGES)",
         )
-    parameters = _parameters_for(model, typed, previews=typed.previews or bool(asked.previews))
+    pictures = asked_pictures(model, catalog or Catalog({model.name: model}), typed)
+    parameters = replace(
+        _parameters_for(model, typed, image_size, previews=typed.previews or bool(asked.previews)),
+        loras=loras_for(model, typed, lora_hosts),
+    )
+    if "image" in pictures:
+        parameters = replace(parameters, strength=_strength(model, typed, has_mask="mask" in pictures))
     return Inputs(
         given=typed.model_dump(exclude_unset=True, exclude=set(typed.model_extra or {})),
         parameters=parameters,
         notes=_notes_on(typed, parameters),
         priority=typed.priority,
+        pictures=pictures,
     )
 
 
@@ -68,10 +85,12 @@ def _refuse_unknown(asked: PredictionRequest, typed: PredictionInput) -> None:
         )
 
 
-def _parameters_for(model: Model, asked: PredictionInput, *, previews: bool) -> Parameters:
+def _parameters_for(
+    model: Model, asked: PredictionInput, image_size: tuple[int, int] | None, *, previews: bool
+) -> Parameters:
     """What is to be drawn, with nothing left open. Raises InvalidInput."""
     limits = model.limits
-    width, height = _size(model, asked)
+    width, height = _size(model, asked, image_size)
     steps = model.defaults.num_inference_steps if asked.num_inference_steps is None else asked.num_inference_steps
     guidance = model.defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale
     _at_most("num_inference_steps", steps, limits.max_steps, model)
@@ -110,14 +129,27 @@ def _notes_on(asked: PredictionInput, parameters: Parameters) -> str:
         lines.append(f"Ignored inputs that this model does not have: {', '.join(map(shown_name, unknown))}")
     if asked.negative_prompt and parameters.guidance_scale == 0:
         lines.append("negative_prompt has no effect: guidance_scale is 0")
+    if asked.strength is not None and not (asked.image or asked.image_url):
+        lines.append("strength has no effect: there is no image")
+    if asked.lora_scale is not None and not asked.lora_weights:
+        lines.append("lora_scale has no effect: there is no lora_weights")
     if overruled := _overruled_sizes(asked):
         lines.append(f"Not used, since another input gives the size: {', '.join(overruled)}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _size(model: Model, asked: PredictionInput) -> tuple[int, int]:
-    """`width` and `height` count first, then `size`, then `aspect_ratio`, then the model's default."""
+def _strength(model: Model, asked: PredictionInput, *, has_mask: bool) -> float:
+    """The model's default is for a whole image; what a mask marks is drawn anew unless the request says otherwise."""
+    if asked.strength is not None:
+        return asked.strength
+    return 1.0 if has_mask else model.defaults.strength
+
+
+def _size(model: Model, asked: PredictionInput, image_size: tuple[int, int] | None) -> tuple[int, int]:
+    """`width` and `height` count first, then `size`, then `aspect_ratio`, then the image, then the model's default."""
     width, height = model.defaults.width, model.defaults.height
+    if image_size is not None:
+        width, height = _nearest_size(model.limits, *image_size)
     if (size := SIZE.fullmatch(asked.size or "")) is not None:
         width, height = int(size[1]), int(size[2])
     elif asked.aspect_ratio and asked.width is None and asked.height is None:
@@ -187,6 +219,22 @@ def _size_of_ratio(model: Model, ratio: str) -> tuple[int, int]:
     if across != down and width == height:
         raise InvalidInput("input.aspect_ratio", f"{ratio} can't be had: {model.name} draws {width}x{height}")
     return width, height
+
+
+def _nearest_size(limits: Limits, width: int, height: int) -> tuple[int, int]:
+    """The size that the model can draw and that is nearest to a picture's, of about its shape."""
+    unit = limits.multiple_of
+    lowest, highest = math.ceil(limits.min_side / unit) * unit, limits.max_side // unit * unit
+    scale = min(1.0, math.sqrt(limits.max_pixels / (width * height)), highest / max(width, height))
+    scale = max(scale, min(lowest / min(width, height), highest / max(width, height)))
+
+    def side(pixels: int) -> int:
+        return min(max(round(pixels * scale / unit) * unit, lowest), highest)
+
+    sides = [side(width), side(height)]
+    while sides[0] * sides[1] > limits.max_pixels and max(sides) > lowest:  # rounding, or a very long picture
+        sides[sides.index(max(sides))] -= unit
+    return sides[0], sides[1]
 
 
 def _at_most(field: str, value: float, limit: float, model: Model) -> None:

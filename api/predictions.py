@@ -19,6 +19,7 @@ from api.parsing.json_body import json_object
 from api.parsing.list_request import list_request
 from api.parsing.prefer import cancel_after_s, wait_s
 from api.parsing.validation import validated
+from api.pictures.large_bodies import may_carry_pictures
 from api.schemas import KeepRequest, PredictionRequest
 from api.services import Services, services
 from storage.access.scopes import Scope
@@ -38,12 +39,14 @@ blueprint = Blueprint("predictions", __name__)
 
 @blueprint.post("/predictions")
 @needs(Scope.DRAW)
+@may_carry_pictures
 def create() -> Response:
     return _create()
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
 @needs(Scope.DRAW)
+@may_carry_pictures
 def create_for_model(owner: str, name: str) -> Response:
     return _create(model_in_path(f"{owner}/{name}"))
 
@@ -113,7 +116,7 @@ def list_() -> Response:
 
 def _create(in_path: Model | None = None) -> Response:
     here = services()
-    asked = validated(PredictionRequest, json_object())
+    asked = validated(PredictionRequest, json_object(with_pictures=True))
     model = model_asked_for(asked, in_path)
     wait = wait_s(request.headers.get("Prefer"))
     accepted = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))

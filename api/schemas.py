@@ -108,6 +108,7 @@ LOSSY = " and ".join(known.name for known in FORMATS if known.is_lossy)
 
 
 MAX_METADATA_BYTES = 2048
+MAX_LORA_SCALE = 4
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +125,20 @@ KEY_SCHEMA = {"propertyNames": {"minLength": 1, "maxLength": 64, "pattern": r"^[
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue], Field(max_length=16, json_schema_extra=KEY_SCHEMA), AfterValidator(_small)
 ]
+
+
+# A data: URL is replaced by a description before it is looked at (api/pictures/sent.py).
+PictureUrl = Annotated[Url, Field(json_schema_extra={"format": "uri"})]
+LoraScale = Annotated[float, Field(ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)]
+
+
+class LoraInput(BaseModel):
+    """A LoRA that a request asks for."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: Url = Field(description="As in the catalog, or an https: URL of a host in LORA_ALLOW.")
+    scale: LoraScale | None = Field(default=None, description="How strong it is; 0: no effect.")
 
 
 class PredictionInput(BaseModel):
@@ -149,6 +164,22 @@ class PredictionInput(BaseModel):
         description="Image k (from 0) is drawn with seed + k. Only the lowest 32 bits count. -1, null and an empty "
         "text ask for a random seed.",
     )
+    image: PictureUrl | None = Field(
+        default=None, description="The picture to start from: a data: or https: URL, or a file of this service."
+    )
+    mask: PictureUrl | None = Field(
+        default=None, description="What of the image is drawn anew: white is, black stays. Of its shape."
+    )
+    image_url: PictureUrl | None = Field(default=None, description="The same as image.")
+    mask_url: PictureUrl | None = Field(default=None, description="The same as mask.")
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        default=None, description="How much of the image is drawn anew. 1: nothing of it is left."
+    )
+    loras: Annotated[list[Url | LoraInput], Field(max_length=8)] | None = Field(
+        default=None, description="LoRAs of the model, by name: they change its style."
+    )
+    lora_weights: Url | None = Field(default=None, description="One LoRA, as in loras.")
+    lora_scale: LoraScale | None = Field(default=None, description="Of lora_weights: how strong it is.")
     output_format: OutputFormat = DEFAULT.name
     output_quality: Percent = Field(default=90, description=f"Of {LOSSY}.")
     priority: Priority = Field(default=0, description="What is higher is drawn first, as far as the token allows.")

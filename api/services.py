@@ -9,6 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
+from api.pictures.memory import PictureMemory
 from api.run_counts import RunCounts
 from api.settings import ApiSettings
 from api.slots import Slots
@@ -18,6 +19,7 @@ from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener
 from storage.predictions.read import with_images
 from storage.predictions.render import Renderer
+from storage.webhooks.addresses import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
 
 KEY = "darkroom"
@@ -38,8 +40,11 @@ class Services:
     positions: QueuePositions
     access_watch: AccessWatch
     run_counts: RunCounts
-    waiting: Slots  # one for each request that may wait at the same time
-    streaming: Slots  # and for each stream
+    waiting: Slots[int]  # one for each request that may wait at the same time
+    streaming: Slots[int]  # and for each stream
+    fetching: Slots[int]  # and for each picture that is fetched by URL
+    picture_memory: PictureMemory
+    picture_sources: AllowList  # private servers that pictures may be fetched from
 
     def body_of(self, conn: Connection, row: Row) -> str:
         """The JSON of one prediction."""

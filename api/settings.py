@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from math import ceil
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +28,34 @@ class ApiSettings(Settings):
         default=300, ge=5, description="how long POST /v1/images/generations waits; then its prediction is canceled"
     )
     max_body_bytes: int = Field(default=64 * 1024, ge=1024, description="the largest body of a request")
+    max_input_image_bytes: int = Field(
+        default=20 * 1024 * 1024,
+        ge=1024,
+        description="the largest picture, or other file, that a request may send or name by URL",
+    )
+    max_input_image_pixels: int = Field(
+        default=25_000_000,
+        ge=4096,
+        le=178_956_970,
+        description="width × height of such a picture. Reading pictures takes up to 12 bytes of memory a pixel of this",
+    )
+    input_image_allow: str = Field(
+        default="",
+        description="private servers that pictures may be fetched from, also without TLS: networks and host names,"
+        " comma-separated",
+    )
+    input_image_timeout_s: float = Field(
+        default=15, gt=0, le=300, description="wall-clock time for fetching a picture by its URL, redirects included"
+    )
+    api_max_fetches: int = Field(
+        default=64, ge=1, description="pictures that are fetched by URL at once; one more gets 503 and Retry-After"
+    )
+    api_max_uploads: int = Field(
+        default=128,
+        ge=1,
+        description="requests with more than MAX_BODY_BYTES at once, which lie on the disk; one token alone gets half",
+    )
+    max_files: int = Field(default=1000, ge=0, description="uploaded files that a token may have at once")
     max_header_bytes: int = Field(
         default=16 * 1024, ge=1024, le=1024 * 1024, description="the largest header of a request, with its first line"
     )
@@ -99,6 +128,11 @@ class ApiSettings(Settings):
         default="",
         description="more host names under which the API answers while it needs no token, comma-separated",
     )
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """The largest body of a request that may carry pictures: two of them as base64, and the rest of the request."""
+        return 2 * ceil(self.max_input_image_bytes / 3) * 4 + self.max_body_bytes
 
     @field_validator("proxy_addresses")
     @classmethod

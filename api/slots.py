@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Owner = TypeVar("Owner", bound=Hashable)
 
 
-class Slots:
+class Slots(Generic[Owner]):
     """A fixed number of slots, shared by owners (tokens) so that none of them can take all.
 
     An owner may take another slot while it holds fewer than are free: one alone gets half of them, as with the slots of
@@ -16,13 +20,13 @@ class Slots:
     def __init__(self, number: int) -> None:
         self._lock = threading.Lock()
         self._number = number
-        self._held: Counter[int | None] = Counter()
+        self._held: Counter[Owner | None] = Counter()
 
     @property
     def taken(self) -> int:
         return self._held.total()
 
-    def take(self, owner: int | None = None) -> bool:
+    def take(self, owner: Owner | None = None) -> bool:
         """Take one; False if there is none for this owner."""
         with self._lock:
             free = self._number - self._held.total()
@@ -31,7 +35,7 @@ class Slots:
             self._held[owner] += 1
             return True
 
-    def give_back(self, owner: int | None = None) -> None:
+    def give_back(self, owner: Owner | None = None) -> None:
         with self._lock:
             assert self._held[owner] > 0
             self._held[owner] -= 1

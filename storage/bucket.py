@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 import structlog
@@ -101,8 +101,8 @@ class Bucket:
             endpoint_url = settings.s3_public_endpoint_url or settings.s3_endpoint_url
             self._presigning = _client(settings, endpoint_url, session)
 
-    def put(self, key: str, body: bytes, content_type: str) -> None:
-        """Store bytes under a key. Raises BucketUnavailable."""
+    def put(self, key: str, body: bytes | IO[bytes], content_type: str) -> None:
+        """Store bytes, or what a file holds from where it stands, under a key. Raises BucketUnavailable."""
         try:
             self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
         except (ClientError, BotoCoreError) as error:

@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from storage.postgres.database import Connection, Row
 from storage.predictions.page import Page
+from storage.predictions.read import StoredFile
 from storage.predictions.retention import BATCH, bury_objects
 
 READ = """
@@ -56,6 +57,11 @@ def read_file_row(conn: Connection, file_id: str) -> Row | None:
     return conn.execute(
         f"{READ} WHERE files.id = %s AND (expires_at IS NULL OR expires_at > clock_timestamp())", (file_id,)
     ).fetchone()
+
+
+def stored_file_of(row: Row) -> StoredFile:
+    """Where the bytes of such a row lie."""
+    return StoredFile(row["object_key"], row["content_type"], row["size_bytes"], row["sha256"], row["missing_for"])
 
 
 def read_files(conn: Connection, page: Page, *, token_id: int | None) -> list[Row]:

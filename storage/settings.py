@@ -75,6 +75,11 @@ class Settings(BaseSettings):
         description="encrypts the signing secrets in the database; `openssl rand -hex 32` makes one",
     )
 
+    lora_allow: str = Field(
+        default="",
+        description="hosts whose LoRAs requests may name by URL (https, .safetensors), comma-separated; default: none",
+    )
+
     # Life of a prediction.
     prediction_deadline_s: float = Field(
         default=DAY_S, ge=5, le=MAX_PERIOD_S, description="a prediction that has not ended by then is canceled"
@@ -118,6 +123,14 @@ class Settings(BaseSettings):
             check_postgres_url(value)
         return value
 
+    @field_validator("lora_allow")
+    @classmethod
+    def _host_names(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            if "/" in part or ":" in part or " " in part:
+                raise ValueError(f"{part!r} is not a host name, such as huggingface.co")
+        return value
+
     @field_validator("webhook_retry_schedule", mode="before")
     @classmethod
     def _split_schedule(cls, value: Any) -> Any:
@@ -151,6 +164,11 @@ class Settings(BaseSettings):
                 " keys by itself (instance roles, ~/.aws)"
             )
         return self
+
+    @property
+    def lora_hosts(self) -> frozenset[str]:
+        """The host names of LORA_ALLOW, in lower case."""
+        return frozenset(part.strip().lower() for part in self.lora_allow.split(",") if part.strip())
 
     @property
     def retention(self) -> timedelta | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas import ASPECT_RATIOS, PredictionInput
+from api.schemas import ASPECT_RATIOS, MAX_LORA_SCALE, PredictionInput
 from storage.catalog import Model
 
 # Clients only compare it: from 0.3.9 on, a list as output is a list and not an iterator.
 COG_VERSION = "0.16.0"
+# Inputs that are left out where the model doesn't take them. The names that fal has for pictures are taken, not shown.
+FOR_SOME_MODELS = ("image", "mask", "image_url", "mask_url", "strength", "loras", "lora_weights", "lora_scale")
 
 
 def openapi_schema(model: Model) -> dict[str, Any]:
@@ -44,10 +46,32 @@ def _inputs(model: Model) -> dict[str, Any]:
         "num_inference_steps": {"default": defaults.num_inference_steps, "maximum": limits.max_steps},
         "guidance_scale": {"default": defaults.guidance_scale, "maximum": limits.max_guidance_scale},
     }
+    own |= _of_pictures(model) | _of_loras(model)
     properties: dict[str, dict[str, Any]] = PredictionInput.model_json_schema()["properties"]
     return {
         name: _required(schema) | own.get(name, {}) | {"x-order": order}
         for order, (name, schema) in enumerate(properties.items())
+        if name not in FOR_SOME_MODELS or name in own
+    }
+
+
+def _of_pictures(model: Model) -> dict[str, dict[str, Any]]:
+    inputs: dict[str, dict[str, Any]] = {name: {"format": "uri"} for name in model.takes}
+    return inputs | ({"strength": {"default": model.defaults.strength}} if "image" in model.takes else {})
+
+
+def _of_loras(model: Model) -> dict[str, dict[str, Any]]:
+    if not model.loras:
+        return {}
+    names = ", ".join(sorted(model.loras))
+    named = {"type": "string", "maxLength": 2000}
+    scale = {"type": "number", "minimum": -MAX_LORA_SCALE, "maximum": MAX_LORA_SCALE}
+    lora = {"type": "object", "required": ["name"], "properties": {"name": named, "scale": scale}}
+    items = {"anyOf": [named, lora]}
+    return {
+        "loras": {"items": items, "description": f"LoRAs that change the style, by name: {names}."},
+        "lora_weights": {"description": f"One LoRA, by name: {names}."},
+        "lora_scale": {},
     }
 
 

@@ -47,15 +47,17 @@ def answer(here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot
 def completed_event(
     here: Services, asked: ImageRequest, model: Model, snapshot: Snapshot, image: Row, url: str
 ) -> Iterator[str]:
-    """The text of one `image_generation.completed` event, in pieces. Raises Problem where its bytes are lost, and
-    BucketUnavailable."""
-    data = {"type": "image_generation.completed"} | about_images(asked, snapshot.row)
+    """The text of one `image_generation.completed` (or `image_edit.completed`) event, in pieces.
+
+    Raises Problem where its bytes are lost, and BucketUnavailable.
+    """
+    data = {"type": f"{asked.event_name}.completed"} | about_images(asked, snapshot.row)
     data["created_at"] = int(snapshot.row["completed_at"].timestamp())
     data["usage"] = usage(model, snapshot.row, 1)
     stored = _open(here, image) if asked.response_format != "url" else None
     if asked.response_format != "b64_json":
         data["url"] = url
-    yield f"event: image_generation.completed\nid: 0\ndata: {compact(data)[:-1]}"
+    yield f"event: {asked.event_name}.completed\nid: 0\ndata: {compact(data)[:-1]}"
     if stored is not None:
         yield ',"b64_json":"'
         yield from (piece.decode() for piece in base64_of(stored.chunks))
@@ -81,13 +83,15 @@ def usage(model: Model, row: Row, images: int) -> dict[str, Any]:
     parameters, side = row["parameters"], model.limits.multiple_of
     text_bytes = sum(len(parameters.get(name, "").encode()) for name in ("prompt", "negative_prompt"))
     text = ceil(text_bytes / BYTES_A_TEXT_TOKEN)
-    drawn = images * ceil(parameters["width"] / side) * ceil(parameters["height"] / side)
+    an_image = ceil(parameters["width"] / side) * ceil(parameters["height"] / side)
+    drawn = images * an_image
+    given = an_image if parameters.get("image") else 0  # it is drawn from in the size of the drawing
     return {
-        "input_tokens": text,
-        "input_tokens_details": {"image_tokens": 0, "text_tokens": text},
+        "input_tokens": given + text,
+        "input_tokens_details": {"image_tokens": given, "text_tokens": text},
         "output_tokens": drawn,
         "output_tokens_details": {"image_tokens": drawn, "text_tokens": 0},
-        "total_tokens": text + drawn,
+        "total_tokens": given + text + drawn,
     }
 
 

@@ -23,6 +23,7 @@ from api.openai.errors import as_openai_error
 from api.openai.schemas import ImageRequest, prediction_of
 from api.parsing.json_body import json_object
 from api.parsing.validation import validated
+from api.pictures.asked import Role
 from api.services import Services, services
 from storage.access.scopes import Scope
 from storage.bucket import BucketUnavailable
@@ -45,9 +46,13 @@ DO_NOT_REPEAT = {"x-should-retry": "false"}
 @blueprint.post("/images/generations")
 @needs(Scope.DRAW)
 def generate() -> Response:
-    here = services()
     asked = validated(ImageRequest, json_object())
-    model = _model(here, asked.model)
+    return draw(asked, find_model(services(), asked.model))
+
+
+def draw(asked: ImageRequest, model: Model) -> Response:
+    """The answer to a request of OpenAI's clients: the images, or with `stream` the events that lead to them."""
+    here = services()
     if asked.stream:
         return _stream(here, asked, model)
     owner = caller().token_id
@@ -63,10 +68,15 @@ def generate() -> Response:
         here.waiting.give_back(owner)
 
 
-def _model(here: Services, name: str | None) -> Model:
-    """The model, by its name or by one of its aliases; the catalog's first where none is named."""
+def find_model(here: Services, name: str | None, *, takes: Role | None = None) -> Model:
+    """The model, by its name or by one of its aliases; where none is named, the catalog's first.
+
+    With `takes`, the first that takes such a picture, if there is one. Raises Problem (404).
+    """
+    models = list(here.catalog.models.values())
+    first = next((model for model in models if takes in model.takes), models[0])
     try:
-        return here.catalog.find(name) if name is not None else next(iter(here.catalog.models.values()))
+        return here.catalog.find(name) if name is not None else first
     except UnknownModel as error:
         raise Problem(404, "Not found", str(error), code="model_not_found") from None
 
@@ -178,7 +188,7 @@ def _events(here: Services, asked: ImageRequest, model: Model, row: Row, access:
                     "created_at": int(time.time()),
                 }
                 partial |= {"b64_json": seen.webp_base64, "partial_image_index": partials}
-                yield _event("image_generation.partial_image", partial)
+                yield _event(f"{asked.event_name}.partial_image", partial)
                 partials += 1
         elif isinstance(seen, Snapshot):
             latest = seen

@@ -1,12 +1,26 @@
-"""What `POST /v1/images/generations` may say, and how it translates into our terms."""
+"""What `POST /v1/images/generations`, `edits` and `variations` may say, and how it translates into our terms."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.schemas import FromOne, Metadata, Name, PredictionRequest, Priority, Prompt, Seed, Size, Text, whole
+from api.schemas import (
+    FromOne,
+    LoraScale,
+    Metadata,
+    Name,
+    PredictionRequest,
+    Priority,
+    Prompt,
+    Seed,
+    Size,
+    Text,
+    Url,
+    whole,
+)
 from storage.formats import FORMATS, OPENAI_NAMES
 
 if TYPE_CHECKING:
@@ -16,6 +30,16 @@ else:
 LOSSY = " and ".join(known.openai_name for known in FORMATS if known.is_lossy)
 Compression = Annotated[int, Field(ge=0, le=100), BeforeValidator(whole)]
 Partials = Annotated[int, Field(ge=0, le=3), BeforeValidator(whole)]
+
+
+def _number_in_text(value: object) -> object:
+    """ "2" is 2: some clients send the fields of a form as they are."""
+    return int(value) if isinstance(value, str) and WHOLE.fullmatch(value) is not None else value
+
+
+WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+Count = Annotated[FromOne, BeforeValidator(_number_in_text)]
+SeedOrText = Annotated[Seed, BeforeValidator(_number_in_text)]
 
 
 class ImageRequest(BaseModel):
@@ -28,7 +52,7 @@ class ImageRequest(BaseModel):
 
     prompt: Prompt
     model: Name | None = None
-    n: FromOne | None = None
+    n: Count | None = None
     size: Size | None = Field(default=None, description="WIDTHxHEIGHT, or auto")
     response_format: Literal["url", "b64_json"] | None = None
     output_format: OutputFormat | None = None
@@ -40,9 +64,23 @@ class ImageRequest(BaseModel):
     negative_prompt: Text | None = None
     num_inference_steps: FromOne | None = None
     guidance_scale: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    seed: Seed = None
+    seed: SeedOrText = None
     priority: Priority | None = None
     metadata: Metadata | None = None
+    lora_weights: Url | None = None
+    lora_scale: LoraScale | None = None
+
+    event_name: ClassVar[str] = "image_generation"  # what the names of its events begin with
+
+
+class EditRequest(ImageRequest):
+    """The same with a picture to start from. `image` and `mask` describe what the form carried."""
+
+    image: str
+    mask: str | None = None
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+
+    event_name: ClassVar[str] = "image_edit"
 
 
 def prediction_of(asked: ImageRequest) -> PredictionRequest:
@@ -57,8 +95,12 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
         "seed": asked.seed,
         "priority": asked.priority,
         "output_format": asked.output_format,
+        "lora_weights": asked.lora_weights,
+        "lora_scale": asked.lora_scale,
         "output_quality": None if asked.output_compression is None else max(1, asked.output_compression),
     }
+    if isinstance(asked, EditRequest):
+        inputs |= {"image": asked.image, "mask": asked.mask, "strength": asked.strength}
     return PredictionRequest(
         input={name: value for name, value in inputs.items() if value is not None},
         previews=bool(asked.stream and asked.partial_images),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any, NoReturn
 
@@ -9,6 +10,9 @@ from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import Problem
+from api.pictures.asked import ALL_FIELDS
+from api.pictures.sent import with_data_urls_kept
+from api.services import services
 
 # What is read has to be written again, by functions that call themselves for each level: Python allows about 1,000.
 MAX_DEPTH = 64
@@ -16,9 +20,46 @@ MAX_DEPTH = 64
 KINDS = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
 
 
-def json_object() -> dict[str, Any]:
-    """The object that the request carries. Raises Problem (400, 415), or 413."""
+# What a large body takes while it is read: its bytes, the text, and the strings in it.
+PARSED_TIMES = 3
+
+
+def json_object(*, with_pictures: bool = False) -> dict[str, Any]:
+    """The object that the request carries. Raises Problem (400, 415), or 413.
+
+    `with_pictures`: its `input` may hold pictures as data: URLs, in place of which descriptions are returned
+    (`api.pictures.sent`). Then it may be large. Raises InvalidInput where one can't be read, and Problem (503).
+    """
     _require_json()
+    if not with_pictures:
+        return _read()
+    size_bytes = _size_bytes()
+    if size_bytes <= services().settings.max_body_bytes:
+        return _with_pictures_kept(_read())
+    with services().picture_memory.of(PARSED_TIMES * size_bytes):
+        return _with_pictures_kept(_read())
+
+
+def _size_bytes() -> int:
+    """Of the body. A chunked one has arrived too, and lies in a file (`api/server`)."""
+    if request.content_length is not None:
+        return request.content_length
+    body = request.environ["wsgi.input"]
+    if not body.seekable():
+        return services().settings.max_upload_bytes
+    size_bytes: int = body.seek(0, io.SEEK_END)
+    body.seek(0)
+    return size_bytes
+
+
+def _with_pictures_kept(body: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(body.get("input"), dict):
+        body["input"] = with_data_urls_kept(body["input"], ALL_FIELDS)
+    g.json_body = body
+    return body
+
+
+def _read() -> dict[str, Any]:
     raw = request.get_data(cache=False)
     # Werkzeug refuses a body by its Content-Length; a chunked one it only cuts off at the limit.
     limit = request.max_content_length

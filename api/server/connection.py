@@ -13,6 +13,7 @@ from api.server.outgoing import Outgoing
 
 class Phase(Enum):
     READING = auto()  # a request arrives, or the next one is waited for
+    ASKING = auto()  # whether the body may be large: nothing is read
     ANSWERING = auto()  # a thread has the request, and the socket
     SENDING = auto()  # the client has not taken all of its answer
     LINGERING = auto()  # we said all; what the client still says is dropped until it closes its side
@@ -36,6 +37,7 @@ class Connection:
         "server",
         "since",
         "socket",
+        "upload_owner",
     )  # fmt: skip
 
     def __init__(
@@ -53,4 +55,5 @@ class Connection:
         self.polled = 0  # the events that the loop waits for
         self.in_memory_bytes = 0  # what the loop counted of `incoming`
         self.keeps = False  # whether another request may follow
+        self.upload_owner: str | None = None  # whose large body it holds, which is counted
         self.is_dropped = False  # closed as soon as its thread lets go of it

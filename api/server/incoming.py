@@ -14,6 +14,7 @@ from api.server.chunks import ChunkDecoder
 from api.server.head import parse_head
 from api.server.limits import Limits
 from api.server.refusal import Refusal
+from api.server.uploads import may_be_large
 
 HEAD_END = b"\r\n\r\n"
 VERSION = re.compile(rb" HTTP/[0-9]\.[0-9]\Z")
@@ -32,6 +33,7 @@ class Incoming:
         self._buffer = bytearray()
         self._request: Request | None = None  # the head has arrived
         self._body: _Body | None = None
+        self.asks_for_room: Request | None = None  # its body is large; nothing of it is taken until `decide`
         self._given_bytes = 0  # of the request that is being answered
 
     @property
@@ -78,6 +80,8 @@ class Incoming:
             return None
         request, body = self._request, self._body
         assert request is not None
+        if self.asks_for_room is not None:
+            return None
         if body is not None and not body.take(self._buffer):
             return None
         request._expected_100_continue = False  # else gunicorn says it when the answer begins
@@ -88,6 +92,12 @@ class Incoming:
         self._request = self._body = None
         return request
 
+    def decide(self, *, allowed: bool) -> None:
+        """Whether the body of the request that asks for room may be large. Then `feed(b"")` goes on."""
+        assert self._body is not None
+        self.asks_for_room = None
+        self._body.set_limit(self._limits.upload_bytes if allowed else self._limits.body_bytes)
+
     def forget_given(self) -> None:
         """The request is answered: its body is gone from the memory."""
         self._given_bytes = 0
@@ -97,7 +107,7 @@ class Incoming:
         self._buffer.clear()
         if self._body is not None:
             self._body.close()
-        self._request = self._body = None
+        self._request = self._body = self.asks_for_room = None
 
     def _begin_request(self) -> bool:
         """Read the head. False while it is incomplete."""
@@ -110,7 +120,9 @@ class Incoming:
         head = bytes(buffer[: end + len(HEAD_END)])
         del buffer[: len(head)]
         self._request = parse_head(self._config, head, self._client)
-        self._body = _body_of(self._request, self._limits.body_bytes)
+        self._body = body = _body_of(self._request, self._limits.body_bytes)
+        if body is not None and may_be_large(self._request) and body.may_fit_into(self._limits.upload_bytes):
+            self.asks_for_room = self._request
         return True
 
 
@@ -135,6 +147,15 @@ class _Body:
         self._arrived = 0
         self._chunks = ChunkDecoder(self._write) if length is None else None
         self.is_cut_off = length is not None and length > limit
+
+    def set_limit(self, limit: int) -> None:
+        """Before anything of it is taken."""
+        self._limit = limit
+        self.is_cut_off = self._length is not None and self._length > limit
+
+    def may_fit_into(self, limit: int) -> bool:
+        """Whether it is over its own limit, or may become so, and that one would be enough."""
+        return self._length is None or self._limit < self._length <= limit
 
     @property
     def expected_bytes(self) -> int:

@@ -14,6 +14,7 @@ class Limits:
     header_bytes: int
     header_s: float
     body_bytes: int
+    upload_bytes: int  # of a body that carries pictures, sent by somebody who may draw
     body_s: float
     send_s: float
     bytes_per_s: int
@@ -25,6 +26,7 @@ class Limits:
             header_bytes=settings.max_header_bytes,
             header_s=settings.api_header_timeout_s,
             body_bytes=settings.max_body_bytes,
+            upload_bytes=settings.max_upload_bytes,
             body_s=settings.api_body_timeout_s,
             send_s=settings.api_send_timeout_s,
             bytes_per_s=settings.api_min_bytes_per_s,

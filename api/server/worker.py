@@ -36,7 +36,9 @@ from api.server.outgoing import Outgoing
 from api.server.refusal import Refusal
 from api.server.reply import Reply
 from api.server.threads import RequestThreads
+from api.server.uploads import asking, authorization_of
 from api.settings import ApiSettings
+from api.slots import Slots
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         )
         self._max_connections = _possible_connections(settings.api_max_connections)
         self._buffered = Buffered(settings.api_max_buffered_bytes)
+        self._uploads: Slots[str] = Slots(settings.api_max_uploads)
         self._connections: set[Connection] = set()
         self._look_at = self._tell_at = self._shed_again_at = 0.0
         self._sent_away: Counter[str] = Counter()
@@ -242,6 +245,9 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self._count(connection)
             self._threads.submit_for(owner_of(request, connection.client), self._serve, connection, request)
             return
+        if incoming.asks_for_room is not None:
+            self._ask_for_room(connection, incoming.asks_for_room)
+            return
         if incoming.has_head:
             if not had_head:
                 connection.since = now
@@ -250,10 +256,52 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
                 connection.socket.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
         self._count(connection)
 
+    def _ask_for_room(self, connection: Connection, request: Any) -> None:
+        """Let a thread ask the application whether the body may be large; what comes now waits in the kernel."""
+        connection.phase = Phase.ASKING
+        self._poll(connection, 0)
+        self._count(connection)
+        self._threads.submit_for(owner_of(request, connection.client), self._may_upload, connection, request)
+
+    def _may_upload(self, connection: Connection, request: Any) -> None:
+        """In a thread. Where Postgres is away, the application says so when it answers the request."""
+        allowed = False
+        try:
+            allowed = asking(self.wsgi)(authorization_of(request))
+        except Exception as error:
+            log.warning("api.upload_not_judged", reason=" ".join(str(error).split())[:200])
+        finally:
+            self._calls.defer(self._decide, connection, authorization_of(request), allowed)
+
+    def _decide(self, connection: Connection, owner: str, allowed: bool) -> None:
+        if connection.phase is not Phase.ASKING:
+            return  # closed meanwhile
+        connection.phase = Phase.READING
+        try:
+            if allowed and not self._uploads.take(owner or None):
+                self._refuse(connection, Refusal(503, "too many large requests are being read: try again"))
+                return
+            connection.upload_owner = owner if allowed else None
+            connection.incoming.decide(allowed=allowed)
+            self._take(connection, b"")
+            if connection.phase is Phase.READING:
+                self._poll(connection, READ)
+        except OSError:  # the client is gone
+            self._close(connection)
+        except Exception:
+            log.exception("api.server_broke")
+            self._close(connection)
+
+    def _end_upload(self, connection: Connection) -> None:
+        if connection.upload_owner is not None:
+            self._uploads.give_back(connection.upload_owner or None)
+            connection.upload_owner = None
+
     def _refuse(self, connection: Connection, refusal: Refusal) -> None:
         """Answer instead of the application, and close."""
         self._sent_away[f"{refusal.status}"] += 1
         connection.incoming.clear()
+        self._end_upload(connection)
         self._count(connection)
         connection.keeps = False
         connection.outgoing.put(refusal.render())
@@ -332,6 +380,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         """The thread is through with it: the rest of the answer is sent here."""
         connection.phase, connection.keeps = Phase.SENDING, keeps
         connection.incoming.forget_given()
+        self._end_upload(connection)
         self._count(connection)
         try:
             if connection.is_dropped:
@@ -376,6 +425,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         connection.phase = Phase.CLOSED
         connection.incoming.clear()
         connection.outgoing.clear()
+        self._end_upload(connection)
         self._buffered.add(-connection.in_memory_bytes)
         connection.socket.close()
         self._connections.discard(connection)

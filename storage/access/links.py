@@ -32,6 +32,10 @@ class Links:
         """A URL that serves one image until `expires_at`; a pure function of its arguments."""
         return self._signed(f"{prediction_id}/{index}.{extension}", expires_at)
 
+    def of_upload(self, file_id: str, expires_at: datetime) -> str:
+        """A URL that serves a file that a client has uploaded, until `expires_at`."""
+        return self._signed(f"{file_id}/download", expires_at)
+
     def _signed(self, name: str, expires_at: datetime) -> str:
         expires = int(expires_at.timestamp())
         signature = _sign(self.keys[0], name, expires)

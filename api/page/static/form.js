@@ -111,7 +111,7 @@ export class Form {
     }
     const more = [];
     for (const [name, schema] of this.#inputs) {
-      if (NOT_ASKED.includes(name) || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
+      if (NOT_ASKED.includes(name) || schema.type === "array" || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
       const field = fieldOf(name, schema);
       if (fits(values[name], schema)) field.write(values[name]);
       this.#fields.set(name, field);

@@ -1,0 +1,71 @@
+"""From the pictures that a request names to objects in the bucket, to which its prediction refers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from api.errors import InvalidInput
+from api.pictures.asked import AskedPicture, Role
+from api.pictures.decode import MaskIs, NotAPicture, Picture, StoredPicture
+from api.pictures.sources import open_source
+from api.server.threads import expect_to_sleep
+from api.services import Services
+from storage.formats import PNG
+from storage.lost_objects import mark_found
+from storage.predictions.object_keys import input_key
+from storage.sent_objects import SentObject, begin_to_store
+
+
+@dataclass(frozen=True)
+class OpenPicture:
+    """A picture whose bytes are here."""
+
+    field: str
+    picture: Picture
+    mask: MaskIs | None  # None: it is the image
+
+    def converted(self, here: Services, width: int, height: int) -> StoredPicture:
+        """As it is stored, for a drawing of that size. Raises InvalidInput."""
+        with here.picture_memory.of(self.picture.memory_bytes):
+            try:
+                return self.picture.stored(width, height, mask=self.mask)
+            except NotAPicture as error:
+                raise InvalidInput(self.field, str(error)) from None
+
+
+@contextmanager
+def opened(here: Services, asked: Mapping[Role, AskedPicture]) -> Iterator[dict[Role, OpenPicture]]:
+    """Get the bytes of each, and look how large it is. Raises InvalidInput, and Problem where it may work later."""
+    with ExitStack() as stack:
+        yield {role: _open(here, role, each, stack) for role, each in asked.items()}
+
+
+def _open(here: Services, role: Role, asked: AskedPicture, stack: ExitStack) -> OpenPicture:
+    source = open_source(here, asked.field, asked.value)
+    stack.callback(source.file.close)
+    try:
+        picture = Picture(source.file, max_pixels=here.settings.max_input_image_pixels)
+    except NotAPicture as error:
+        raise InvalidInput(asked.field, str(error)) from None
+    if role == "image":
+        return OpenPicture(asked.field, picture, None)
+    if source.is_alpha_mask and not picture.may_be_transparent:
+        raise InvalidInput(asked.field, "has no transparent area: that is where the image is drawn anew")
+    return OpenPicture(asked.field, picture, "transparent" if source.is_alpha_mask else "white")
+
+
+def store(here: Services, picture: StoredPicture) -> str:
+    """Put it into the bucket unless it is there; its key. Raises BucketUnavailable."""
+    key = input_key(here.settings.s3_prefix, picture.sha256)
+    sent = SentObject(key, picture.sha256, picture.size_bytes, PNG.content_type)
+    with here.pool.connection() as conn:
+        is_new = begin_to_store(conn, sent)
+    if is_new:
+        expect_to_sleep()
+        picture.file.seek(0)
+        here.bucket.put(key, picture.file, PNG.content_type)
+        with here.pool.connection() as conn:
+            mark_found(conn, key)
+    return key

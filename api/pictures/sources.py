@@ -1,0 +1,146 @@
+"""Where a picture comes from: the body of the request, a file of this service, or a URL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import IO
+from urllib.parse import parse_qs, urlsplit
+
+from api.auth import caller
+from api.errors import InvalidInput, Problem
+from api.files.stored_file import open_file
+from api.ownership import is_id
+from api.pictures.sent import SentPicture, sent_picture, spooled
+from api.server.threads import expect_to_sleep
+from api.services import Services
+from storage.files import read_file_row, stored_file_of
+from storage.outbound.download import NoRoom, NotDownloaded, download
+from storage.outbound.safe_http import NoAnswer
+from storage.predictions.read import StoredFile, read_file, read_prediction
+from storage.webhooks.addresses import AllowList
+from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
+from storage.webhooks.own_servers import OwnServers
+from storage.webhooks.url import InvalidURL
+
+ACCEPT = "image/png, image/jpeg, image/webp"
+
+
+def allowed_sources(text: str, own: OwnServers) -> AllowList:
+    """What INPUT_IMAGE_ALLOW permits. Raises ValueError, naming the item."""
+    return replace(AllowList.parse(text, "INPUT_IMAGE_ALLOW"), never=own)
+
+
+def open_source(here: Services, field: str, value: str) -> SentPicture:
+    """The bytes that an input names; who calls this closes the file, also of a picture that the request carried.
+
+    Raises InvalidInput, which names the field and the reason, and Problem where it may work later.
+    """
+    sent = sent_picture(value)
+    if sent is not None:
+        _check_size(here, field, sent.size_bytes)
+        return sent
+    file = spooled()
+    try:
+        size_bytes = _fetch_own(here, field, value, file)
+        if size_bytes is None:
+            size_bytes = _fetch(here, field, value, file)
+    except NoRoom:
+        file.close()
+        raise Problem(503, "No room", "the picture could not be stored here: try again later") from None
+    except BaseException:
+        file.close()
+        raise
+    return SentPicture(file, size_bytes)
+
+
+def _check_size(here: Services, field: str, size_bytes: int) -> None:
+    limit = here.settings.max_input_image_bytes
+    if size_bytes > limit:
+        raise InvalidInput(field, f"has {size_bytes} bytes; at most {limit} are taken (MAX_INPUT_IMAGE_BYTES)")
+
+
+def _fetch(here: Services, field: str, url: str, into: IO[bytes]) -> int:
+    owner = caller().token_id
+    if not here.fetching.take(owner):
+        raise Problem(
+            503,
+            "Too many fetches",
+            "too many pictures are being fetched already: try again",
+            headers={"Retry-After": "5"},
+        )
+    expect_to_sleep()
+    try:
+        return download(
+            url,
+            into,
+            allow=here.picture_sources,
+            max_bytes=here.settings.max_input_image_bytes,
+            timeout_s=here.settings.input_image_timeout_s,
+            accept=ACCEPT,
+            asked_by=owner,
+        )
+    except (InvalidURL, ForbiddenAddress) as error:
+        raise InvalidInput(field, str(error)) from None
+    except (NotDownloaded, NoAnswer, Unresolvable) as error:
+        raise InvalidInput(field, f"could not be fetched: {error}") from None
+    finally:
+        here.fetching.give_back(owner)
+
+
+def _fetch_own(here: Services, field: str, url: str, into: IO[bytes]) -> int | None:
+    """Read a file of this service past HTTP; its size, or None: the URL is not of this service."""
+    path = _own_path(here, url)
+    if path is None:
+        return None
+    stored = _uploaded(here, path) if len(path) == 1 else _signed_file(here, url, path)
+    if stored is None:
+        raise InvalidInput(field, "there is no such file: it was deleted, it has expired, or it is another token's")
+    _check_size(here, field, stored.size_bytes)
+    try:
+        chunks = open_file(here, stored).chunks
+    except Problem:  # 410
+        raise InvalidInput(field, "the image store has lost this file: upload or draw it again") from None
+    expect_to_sleep()
+    for chunk in chunks:
+        try:
+            into.write(chunk)
+        except OSError as error:
+            raise NoRoom(str(error)) from error
+    return stored.size_bytes
+
+
+def _own_path(here: Services, url: str) -> list[str] | None:
+    """What stands behind /files/ in a URL of this service."""
+    for prefix in ("/v1/files/", "/files/"):
+        begin = f"{here.settings.public_url}{prefix}"
+        if url.startswith(begin):
+            return urlsplit(url[len(begin) :]).path.split("/")
+    return None
+
+
+def _uploaded(here: Services, path: list[str]) -> StoredFile | None:
+    with here.pool.connection() as conn:
+        row = read_file_row(conn, path[0]) if is_id(path[0]) else None
+    if row is None or not caller().owns(row):
+        return None
+    return stored_file_of(row)
+
+
+def _signed_file(here: Services, url: str, path: list[str]) -> StoredFile | None:
+    """A drawn image or an uploaded file by its link: whoever has the link may open it, and so may its owner."""
+    if len(path) != 2 or not is_id(path[0]):
+        return None
+    query = parse_qs(urlsplit(url).query)
+    expires, signature = query.get("expires", [""])[0], query.get("signature", [""])[0]
+    is_signed = here.renderer.links.verify("/".join(path), expires, signature)
+    with here.pool.connection() as conn:
+        if path[1] == "download":
+            row = read_file_row(conn, path[0]) if is_signed else None
+            return None if row is None else stored_file_of(row)
+        index, _, extension = path[1].partition(".")
+        prediction = read_prediction(conn, path[0])
+        if prediction is None or not (is_signed or caller().owns(prediction)):
+            return None
+        if not (index.isascii() and index.isdecimal() and len(index) <= 4) or "." in extension:
+            return None
+        return read_file(conn, path[0], int(index))

@@ -25,6 +25,7 @@ engine = "blank"
 version = "1"
 description = "Plain sheets."
 aliases = ["dall-e-3", "gpt-image-1"]
+takes = ["image", "mask"]
 defaults = { width = 64, height = 64, num_inference_steps = 4 }
 limits = { multiple_of = 16, max_steps = 50, max_side = 512, max_pixels = 262144, max_outputs = 10 }
 blank = { step_s = 0.02 }

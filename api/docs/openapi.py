@@ -38,7 +38,7 @@ TITLES = {
 
 def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of this deployment."""
-    used = {kind for each in OPERATIONS for kind in (*each.answers.values(), each.body, each.error) if kind}
+    used = {kind for each in OPERATIONS for kind in (*each.answers.values(), each.body, each.form, each.error) if kind}
     _, schemas = models_json_schema(
         [(kind, "validation") for kind in sorted(used, key=lambda kind: kind.__name__)], ref_template=REF
     )
@@ -87,6 +87,9 @@ def _operation(operation: Operation, catalog: Catalog) -> dict[str, Any]:
             example = {"model": min(catalog.models)} | example
         content = {JSON: {"schema": _ref(operation.body), "example": example}}
         described["requestBody"] = {"required": operation.needs_body, "content": content}
+    if operation.form is not None:
+        content = {"multipart/form-data": {"schema": _ref(operation.form)}}
+        described["requestBody"] = {"required": True, "content": content}
     return described
 
 

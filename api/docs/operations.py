@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument, Usage
+from api.docs.forms import EditForm, FileAnswer, FileForm, FilePage, VariationForm
 from api.openai.schemas import ImageRequest
 from api.parsing.list_request import MAX_SEARCH_CHARS
 from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
@@ -78,6 +79,7 @@ class Operation:
     section: str = "Predictions"
     details: str = ""
     body: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None  # a body that is multipart/form-data
     needs_body: bool = True
     headers: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
@@ -134,6 +136,28 @@ OPERATIONS = (
               headers=("Range", "If-None-Match"), errors=(403, 404, 410, 412, 416, 503), is_open=True,
               details="`ETag` is the SHA-256 of the file. One range of bytes is served as 206; for several, the whole "
               "file is served."),
+    Operation("post", "/v1/files", "Upload a file", {201: FileAnswer}, section="Files", form=FileForm,
+              errors=(400, 413, 415, 422), details="Name it in requests by its `urls.get` until it expires "
+              "(`RETENTION_S`)."),
+    Operation("get", "/v1/files", "Your uploaded files, newest first", {200: FilePage}, section="Files",
+              query=("cursor",), errors=(422,)),
+    Operation("get", "/v1/files/{file_id}", "An uploaded file", {200: FileAnswer}, section="Files", errors=(404,)),
+    Operation("delete", "/v1/files/{file_id}", "Delete an uploaded file", {204: None}, section="Files", errors=(404,),
+              details="Predictions that were made from it keep their own copy of the picture."),
+    Operation("get", "/v1/files/{file_id}/download", "The bytes of an uploaded file, by signed URL (`urls.download`)",
+              {200: None}, section="Files", media="application/octet-stream", query=SIGNED,
+              errors=(403, 404, 410, 503), is_open=True),
+    Operation(
+        "post", "/v1/images/edits", "Draw from a picture, as OpenAI's clients ask for it", {200: None},
+        section="OpenAI", form=EditForm, headers=("Idempotency-Key",),
+        errors=(400, 404, 409, 410, 413, 415, 429, 504), error=OpenAIError,
+        details="The transparent area of `mask` is drawn anew. All fields of a generation are taken, as text.",
+    ),
+    Operation(
+        "post", "/v1/images/variations", "Draw a picture like another one", {200: None}, section="OpenAI",
+        form=VariationForm, headers=("Idempotency-Key",), errors=(400, 404, 409, 410, 413, 415, 429, 504),
+        error=OpenAIError,
+    ),
     Operation(
         "post", "/v1/images/generations", "Draw, as OpenAI's clients ask for it", {200: None}, section="OpenAI",
         body=ImageRequest, headers=("Idempotency-Key",), errors=(400, 404, 409, 410, 413, 429, 504),

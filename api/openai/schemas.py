@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from api.schemas import (
     FromOne,
@@ -22,6 +22,7 @@ from api.schemas import (
     whole,
 )
 from storage.formats import FORMATS, OPENAI_NAMES
+from storage.predictions.parameters import MAX_GIVEN_SEED
 
 if TYPE_CHECKING:
     OutputFormat = str
@@ -38,8 +39,24 @@ def _number_in_text(value: object) -> object:
 
 
 WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
-Count = Annotated[FromOne, BeforeValidator(_number_in_text)]
-SeedOrText = Annotated[Seed, BeforeValidator(_number_in_text)]
+Count = Annotated[
+    FromOne,
+    BeforeValidator(_number_in_text),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[1-9][0-9]{0,18}$"}]}),
+]
+SeedOrText = Annotated[
+    Seed,
+    BeforeValidator(_number_in_text),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": -1, "maximum": MAX_GIVEN_SEED},
+                {"type": "string", "pattern": "^(-1|[0-9]{0,19})$"},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 class ImageRequest(BaseModel):

@@ -32,6 +32,7 @@ from api.server.connection import Connection, Phase
 from api.server.head import owner_of
 from api.server.incoming import Incoming
 from api.server.limits import Limits
+from api.server.malloc import give_large_blocks_back
 from api.server.outgoing import Outgoing
 from api.server.refusal import Refusal
 from api.server.reply import Reply
@@ -70,6 +71,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
     alive: bool
 
     def init_process(self) -> None:
+        give_large_blocks_back()
         settings = ApiSettings()
         self._limits = Limits.of(settings)
         self._threads = RequestThreads(settings.api_busy_threads, settings.api_threads)

@@ -28,7 +28,7 @@ from tests.integration.worker_running import worker
 REQUESTS = int(os.environ.get("GENERATED_REQUESTS", "1000"))
 ENDLESS = "/v1/events"  # its answer has no end
 [OPENAIS] = [each for each in OPERATIONS if each.path == "/v1/images/generations"]  # it waits for its picture
-SENT = [each for each in OPERATIONS if each is not OPENAIS and each.path != ENDLESS]
+SENT = [each for each in OPERATIONS if each is not OPENAIS and each.path != ENDLESS and each.form is None]
 # What a schema can't say: fields that have to fit each other, and names that have to resolve.
 BETWEEN_FIELDS = {
     "model",
@@ -43,7 +43,15 @@ BETWEEN_FIELDS = {
 }
 TOO_LARGE = "bytes as JSON"  # of metadata as a whole, which a schema can't say
 # OpenAI's names for what only the model's limits say; and a name that leads to no model.
-LIMITS_OF_THE_MODEL = {"prompt", "negative_prompt", "n", "size", "num_inference_steps", "guidance_scale"}
+LIMITS_OF_THE_MODEL = {
+    "prompt",
+    "negative_prompt",
+    "n",
+    "size",
+    "num_inference_steps",
+    "guidance_scale",
+    "lora_weights",
+}
 ROUTED_ELSEWHERE = {404, 405, 308}  # a path parameter such as ".." or "a/b" is another route
 
 

@@ -15,7 +15,14 @@ from api.server.limits import Limits
 from api.server.refusal import Refusal
 
 LIMITS = Limits(
-    header_bytes=2048, header_s=10, body_bytes=1000, body_s=30, send_s=30, bytes_per_s=32 * 1024, keepalive_s=75
+    header_bytes=2048,
+    header_s=10,
+    body_bytes=1000,
+    upload_bytes=5000,
+    body_s=30,
+    send_s=30,
+    bytes_per_s=32 * 1024,
+    keepalive_s=75,
 )
 HOST = b"Host: here\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -244,3 +251,57 @@ def test_random_bytes_are_refused_or_waited_for_and_break_nothing() -> None:
             good[at : at + chance.randrange(3)] = chance.randbytes(chance.randrange(3))
         with suppress(Refusal):
             read_all(incoming(), bytes(good))
+
+
+def upload(length: int | None, path: bytes = b"/v1/predictions", method: bytes = b"POST") -> bytes:
+    framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+    return b"%s %s HTTP/1.1\r\n%s%s\r\n\r\n" % (method, path, HOST, framing)
+
+
+def test_a_large_body_waits_for_room_and_is_taken_where_it_is_given() -> None:
+    arriving = incoming()
+    assert arriving.feed(upload(3000) + b"x" * 10) is None
+    assert arriving.asks_for_room is not None
+    assert arriving.feed(b"x" * 100) is None
+    arriving.decide(allowed=True)
+    request = arriving.feed(b"x" * 2890)
+    assert request is not None
+    assert request.body.read() == b"x" * 3000
+
+
+def test_a_large_body_is_cut_off_where_no_room_is_given() -> None:
+    arriving = incoming()
+    assert arriving.feed(upload(3000)) is None
+    arriving.decide(allowed=False)
+    request = arriving.feed(b"")
+    assert request is not None
+    assert (request.body.read(), request.should_close()) == (b"", True)
+
+
+def test_a_chunked_body_may_become_large_only_where_room_is_given() -> None:
+    for allowed, size in ((True, 3000), (False, 1001)):
+        arriving = incoming()
+        assert arriving.feed(upload(None) + b"bb8\r\n") is None
+        arriving.decide(allowed=allowed)
+        request = arriving.feed(b"x" * 3000 + b"\r\n0\r\n\r\n")
+        assert request is not None
+        assert len(request.body.read()) == size
+
+
+@pytest.mark.parametrize(
+    ("head", "asks"),
+    [
+        (upload(3000, b"/files"), True),
+        (upload(3000, b"/v1/images/edits"), True),
+        (upload(3000, b"/v1/models/a/b/predictions"), True),
+        (upload(1000), False),  # within the ordinary limit
+        (upload(5001), False),  # over any limit
+        (upload(3000, b"/v1/images/generations"), False),
+        (upload(3000, b"/v1/predictions/x/cancel"), False),
+        (upload(3000, method=b"PUT"), False),
+    ],
+)
+def test_only_requests_that_may_carry_pictures_ask_for_room(head: bytes, asks: bool) -> None:
+    arriving = incoming()
+    arriving.feed(head)
+    assert (arriving.asks_for_room is not None) is asks

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
@@ -61,7 +61,7 @@ class SlowBucket(Bucket):
         super().__init__(settings)
         self._upload_s = upload_s
 
-    def put(self, key: str, body: bytes, content_type: str) -> None:
+    def put(self, key: str, body: bytes | IO[bytes], content_type: str) -> None:
         time.sleep(self._upload_s)
         super().put(key, body, content_type)
 

@@ -33,7 +33,8 @@ class Incoming:
         self._buffer = bytearray()
         self._request: Request | None = None  # the head has arrived
         self._body: _Body | None = None
-        self.asks_for_room: Request | None = None  # its body is large; nothing of it is taken until `decide`
+        self._may_ask = False  # whether this request may have a large body, if the application allows it
+        self.asks_for_room: Request | None = None  # it has one; no more of it is taken until `decide`
         self._given_bytes = 0  # of the request that is being answered
 
     @property
@@ -84,6 +85,9 @@ class Incoming:
             return None
         if body is not None and not body.take(self._buffer):
             return None
+        if self._may_ask and body is not None and body.is_cut_off:
+            self._may_ask, self.asks_for_room = False, request
+            return None
         request._expected_100_continue = False  # else gunicorn says it when the answer begins
         if body is not None and body.is_cut_off:
             request.force_close()
@@ -121,8 +125,9 @@ class Incoming:
         del buffer[: len(head)]
         self._request = parse_head(self._config, head, self._client)
         self._body = body = _body_of(self._request, self._limits.body_bytes)
-        if body is not None and may_be_large(self._request) and body.may_fit_into(self._limits.upload_bytes):
-            self.asks_for_room = self._request
+        self._may_ask = (
+            body is not None and may_be_large(self._request) and body.may_fit_into(self._limits.upload_bytes)
+        )
         return True
 
 
@@ -149,12 +154,12 @@ class _Body:
         self.is_cut_off = length is not None and length > limit
 
     def set_limit(self, limit: int) -> None:
-        """Before anything of it is taken."""
+        """To be called where it is over its limit. (A chunked one has been taken up to one byte more than that.)"""
         self._limit = limit
-        self.is_cut_off = self._length is not None and self._length > limit
+        self.is_cut_off = (self._arrived if self._length is None else self._length) > limit
 
     def may_fit_into(self, limit: int) -> bool:
-        """Whether it is over its own limit, or may become so, and that one would be enough."""
+        """Whether it is, or may become, larger than its own limit and not than that one."""
         return self._length is None or self._limit < self._length <= limit
 
     @property

@@ -22,7 +22,7 @@ from storage.postgres.database import Connection
 from tests.conftest import REPOSITORY
 
 BODY = json.dumps({"model": "darkroom/blank", "input": {"prompt": "a red circle"}}).encode()
-LIMIT = 64 * 1024
+LIMIT = 64 * 1024 + 2 * 1368  # MAX_BODY_BYTES, and two pictures as base64
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def env(api_settings: ApiSettings) -> dict[str, str]:
         "S3_BUCKET": api_settings.s3_bucket,
         "MODELS": str(api_settings.models),
         "PYTHONPATH": str(REPOSITORY),
+        "MAX_INPUT_IMAGE_BYTES": "1024",
     }
 
 

@@ -20,7 +20,7 @@ CLOSE = b"Connection: close\r\n"
 def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     log = folder / "api.log"
-    with serving(services, folder, workers=False, api_log=log) as running:
+    with serving(services, folder, workers=False, api_log=log, max_input_image_bytes=1024) as running:
         yield running
     assert "Traceback" not in log.read_text()
 
@@ -81,7 +81,7 @@ def test_a_body_over_the_limit_is_answered_once_and_nothing_behind_it(service: S
         post(service, b"Content-Length: 99999999999999999999\r\n", b""),
         post(service, b"Transfer-Encoding: chunked\r\n", b"11170\r\n" + big + b"\r\n0\r\n\r\n"),
     ):
-        assert "MAX_BODY_BYTES" in problem(ask(service.url, sent + get(service, b"/healthz")), 413)
+        assert "MAX_INPUT_IMAGE_BYTES" in problem(ask(service.url, sent + get(service, b"/healthz")), 413)
 
 
 def test_an_unknown_path_with_a_body_over_the_limit_is_answered_once(service: Service) -> None:

@@ -278,12 +278,15 @@ def test_a_large_body_is_cut_off_where_no_room_is_given() -> None:
     assert (request.body.read(), request.should_close()) == (b"", True)
 
 
-def test_a_chunked_body_may_become_large_only_where_room_is_given() -> None:
+def test_a_chunked_body_asks_when_it_is_large_and_goes_on_where_room_is_given() -> None:
     for allowed, size in ((True, 3000), (False, 1001)):
         arriving = incoming()
-        assert arriving.feed(upload(None) + b"bb8\r\n") is None
+        assert arriving.feed(upload(None) + b"bb8\r\n" + b"x" * 900) is None
+        assert arriving.asks_for_room is None, "it may stay small"
+        assert arriving.feed(b"x" * 900) is None
+        assert arriving.asks_for_room is not None
         arriving.decide(allowed=allowed)
-        request = arriving.feed(b"x" * 3000 + b"\r\n0\r\n\r\n")
+        request = arriving.feed(b"x" * 1200 + b"\r\n0\r\n\r\n")
         assert request is not None
         assert len(request.body.read()) == size
 

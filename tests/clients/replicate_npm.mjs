@@ -1,7 +1,8 @@
 // Every way in which the unmodified client is used; prints what it got as JSON.
 import Replicate, { parseProgressFromLogs, validateWebhook } from "replicate";
 
-const replicate = new Replicate({ auth: "r8_any", baseUrl: process.env.BASE_URL });
+const options = { auth: "r8_any", baseUrl: process.env.BASE_URL };
+const replicate = new Replicate(options);
 const input = { prompt: "a red circle", seed: 7 };
 const model = "darkroom/blank";
 
@@ -28,6 +29,17 @@ const said = {};
 said.run = await replicate.run(model, { input });
 const found = await replicate.models.get("darkroom", "blank");
 said.run_by_version = (await replicate.run(`${model}:${found.latest_version.id}`, { input })).length;
+
+const red = new Blob([Buffer.from(process.env.PICTURE, "base64")], { type: "image/png" });
+said.picture_run = (await replicate.run(model, { input: { ...input, image: red } })).length;
+// In 1.4.0 "data-uri" sends the client itself as the input, so uploading is what can be tried.
+const upload = new Replicate({ ...options, fileEncodingStrategy: "upload" });
+const uploaded = await upload.predictions.create({ model, input: { prompt: "an uploaded blob", image: red } });
+said.picture_uploaded = uploaded.input.image;
+const file = await replicate.files.create(red, { project: "x" });
+said.file = { size: file.size, metadata: file.metadata, listed: (await replicate.files.list()).results.length > 0 };
+said.file.read = (await replicate.files.get(file.id)).id === file.id;
+said.file.deleted = await replicate.files.delete(file.id);
 
 const statuses = [];
 const progress = [];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 
 from tests.clients.scripts import said_by
+from tests.pictures import file_of, picture
 from tests.receivers import Receiver
 from tests.serving import Service
 
+RED = file_of(picture())
+PICTURE = base64.b64encode(RED).decode()
 SCRIPT = Path(__file__).parent / "replicate_npm.mjs"
 
 
@@ -24,7 +28,7 @@ def said(npm_folder: Path, service: Service) -> Iterator[dict[str, Any]]:
     """What the client got, by test: all in one Node process."""
     shutil.copy(SCRIPT, npm_folder)
     with Receiver().serving() as receiver:
-        environment = os.environ | {"BASE_URL": f"{service.url}/v1", "RECEIVER": receiver.url}
+        environment = os.environ | {"BASE_URL": f"{service.url}/v1", "RECEIVER": receiver.url, "PICTURE": PICTURE}
         results = said_by(["node", SCRIPT.name], cwd=npm_folder, env=environment, timeout_s=150)
         came = receiver.wait_for(1, timeout_s=60)[0]
         check = subprocess.run(
@@ -87,3 +91,18 @@ def test_errors_carry_their_status(said: dict[str, Any]) -> None:
 
 def test_the_webhook_validates_and_a_changed_one_does_not(said: dict[str, Any]) -> None:
     assert said["webhook"] == {"genuine": True, "tampered": False}
+
+
+def test_a_blob_is_uploaded_and_named_by_its_url(said: dict[str, Any], service: Service) -> None:
+    assert said["picture_run"] == 1
+    assert said["picture_uploaded"].startswith(f"{service.url}/v1/files/")
+
+
+def test_files_are_made_listed_read_and_deleted(said: dict[str, Any]) -> None:
+    assert said["file"] == {
+        "size": len(RED),
+        "metadata": {"project": "x"},
+        "listed": True,
+        "read": True,
+        "deleted": True,
+    }

@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores += [score("in other words", reworded), score("with unknown words", unknown)]
     scores += [shifted_score(results), chance_score(results)]
     scores += [score(f"{width} x {height}", each) for (width, height), each in zip(at_sizes, drawn[6:], strict=True)]
-    _print_table(scores)
+    print_table(scores)
     _print_shapes(results)
     print(f"\nthe same seen in other words: {agreement(results[: len(some)], reworded):.3f}")
     print(f"the same seen with unknown words: {agreement(results[: len(some)], unknown):.3f}")
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"failures: {options.failures}")
 
 
-def _print_table(scores: Sequence[Score]) -> None:
+def print_table(scores: Sequence[Score]) -> None:
     heads = "".join(f"{part:>12}" for part in (*PARTS, "all"))
     print(f"\n{'prompts':<24}{'count':>8}{heads}")
     for each in scores:

@@ -74,7 +74,8 @@ class Inputs:
         body = self._read_bytes(attempt, input_key(self.s3_prefix, sha256), what)
         if hashlib.sha256(body).hexdigest() != sha256:
             raise InputLost(f"The stored {what} has changed since the request. Send the request again.")
-        return Image.open(io.BytesIO(body)).convert(mode)
+        Image.MAX_IMAGE_PIXELS = None  # the API has held it against MAX_INPUT_IMAGE_PIXELS, and these are its bytes
+        return Image.open(io.BytesIO(body), formats=["PNG"]).convert(mode)
 
     def _read_bytes(self, attempt: Attempt, key: str, what: str) -> bytes:
         backoff, began_at = Backoff(RETRY_AFTER_S, at_most_s=RETRY_AFTER_AT_MOST_S), time.monotonic()

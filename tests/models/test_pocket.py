@@ -10,6 +10,7 @@ import torch
 from diffusers import ZImagePipeline
 
 from models.pocket_training.drawings import draw_scene
+from models.pocket_training.edits import additions, draw_edits, open_engine, recolourings, unedited, untouched
 from models.pocket_training.evaluation import (
     agreement,
     chance_score,
@@ -169,3 +170,17 @@ def test_the_quick_forward_pass_of_the_training_equals_that_of_diffusers(rows: i
         use_real_rotation(model)
         mine = predict(model, noisy, t, states, lengths)
     assert torch.allclose(mine, torch.stack(theirs)[:, :, 0], atol=1e-4)
+
+
+def test_a_thing_gets_another_colour_and_a_second_thing_is_painted_beside_it(pipeline: ZImagePipeline) -> None:
+    engine = open_engine(pipeline)
+    recoloured = recolourings(12, seed=7)
+    results = draw_edits(engine, recoloured, 0.6)
+    assert score("recolour", unedited(recoloured)).parts["colour"] == 0.0
+    assert score("recolour", results).parts["colour"] >= 0.9
+    assert score("recolour", results).all_right >= 0.75
+    added = additions(12, seed=7)
+    results = draw_edits(engine, added, 1.0)
+    assert untouched(added, results) == 1.0
+    assert score("add", unedited(added)).all_right == 0.0
+    assert score("add", results).all_right >= 0.6

@@ -36,6 +36,7 @@ COMMANDS = {
     "prepare": "cli.commands.prepare",
     "completion": "cli.commands.completion",
 }
+HIDDEN = {"warm-parent": "cli.commands.warm_parent"}
 EXIT_OPERATOR_ERROR = 2
 
 
@@ -46,9 +47,10 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        module = (COMMANDS | HIDDEN).get(cmd_name)
+        if module is None:
             return None
-        file, _, name = COMMANDS[cmd_name].partition(":")
+        file, _, name = module.partition(":")
         command = getattr(importlib.import_module(file), name or "command")
         assert isinstance(command, click.Command)
         return command

@@ -23,6 +23,7 @@ def start_child(
     env: Mapping[str, str],
     cwd: Path | None = None,
     user: tuple[int, int] | None = None,
+    stdin: int = subprocess.DEVNULL,
     output: int | IO[Any] = subprocess.PIPE,
     when_orphaned: signal.Signals = signal.SIGTERM,
     umask: int = -1,
@@ -39,7 +40,7 @@ def start_child(
     identity: dict[str, Any] = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
     return subprocess.Popen(
         words,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=output,
         stderr=subprocess.STDOUT,
         env=dict(env),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -84,7 +85,7 @@ class Bucket:
     def __init__(self, settings: Settings) -> None:
         self.name = settings.s3_bucket
         self._settings = settings
-        session = boto3.session.Session()  # one for all: reading the service's description takes most of a second
+        session = _session()
         self._client = _client(settings, settings.s3_endpoint_url, session)
         self._quick_client = _client(
             settings,
@@ -272,6 +273,18 @@ def _chunks(body: StreamingBody) -> Iterator[bytes]:
         yield from body.iter_chunks(CHUNK_BYTES)
 
 
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One for all: reading the service's description takes most of a second."""
+    return boto3.session.Session()
+
+
+def read_service_description() -> None:
+    """Read it now, for the processes that are forked from this one. Nothing is connected, and no key is looked for."""
+    nobody = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    _session().client("s3", region_name="us-east-1", **nobody)
+
+
 def ensure_bucket(settings: Settings) -> None:
     """Create the bucket where it does not exist, and prove that it can be written.
 
@@ -341,7 +354,7 @@ def _client(
     read_timeout_s: float = READ_TIMEOUT_S,
 ) -> S3Client:
     secret = settings.s3_secret_access_key
-    return (session or boto3.session.Session()).client(
+    return (session or _session()).client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=settings.s3_region,

@@ -24,6 +24,10 @@ class WorkerSettings(Settings):
     poll_seconds: float = Field(
         default=1.0, gt=0, description="how often the worker looks for work, in case a notification was lost"
     )
+    warm_parent: bool = Field(
+        default=True,
+        description="fork workers from a process that has imported everything: they start at once (Linux)",
+    )
     embed_parameters: bool = Field(
         default=True, description="write prompt, seed and the other parameters into the image files"
     )

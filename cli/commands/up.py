@@ -46,8 +46,21 @@ from cli.number_options import Number, WholeNumber
     metavar="SECONDS",
     help="How long a worker may draw before it has to make place for a model that has no worker.",
 )
+@click.option(
+    "--warm-parent/--no-warm-parent",
+    default=True,
+    show_default=True,
+    help="Fork workers from a process that has imported everything: they start at once (Linux).",
+)
 def command(
-    port: int, host: str, data: Path, models: Path | None, workers: int, idle_exit_s: float, switch_after_s: float
+    port: int,
+    host: str,
+    data: Path,
+    models: Path | None,
+    workers: int,
+    idle_exit_s: float,
+    switch_after_s: float,
+    warm_parent: bool,
 ) -> None:
     """Run the whole service here: Postgres, S3, API, courier, and GPU workers while there is work.
 
@@ -66,5 +79,6 @@ def command(
         workers=workers,
         idle_exit_s=idle_exit_s,
         switch_after_s=switch_after_s,
+        warm_parent=warm_parent,
     )
     sys.exit(WholeService(options).run())

@@ -14,11 +14,13 @@ from cli.processes import start_child
 LOOPBACK = "127.0.0.0/8,::1,localhost"  # where webhooks may go, too, as long as only this machine can send requests
 
 
-def start_role(role: str, *options: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_role(
+    role: str, *options: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
     """`darkroom ROLE …` with its output in a pipe."""
     installed = Path(sys.executable).parent / "darkroom"
     words = [str(installed)] if installed.exists() else ["-m", "cli.main"]
-    return start_child([sys.executable, *words, role, *options], env=env)
+    return start_child([sys.executable, *words, role, *options], env=env, stdin=stdin)
 
 
 def known_settings(env: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import cli
 from cli.embedded import StartCancelled
+from cli.host.warm_parent import WarmParent, is_possible
 from cli.up.address import (
     NOT_OPEN,
     choose_port,
@@ -44,6 +45,7 @@ from storage.errors import OperatorError
 
 if TYPE_CHECKING:
     from api.settings import ApiSettings
+    from cli.host.forked_process import Process
     from cli.up.demand_watch import DemandWatch
     from cli.up.workers import Workers
     from storage.catalog import Catalog
@@ -64,6 +66,7 @@ class Options:
     workers: int
     idle_exit_s: float
     switch_after_s: float
+    warm_parent: bool
 
 
 class WholeService:
@@ -80,6 +83,7 @@ class WholeService:
         self._roles: list[Role] = []
         self._workers: Workers | None = None
         self._watch: DemandWatch | None = None
+        self._warm_parent: WarmParent | None = None
 
     def run(self) -> int:
         """Returns the exit code. Raises OperatorError, with everything stopped, for what the operator can mend."""
@@ -144,6 +148,7 @@ class WholeService:
             self._servers.wait_for_s3(self._stages)
             self._prepare_bucket(settings)
         self._wait_until_ready(url)
+        self._start_warm_parent(env, models)
         access = describe_access(self._options.host, settings)
         self._log.line(access)
         self._log.line(f"Darkroom is ready at {url}")
@@ -177,12 +182,23 @@ class WholeService:
         self._workers = Workers(
             self._options.workers,
             catalog.models,
-            lambda model: start_role("worker", "--model", model, *idle_exit, env=env),
+            lambda model: self._start_worker("--model", model, *idle_exit, env=env),
             self._watch,
             self._record,
             self._log,
             switch_after_s=self._options.switch_after_s,
         )
+
+    def _start_worker(self, *options: str, env: Mapping[str, str]) -> Process:
+        forked = self._warm_parent.fork("worker", *options) if self._warm_parent is not None else None
+        return forked or start_role("worker", *options, env=env)
+
+    def _start_warm_parent(self, env: Mapping[str, str], models: Path) -> None:
+        """When all else is up: its imports keep a core busy for some seconds."""
+        from worker.settings import WorkerSettings
+
+        if self._options.warm_parent and is_possible() and WorkerSettings().warm_parent:
+            self._warm_parent = WarmParent(env, models, self._record, self._log)
 
     def _wait_until_ready(self, url: str) -> None:
         """A role that ends before we are ready won't get better by itself: its message is the operator's."""
@@ -206,6 +222,8 @@ class WholeService:
             self._servers.tick()
         for role in self._roles:
             role.tick()
+        if self._warm_parent is not None:
+            self._warm_parent.tick()
         if self._workers is not None:
             self._workers.tick()
 
@@ -216,6 +234,8 @@ class WholeService:
         children = [role.child for role in self._roles if role.child is not None]
         if self._workers is not None:
             children += [worker.child for worker in self._workers.running.values()]
+        if self._warm_parent is not None and self._warm_parent.child is not None:
+            children.append(self._warm_parent.child)
         try:
             for child in end_children(children, self._stop):
                 self._log.from_role("up", f"{child.role} had to be killed: it didn't stop in time")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from cli.host.forked_process import Process
 from cli.processes import signal_group
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
@@ -45,7 +46,7 @@ class RestartDelay:
 class Child:
     """One process of a role, written down while it runs, its lines passed on."""
 
-    def __init__(self, role: str, process: subprocess.Popen[bytes], record: ProcessRecord, log: LogStream) -> None:
+    def __init__(self, role: str, process: Process, record: ProcessRecord, log: LogStream) -> None:
         self.role = role
         self.process = process
         self.started_at = time.monotonic()

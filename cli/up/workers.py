@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from cli.host.forked_process import Process
 from cli.up.autoscale import Running, Stop, decide
 from cli.up.demand_watch import DemandWatch
 from cli.up.frozen_workers import SILENT_S, Silence
@@ -57,7 +57,7 @@ class Workers:
         self,
         limit: int,
         models: Collection[str],
-        launch: Callable[[str], subprocess.Popen[bytes]],
+        launch: Callable[[str], Process],
         watch: DemandWatch,
         record: ProcessRecord,
         log: LogStream,

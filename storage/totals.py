@@ -26,6 +26,7 @@ class Totals:
     webhooks_pending: int
     webhooks_overdue_s: float  # since when the oldest delivery has been due
     objects_missing: int  # that the bucket has lost
+    cold_starts: list[Row]  # rows of cold_starts
 
 
 def read_run_counts(conn: Connection) -> dict[str, int]:
@@ -76,4 +77,5 @@ def read_totals(conn: Connection) -> Totals:
         webhooks_pending=deliveries["pending"],
         webhooks_overdue_s=deliveries["overdue_s"],
         objects_missing=count_missing(conn),
+        cold_starts=conn.execute("SELECT * FROM cold_starts ORDER BY model, phase").fetchall(),
     )

@@ -11,6 +11,7 @@ from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
 from storage.predictions.states import PredictionStatus
 from worker.attempt_spans import AttemptSpans
+from worker.cold_start import ColdStart
 from worker.engine import Drawing, Pictures
 
 
@@ -46,6 +47,7 @@ class Attempt:
         self.delay_caused_by_s: dict[str, float] = {}  # prediction id → how long it made this one wait
         self.sampler = ""  # the name of the scheduler that it is drawn with, known from the first step on
         self.logs: str = claim.prediction["logs"]
+        self.cold_start: ColdStart | None = None  # of this worker, if it is the first that it draws
         self.spans = AttemptSpans(claim.prediction, claim.attempt)
 
     # What was asked for.

@@ -18,6 +18,7 @@ from storage.predictions.result_cache import reuse_result
 from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
+from worker.cold_start import ColdStart
 from worker.heartbeat import Heartbeat
 from worker.inputs import Inputs
 from worker.intake import CanNotAsk, Intake
@@ -64,6 +65,7 @@ class ClaimLoop:
         self._poll_s = poll_s
         self._idle_exit_s = idle_exit_s
         self._loaded: tuple[float, float] | None = None
+        self._cold_start: ColdStart | None = None
 
     def run(
         self,
@@ -72,12 +74,15 @@ class ClaimLoop:
         *,
         goes_on: Callable[[], bool],
         loaded: tuple[float, float] | None = None,
+        cold_start: ColdStart | None = None,
     ) -> None:
         """Claim until `goes_on` says no, the device is lost, or there was no work for `idle_exit_s`.
 
         `loaded`: when the worker began and ended to load its model, in seconds since the epoch, for traces.
+        `cold_start` goes with the first attempt.
         """
         self._loaded = loaded
+        self._cold_start = cold_start
         idle_since = time.monotonic()
         while goes_on() and scheduler.broken is None:
             asked = self._claim_one(scheduler)
@@ -122,6 +127,9 @@ class ClaimLoop:
         except TypeError as error:
             self._results.on_failed(attempt, f"Its parameters can't be read by this release: {error}")
             return
+        if self._cold_start is not None:
+            self._cold_start.end_of("claim")
+            attempt.cold_start, self._cold_start = self._cold_start, None
         scheduler.add(attempt)
         if not attempt.is_ready:
             self._inputs.fetch(attempt, on_ready=scheduler.wake)

@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -21,6 +20,7 @@ from storage.predictions.progress import note_on_waiting
 from storage.workers.load_failures import forget_failures_to_load, record_failure
 from storage.workers.load_times import write_load_time
 from storage.workers.registry import WorkerLoad, WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
+from worker.cold_start import process_age_s
 
 PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
 
@@ -62,7 +62,7 @@ class Heartbeat:
 
     def say_ready(self, device: str, *, version: str, joins_midway: bool) -> None:
         """Report that the model is loaded and how long it took, and remove what earlier failures to load it left."""
-        since_start_s = time.time() - psutil.Process().create_time()
+        since_start_s = process_age_s()
         self.say("idle", device=device)
         try:
             with self._pool.connection() as conn:

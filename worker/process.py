@@ -22,6 +22,7 @@ from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
 from worker.bucket_at_start import wait_for_bucket
 from worker.claim_loop import ClaimLoop
+from worker.cold_start import ColdStart
 from worker.drain import drain_scheduler
 from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.heartbeat import Heartbeat
@@ -57,7 +58,8 @@ class WorkerProcess:
     ) -> None:
         """`load` and `bucket` replace those that the settings describe: benchmarks measure theirs."""
         self._model = model
-        self._load_engine = load or partial(load_engine, model, device=settings.device)
+        self._cold_start = ColdStart()
+        self._load_engine = load or partial(load_engine, model, device=settings.device, after=self._cold_start.end_of)
         self._bucket = bucket or Bucket(settings)
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
         with self._pool.connection() as conn:
@@ -119,6 +121,7 @@ class WorkerProcess:
             try:
                 wait_for_bucket(self._bucket, self._heartbeat)
                 began_at = tracing.now()
+                self._cold_start.end_of("process")
                 engine = self._load()
             except BucketUnavailable:
                 self.lifecycle.end()
@@ -177,7 +180,11 @@ class WorkerProcess:
         drawing.start()
         try:
             self._claim_loop.run(
-                scheduler, saved_costs, goes_on=lambda: self.lifecycle.stage is Stage.DRAWING, loaded=loaded
+                scheduler,
+                saved_costs,
+                goes_on=lambda: self.lifecycle.stage is Stage.DRAWING,
+                loaded=loaded,
+                cold_start=self._cold_start,
             )
         finally:
             # Idle exit: nothing is held. Device lost: what is drawn already is still published.

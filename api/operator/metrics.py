@@ -172,6 +172,14 @@ def _of_models(totals: Totals, models: Sequence[str]) -> Iterator[Metric]:
         drawing.add_metric([model], _cumulative(SECONDS_BOUNDS, row["drawing_buckets"]), row["drawing_seconds"])
         batches.add_metric([model], _cumulative(BATCH_BOUNDS, row["batch_buckets"]), row["batch_sizes"])
     yield from (ended, expiries, pickup, drawing, batches)
+    starts = HistogramMetricFamily(
+        "darkroom_cold_start_seconds", "Phases of workers' starts, up to the first picture", labels=["model", "phase"]
+    )
+    for row in totals.cold_starts:
+        if row["model"] in models:
+            labels = [row["model"], row["phase"]]
+            starts.add_metric(labels, _cumulative(SECONDS_BOUNDS, row["buckets"]), row["seconds"])
+    yield starts
 
 
 def _of_webhooks(totals: Totals) -> Iterator[Metric]:

@@ -10,8 +10,13 @@ import click
 
 
 @click.command("warm-parent", hidden=True)
-@click.option("--spare", default="", help="Ignored: room for the longer command line that a forked worker shows.")
-def command(spare: str) -> None:
+@click.option(
+    "--spare",
+    default="",
+    expose_value=False,
+    help="Room for the words of a forked worker.",
+)
+def command() -> None:
     """Import everything a worker needs, and fork workers for the supervisor whose socket is our stdin."""
     from cli.host.forking import serve
 

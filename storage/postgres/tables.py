@@ -467,6 +467,39 @@ class LoadTime(Table):
     updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class ColdStart(Table):
+    """How long the phases of workers' cold starts took, added up; see `storage.workers.cold_starts`."""
+
+    __tablename__ = "cold_starts"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    seconds: Mapped[float] = mapped_column(Double)  # of all starts together
+    buckets: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+
+
+class DemandLease(Table):
+    """A host that is about to start a worker for a model, so that no other host does; see `storage.workers.hosts`."""
+
+    __tablename__ = "demand_leases"
+    __table_args__ = (Index("ix_demand_leases_model", "model"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    host: Mapped[UUID]  # drawn by each host when it starts
+    expires_at: Mapped[datetime]
+
+
+class WarmRequest(Table):
+    """So many workers of a model shall be kept until then, though nothing waits."""
+
+    __tablename__ = "warm_requests"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    workers: Mapped[int]
+    until: Mapped[datetime]
+
+
 class CompatibleRevision(Table):
     """The schema revisions whose releases may run on this schema.
 

@@ -108,7 +108,7 @@ def test_the_warm_parent_starts_again_when_what_it_has_read_has_changed(tmp_path
 
 
 def test_nothing_that_was_forked_outlives_a_killed_supervisor(tmp_path: Path) -> None:
-    with up(tmp_path) as running:
+    with up(tmp_path, env={"GRACE_SECONDS": "1"}) as running:
         wait_until_warm(running)
         prediction = running.submit("test/slow", num_inference_steps=50)
         running.wait_for_status(prediction, "processing")
@@ -138,5 +138,3 @@ def is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
-
-

@@ -57,7 +57,12 @@ def test_a_forked_child_draws_the_same_picture_and_imports_next_to_nothing() -> 
         text=True,
         timeout=240,
         check=False,
-        env={"OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"},
+        env={
+            "OPENBLAS_NUM_THREADS": "1",
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(REPOSITORY),
+            "HF_HUB_OFFLINE": "1",
+        },
     )
     assert done.returncode == 0, done.stderr
     drawn, forked, late, *names = done.stdout.strip().splitlines()[-1].split()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,19 @@ PURPOSES = {"image": "image-to-image pipeline", "mask": "inpainting pipeline"}
 log = structlog.get_logger(__name__)
 
 
-def load_engine(model: Model, *, device: str) -> Engine:
-    """Bring a model of the catalog into memory. Raises ModelNotLoaded."""
+def load_engine(model: Model, *, device: str, after: Callable[[str], None] = lambda phase: None) -> Engine:
+    """Bring a model of the catalog into memory. `after` is called after each phase: imports, weights, device.
+
+    Raises ModelNotLoaded.
+    """
     if model.engine == "blank":
         from worker.engine.blank import BlankEngine
 
         return BlankEngine(model.blank)
-    return load_diffusers(model, device=device)
+    return load_diffusers(model, device=device, after=after)
 
 
-def load_diffusers(model: Model, *, device: str) -> Engine:
+def load_diffusers(model: Model, *, device: str, after: Callable[[str], None] = lambda phase: None) -> Engine:
     """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
     folder = find_weights(model.source, without_transformer=bool(model.device.gguf))
     name = pipeline_class_of(folder)
@@ -45,10 +48,18 @@ def load_diffusers(model: Model, *, device: str) -> Engine:
         files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
     loras = find_loras(model)
     with reading_ahead(files):
-        return _load(model, folder, name, loras, device=device)
+        return _load(model, folder, name, loras, device=device, after=after)
 
 
-def _load(model: Model, folder: Path, name: str, loras: Mapping[str, Path], *, device: str) -> Engine:
+def _load(
+    model: Model,
+    folder: Path,
+    name: str,
+    loras: Mapping[str, Path],
+    *,
+    device: str,
+    after: Callable[[str], None],
+) -> Engine:
     began = time.monotonic()
     if model.device.parallel_loading:
         os.environ["HF_ENABLE_PARALLEL_LOADING"] = "1"  # read when diffusers is imported
@@ -63,6 +74,7 @@ def _load(model: Model, folder: Path, name: str, loras: Mapping[str, Path], *, d
     except (ImportError, OSError) as error:  # for example, torch can't write its cache folder
         raise ModelNotLoaded(f"torch and diffusers can't be imported: {_first_line(error)}") from error
 
+    after("imports")
     imported = time.monotonic()
     _silence_progress_bars()
     pipeline_class: Any = getattr(diffusers, name, None)
@@ -78,6 +90,7 @@ def _load(model: Model, folder: Path, name: str, loras: Mapping[str, Path], *, d
             **quantized(model, folder),
             **({"device_map": model.device.device_map} if model.device.device_map else {}),
         )
+        after("weights")
         set_up_on_device(pipeline, model.device, chosen)
     except ModelNotLoaded:
         raise
@@ -101,6 +114,7 @@ def _load(model: Model, folder: Path, name: str, loras: Mapping[str, Path], *, d
             raise ModelNotLoaded(
                 f'compilation (compile, or preset = "fast") isn\'t available here: {_first_line(error)}'
             ) from error
+    after("device")
     log.info(
         "engine.loaded",
         model=model.name,

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import structlog
@@ -19,7 +19,9 @@ from storage.predictions.progress import progress_line
 from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
 from storage.usage import record_work
+from storage.workers.cold_starts import record_cold_start
 from worker.attempt import Attempt, ClaimLost, MustLeave
+from worker.cold_start import ColdStart
 from worker.engine import BlankImages, DrawingFailed
 from worker.leases import Leases
 from worker.progress import ProgressReports
@@ -75,6 +77,10 @@ class Results:
         if attempt.drawing is not None:
             attempt.sampler = attempt.drawing.sampler
         step, steps = attempt.steps_done, attempt.steps
+        if attempt.cold_start is not None:
+            attempt.cold_start.end_of("first_step")
+            if step == steps:
+                attempt.cold_start.end_of("steps")
         attempt.logs = f"{attempt.logs}{_new_notes(attempt, preview)}{progress_line(step, steps)}\n"
         self._reports.report(attempt.claim, attempt.logs, step=step, steps=steps, preview=preview)
 
@@ -137,8 +143,12 @@ class Results:
         try:
             with attempt.spans.phase("fetch"):
                 images, note = self._fetch(fetch_images)
+            _end_phase(attempt, "decode")
             stored = self._publisher.upload(attempt, images)
-            metrics = {"batch_size": attempt.batch_size} | _work_of(attempt)
+            _end_phase(attempt, "upload")
+            metrics: dict[str, Any] = {"batch_size": attempt.batch_size} | _work_of(attempt)
+            if attempt.cold_start is not None:
+                metrics["cold_start"] = attempt.cold_start.seconds
             outcome = Succeeded(stored, logs=f"{attempt.logs}{note}", metrics=metrics, reusable=not note)
         except DrawingFailed as error:
             outcome = _failed(attempt, str(error))
@@ -188,7 +198,17 @@ class Results:
                 predict_time_s=metrics["predict_time"],
                 total_time_s=metrics["total_time"],
             )
+            if outcome.status is PredictionStatus.SUCCEEDED and attempt.cold_start is not None:
+                self._record_cold_start(row["model"], attempt.cold_start)
             attempt.spans.send(outcome.status.value, error=None if outcome.error is None else "not drawn")
+
+    def _record_cold_start(self, model: str, cold_start: ColdStart) -> None:
+        log.info("worker.cold_start", **{f"{phase}_s": round(took, 3) for phase, took in cold_start.seconds.items()})
+        try:
+            with self._pool.connection() as conn:
+                record_cold_start(conn, model, cold_start.seconds)
+        except psycopg.Error as error:
+            log.warning("worker.cold_start_not_counted", reason=str(error).strip().partition("\n")[0])
 
     def _account(self, attempt: Attempt) -> None:
         """Count what an attempt has used whose result is not written. If Postgres is away, that isn't counted."""
@@ -212,6 +232,11 @@ def _new_notes(attempt: Attempt, preview: Callable[[], Image] | None) -> str:
     if attempt.parameters.previews and preview is None:
         notes.append(NO_PREVIEWS)
     return "".join(note for note in notes if note not in attempt.logs)
+
+
+def _end_phase(attempt: Attempt, phase: str) -> None:
+    if attempt.cold_start is not None:
+        attempt.cold_start.end_of(phase)
 
 
 def _failed(attempt: Attempt, reason: str) -> Failed:

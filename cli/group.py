@@ -30,6 +30,7 @@ COMMANDS = {
     "queues": "cli.commands.queues",
     "workers": "cli.commands.workers",
     "api": "cli.commands.api",
+    "host": "cli.commands.host",
     "worker": "cli.commands.worker",
     "courier": "cli.commands.courier",
     "migrate": "cli.commands.migrate",

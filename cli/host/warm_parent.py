@@ -42,11 +42,15 @@ def is_possible() -> bool:
 class WarmParent:
     """Keeps one warm parent running. Its main-thread methods return at once, but for `fork`."""
 
-    def __init__(self, env: Mapping[str, str], models: Path, record: ProcessRecord, log: LogStream) -> None:
+    def __init__(
+        self, env: Mapping[str, str], models: Path, record: ProcessRecord, log: LogStream, *, name: str
+    ) -> None:
+        """`name`: who says in the log what becomes of it."""
         self._env = {**env, **ONE_THREAD}
         self._models = models
         self._record = record
         self._log = log
+        self._name = name
         self.child: Child | None = None
         self._orders: socket.socket | None = None
         self._is_ready = False
@@ -90,7 +94,9 @@ class WarmParent:
         if isinstance(pid, int):
             return ForkedProcess(pid, open(reading, "rb"))
         os.close(reading)
-        self._log.from_role("up", f"a worker is started without the warm parent: {answer.get('error', 'it has ended')}")
+        self._log.from_role(
+            self._name, f"a worker is started without the warm parent: {answer.get('error', 'it has ended')}"
+        )
         return None
 
     def _start(self) -> None:
@@ -126,7 +132,7 @@ class WarmParent:
         """Whether the code has changed since the parent has read it. Then it ends, and another one starts."""
         if self.child is None or self._code == code_version(self._models):
             return False
-        self._log.from_role("up", "the code has changed: the warm parent starts again")
+        self._log.from_role(self._name, "the code has changed: the warm parent starts again")
         self._end()
         return True
 
@@ -151,4 +157,4 @@ class WarmParent:
     def _plan(self, what: str, lived_s: float) -> None:
         delay_s = self._restart_delay.after_failure(lived_s)
         self._start_at = time.monotonic() + delay_s
-        self._log.from_role("up", f"{what}; starting it again in {delay_s:.0f} s")
+        self._log.from_role(self._name, f"{what}; starting it again in {delay_s:.0f} s")

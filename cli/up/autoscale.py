@@ -59,6 +59,7 @@ def decide(
     reserved: Collection[str] = (),
     resting: Collection[str] = (),
     modest: Collection[str] = (),
+    elsewhere: Mapping[str, int] | None = None,
 ) -> Decision:
     """What to do now.
 
@@ -69,9 +70,11 @@ def decide(
     do, else one whose turn is over.
 
     Nothing is started for a model in `resting`, because its last worker died a moment ago. A model in `modest` could
-    not be loaded the last time: it may use a free place, but no worker is stopped for it.
+    not be loaded the last time: it may use a free place, but no worker is stopped for it. `elsewhere`: how many workers
+    a model has on other hosts; they draw its predictions as well.
     """
-    have = Counter(worker.model for worker in running if not worker.is_leaving)
+    have = Counter(elsewhere or {})
+    have.update(worker.model for worker in running if not worker.is_leaving)
     free = limit - len(running)
     line = _line(demand, have, waited_s or {}, reserved, resting)
     start = line[: max(0, free)]

@@ -8,14 +8,18 @@ import socket
 import threading
 import time
 from collections.abc import Collection, Mapping
+from uuid import UUID, uuid4
 
+import psutil
 import psycopg
 
 from cli.up.frozen_workers import LOOK_EVERY_S
 from storage.postgres.database import Connection, connect
+from storage.postgres.notify import WORKERS_CHANNEL
 from storage.predictions.rescue import expire_leases_of_process
 from storage.workers.demand import Demand, waiting_by_model
-from storage.workers.registry import Sign, read_ready_pids, read_signs
+from storage.workers.demand_leases import workers_elsewhere
+from storage.workers.registry import Sign, read_signs, read_states
 
 POLL_S = 0.5
 AT_MOST_EVERY_S = 0.05
@@ -27,13 +31,27 @@ ANY_QUEUE = "procrastinate_any_queue_v1"
 class DemandWatch:
     """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't.
 
-    The same holds for `ready`, the pids of the workers on this machine that have loaded their model. `signs`, the
-    workers' signs of life by pid, is a new object every LOOK_EVERY_S.
+    The same holds for `elsewhere` (by model, the workers that are not ours, also those that another host is about to
+    start), and for `signed_in` and `ready`: the pids of this machine's workers that have a row in `workers`, and of
+    those that have loaded their model. `signs`, the workers' signs of life by pid, is a new object every LOOK_EVERY_S.
     """
 
-    def __init__(self, url: str, *, look_every_s: float = LOOK_EVERY_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        host: UUID | None = None,
+        changed: threading.Event | None = None,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        """`host`: the name of our leases on demand. `changed` is set whenever something new is known."""
         self.demand: Mapping[str, Demand] = {}
+        self.elsewhere: Mapping[str, int] = {}
+        self.signed_in: Collection[int] = ()
         self.ready: Collection[int] = ()
+        self.own_pids: Collection[int] = ()  # of our workers, which our supervisor writes here
+        self._host = host or uuid4()
+        self._changed = changed or threading.Event()
         self.signs: Mapping[int, Sign] = {}
         self._look_every_s = look_every_s
         self._look_at = 0.0
@@ -61,13 +79,29 @@ class DemandWatch:
         while not self._stopped.is_set():
             with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
                 conn.execute(f"LISTEN {ANY_QUEUE}")
+                conn.execute(f"LISTEN {WORKERS_CHANNEL}")
+                self._forget_the_dead(conn)
                 while not self._stopped.is_set():
                     self._look_at_workers(conn)
-                    self.ready = read_ready_pids(conn, socket.gethostname())
-                    self.demand = waiting_by_model(conn)
+                    self._read(conn)
+                    self._changed.set()
                     for _ in conn.notifies(timeout=POLL_S, stop_after=1):
                         self._stopped.wait(AT_MOST_EVERY_S)  # one count for all that come together
             self._stopped.wait(RECONNECT_AFTER_S)
+
+    def _read(self, conn: Connection) -> None:
+        hostname = socket.gethostname()
+        states = read_states(conn, hostname)
+        self.signed_in = frozenset(states)
+        self.ready = frozenset(pid for pid, state in states.items() if state in ("idle", "drawing"))
+        self.elsewhere = workers_elsewhere(conn, host=self._host, hostname=hostname, pids=self.own_pids)
+        self.demand = waiting_by_model(conn)
+
+    def _forget_the_dead(self, conn: Connection) -> None:
+        """A supervisor that was killed could not tell of its workers: their rows would count as workers for a while."""
+        for pid in read_states(conn, socket.gethostname()):
+            if pid not in self.own_pids and not psutil.pid_exists(pid):
+                expire_leases_of_process(conn, socket.gethostname(), pid)
 
     def _look_at_workers(self, conn: Connection) -> None:
         if time.monotonic() < self._look_at:

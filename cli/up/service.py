@@ -17,7 +17,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import cli
 from cli.embedded import StartCancelled
-from cli.host.warm_parent import WarmParent, is_possible
 from cli.up.address import (
     NOT_OPEN,
     choose_port,
@@ -45,9 +44,7 @@ from storage.errors import OperatorError
 
 if TYPE_CHECKING:
     from api.settings import ApiSettings
-    from cli.host.forked_process import Process
-    from cli.up.demand_watch import DemandWatch
-    from cli.up.workers import Workers
+    from cli.host.host import Host, HostOptions
     from storage.catalog import Catalog
     from storage.settings import Settings
 
@@ -81,9 +78,7 @@ class WholeService:
         self._record = ProcessRecord(self._folder.run)
         self._servers: Servers | None = None
         self._roles: list[Role] = []
-        self._workers: Workers | None = None
-        self._watch: DemandWatch | None = None
-        self._warm_parent: WarmParent | None = None
+        self._host: Host | None = None
 
     def run(self) -> int:
         """Returns the exit code. Raises OperatorError, with everything stopped, for what the operator can mend."""
@@ -94,7 +89,7 @@ class WholeService:
             is_ready = True
             while not self._stop.is_set():
                 self._tick()
-                time.sleep(TICK_S)
+                self._host.changed.wait(TICK_S) if self._host is not None else time.sleep(TICK_S)
         except (Interrupted, StartCancelled):
             pass
         finally:
@@ -148,7 +143,8 @@ class WholeService:
             self._servers.wait_for_s3(self._stages)
             self._prepare_bucket(settings)
         self._wait_until_ready(url)
-        self._start_warm_parent(env, models)
+        if self._host is not None:
+            self._host.start_warm_parent()
         access = describe_access(self._options.host, settings)
         self._log.line(access)
         self._log.line(f"Darkroom is ready at {url}")
@@ -167,8 +163,7 @@ class WholeService:
             give_way_to(self._stop, partial(ensure_bucket, settings))
 
     def _start_roles(self, env: Mapping[str, str], settings: Settings, catalog: Catalog, port: int) -> None:
-        from cli.up.demand_watch import DemandWatch
-        from cli.up.workers import Workers
+        from cli.host.host import Host
 
         address = ("--host", self._options.host, "--port", str(port))
         api = Role("api", partial(start_role, "api", *address, env=env), self._record, self._log)
@@ -176,29 +171,19 @@ class WholeService:
         for role in (api, courier):
             self._roles.append(role)
             role.start()
-        self._watch = DemandWatch(settings.direct_url)
-        self._watch.start()
-        idle_exit = ("--idle-exit", f"{self._options.idle_exit_s:g}")
-        self._workers = Workers(
-            self._options.workers,
-            catalog.models,
-            lambda model: self._start_worker("--model", model, *idle_exit, env=env),
-            self._watch,
-            self._record,
-            self._log,
-            switch_after_s=self._options.switch_after_s,
-        )
+        self._host = Host(env, settings, catalog, self._host_options(), self._record, self._log)
+        self._host.start()
 
-    def _start_worker(self, *options: str, env: Mapping[str, str]) -> Process:
-        forked = self._warm_parent.fork("worker", *options) if self._warm_parent is not None else None
-        return forked or start_role("worker", *options, env=env)
-
-    def _start_warm_parent(self, env: Mapping[str, str], models: Path) -> None:
-        """When all else is up: its imports keep a core busy for some seconds."""
+    def _host_options(self) -> HostOptions:
+        from cli.host.host import HostOptions
         from worker.settings import WorkerSettings
 
-        if self._options.warm_parent and is_possible() and WorkerSettings().warm_parent:
-            self._warm_parent = WarmParent(env, models, self._record, self._log)
+        return HostOptions(
+            workers=self._options.workers,
+            idle_exit_s=self._options.idle_exit_s,
+            switch_after_s=self._options.switch_after_s,
+            warm_parent=self._options.warm_parent and WorkerSettings().warm_parent,
+        )
 
     def _wait_until_ready(self, url: str) -> None:
         """A role that ends before we are ready won't get better by itself: its message is the operator's."""
@@ -222,20 +207,14 @@ class WholeService:
             self._servers.tick()
         for role in self._roles:
             role.tick()
-        if self._warm_parent is not None:
-            self._warm_parent.tick()
-        if self._workers is not None:
-            self._workers.tick()
+        if self._host is not None:
+            self._host.tick()
 
     def _end(self) -> None:
         """Everything down: first who takes requests in, then who works on them, then what they stand on."""
-        if self._watch is not None:
-            self._watch.stop()
         children = [role.child for role in self._roles if role.child is not None]
-        if self._workers is not None:
-            children += [worker.child for worker in self._workers.running.values()]
-        if self._warm_parent is not None and self._warm_parent.child is not None:
-            children.append(self._warm_parent.child)
+        if self._host is not None:
+            children += self._host.stop()
         try:
             for child in end_children(children, self._stop):
                 self._log.from_role("up", f"{child.role} had to be killed: it didn't stop in time")

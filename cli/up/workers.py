@@ -7,8 +7,10 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from cli.host.forked_process import Process
+from cli.host.leases import DemandLeases
 from cli.up.autoscale import Running, Stop, decide
 from cli.up.demand_watch import DemandWatch
 from cli.up.frozen_workers import SILENT_S, Silence
@@ -35,6 +37,7 @@ class Worker:
     ready_at: float | None = None
     leaving: bool = False
     makes_place_for: str | None = None
+    lease: UUID | None = None  # held until it has signed in
 
     def turn_s(self, now: float) -> float | None:
         """For how long it has been able to draw; None while it loads, as long as that may take."""
@@ -57,13 +60,16 @@ class Workers:
         self,
         limit: int,
         models: Collection[str],
-        launch: Callable[[str], Process],
+        launch: Callable[[str, int], Process],
         watch: DemandWatch,
         record: ProcessRecord,
         log: LogStream,
         *,
         switch_after_s: float = SWITCH_AFTER_S,
+        leases: DemandLeases | None = None,
+        name: str = "up",
     ) -> None:
+        """Without `leases`, no other host may serve the same database."""
         self.running: dict[int, Worker] = {}  # by their place, 1 … limit
         self._limit = limit
         self._models = {model: _Model() for model in models}
@@ -72,6 +78,9 @@ class Workers:
         self._record = record
         self._log = log
         self._switch_after_s = switch_after_s
+        self._leases = leases
+        self._name = name
+        self._leases_of_places: dict[str, list[UUID]] = {}  # model → for the places that are freed for it
         self._waiting = WaitingModels()
         self._signs = watch.signs  # the last that were looked at
 
@@ -94,13 +103,16 @@ class Workers:
             reserved=self._waiting.reserved,
             resting={name for name, model in self._models.items() if now < model.start_again_at},
             modest={name for name, model in self._models.items() if now < model.modest_until},
+            elsewhere=self._watch.elsewhere,
         )
         for model in decision.start:
             self._start(model)
-        if len(self.running) < self._limit:
+        if len(self.running) < self._limit and not decision.start:
             self._waiting.a_place_is_left()
+            self._give_back_unused()
         for stop in decision.stop:
             self._stop(stop)
+        self._watch.own_pids = [worker.child.process.pid for worker in self.running.values()]
 
     def reap(self) -> None:
         """Take note of workers that ended; what a dead one held is free at once."""
@@ -111,6 +123,7 @@ class Workers:
             if code is None:
                 continue
             del self.running[place]
+            self._give_back(worker)
             self._waiting.worker_ended(worker.model, worker.makes_place_for, time.monotonic())
             if code == 0 and not worker.leaving:
                 self._models[worker.model].restart_delay.reset()
@@ -123,7 +136,7 @@ class Workers:
             delay_s = model.restart_delay.after_failure(worker.child.lived_s)
             model.start_again_at = time.monotonic() + delay_s
             self._log.from_role(
-                "up",
+                self._name,
                 f"{worker.child.role} ({worker.model}) {describe_exit(code)};"
                 f" another is started {f'in {delay_s:.0f} s' if delay_s else 'at once'} if there is work",
             )
@@ -136,7 +149,7 @@ class Workers:
         for worker in self.running.values():
             if worker.silence.is_too_long(self._signs.get(worker.child.process.pid)):
                 self._log.from_role(
-                    "up",
+                    self._name,
                     f"{worker.child.role} ({worker.model}) gave no sign of life for {SILENT_S:.0f} s,"
                     " while Postgres was there to hear it: it is killed",
                 )
@@ -144,23 +157,54 @@ class Workers:
 
     def _note_ready(self, now: float) -> None:
         for worker in self.running.values():
+            if worker.child.process.pid in self._watch.signed_in:
+                self._give_back(worker)
             if worker.ready_at is None and worker.child.process.pid in self._watch.ready:
                 worker.ready_at = now
 
     def _start(self, model: str) -> None:
+        lease = self._lease(model)
+        if lease is None and self._leases is not None:
+            return
         self._waiting.worker_started(model)
         place = next(place for place in range(1, self._limit + 1) if place not in self.running)
         try:
-            process = self._launch(model)
+            process = self._launch(model, place)
         except OSError as error:
+            if lease is not None and self._leases is not None:
+                self._leases.give_back(lease)
             self._models[model].start_again_at = time.monotonic() + self._models[model].restart_delay.after_failure(0)
-            self._log.from_role("up", f"a worker for {model} can't be started: {error}")
+            self._log.from_role(self._name, f"a worker for {model} can't be started: {error}")
             return
         child = Child(f"worker-{place}", process, self._record, self._log)
-        self.running[place] = Worker(child, model, Silence(self._watch.signs.get(process.pid)))
+        self.running[place] = Worker(child, model, Silence(self._watch.signs.get(process.pid)), lease=lease)
+
+    def _lease(self, model: str) -> UUID | None:
+        """One that was taken when a place was freed for the model, else a new one; None: not granted (yet)."""
+        if self._leases is None:
+            return None
+        if self._leases_of_places.get(model):
+            return self._leases_of_places[model].pop()
+        return self._leases.take(model)
+
+    def _give_back(self, worker: Worker) -> None:
+        if self._leases is not None and worker.lease is not None:
+            self._leases.give_back(worker.lease)
+            worker.lease = None
+
+    def _give_back_unused(self) -> None:
+        """A place is free and nothing wants it: the predictions that it was freed for are gone."""
+        for leases in self._leases_of_places.values():
+            while leases and self._leases is not None:
+                self._leases.give_back(leases.pop())
 
     def _stop(self, stop: Stop) -> None:
+        if self._leases is not None:  # so that not every host frees a place for the same prediction
+            lease = self._leases.take(stop.makes_place_for)
+            if lease is None:
+                return
+            self._leases_of_places.setdefault(stop.makes_place_for, []).append(lease)
         worker = self.running[stop.place]
-        self._log.from_role("up", f"{worker.child.role} ({worker.model}) makes place for {stop.makes_place_for}")
+        self._log.from_role(self._name, f"{worker.child.role} ({worker.model}) makes place for {stop.makes_place_for}")
         worker.leaving, worker.makes_place_for = True, stop.makes_place_for
         worker.child.terminate()

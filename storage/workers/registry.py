@@ -141,10 +141,10 @@ def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
     return {row["pid"]: Sign(row["id"], row["state"], row["seen_at"]) for row in rows}
 
 
-def read_ready_pids(conn: Connection, hostname: str) -> frozenset[int]:
-    """The worker processes of a machine that have loaded their model."""
-    rows = conn.execute("SELECT pid FROM workers WHERE hostname = %s AND state IN ('idle', 'drawing')", (hostname,))
-    return frozenset(row["pid"] for row in rows)
+def read_states(conn: Connection, hostname: str) -> dict[int, WorkerState]:
+    """The worker processes of a machine that have signed in, by pid."""
+    rows = conn.execute("SELECT pid, state FROM workers WHERE hostname = %s", (hostname,))
+    return {row["pid"]: row["state"] for row in rows}
 
 
 def register_bell_worker(conn: Connection) -> int:

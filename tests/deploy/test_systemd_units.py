@@ -45,11 +45,13 @@ def test_every_command_line_is_one_of_ours(unit: Path) -> None:
             assert not option.startswith("--") or option in shown.output
 
 
-DRAWING = [unit for unit in UNITS if re.search(rf"^ExecStart={PROGRAM} (worker|up) ", unit.read_text(), re.MULTILINE)]
+DRAWING = [
+    unit for unit in UNITS if re.search(rf"^ExecStart={PROGRAM} (worker|up|host) ", unit.read_text(), re.MULTILINE)
+]
 
 
-def test_two_units_draw() -> None:
-    assert [unit.name for unit in DRAWING] == ["darkroom-worker@.service", "darkroom.service"]
+def test_three_units_draw() -> None:
+    assert [unit.name for unit in DRAWING] == ["darkroom-host.service", "darkroom-worker@.service", "darkroom.service"]
 
 
 @pytest.mark.parametrize("unit", DRAWING, ids=lambda unit: unit.name)

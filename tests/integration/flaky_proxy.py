@@ -6,17 +6,14 @@ import socket
 import threading
 from contextlib import suppress
 from types import TracebackType
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 
 class FlakyProxy:
-    """Passes everything to `target` (a URL) while `is_down` is not set."""
+    """Passes everything to `target` (a URL; Postgres' may name the folder of its socket) while `is_down` is not set."""
 
     def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        assert parts.hostname is not None
-        assert parts.port is not None
-        self._target = (parts.hostname, parts.port)
+        self._target = target
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._stopping = False
@@ -61,7 +58,7 @@ class FlakyProxy:
             if self.is_down.is_set():
                 client.close()
                 continue
-            server = socket.create_connection(self._target)
+            server = _connect(self._target)
             self._open |= {client, server}
             for source, sink in ((client, server), (server, client)):
                 thread = threading.Thread(target=self._copy, args=(source, sink), daemon=True)
@@ -79,3 +76,14 @@ class FlakyProxy:
                 with suppress(OSError):
                     ours.shutdown(socket.SHUT_RDWR)
                 ours.close()
+
+
+def _connect(target: str) -> socket.socket:
+    parts = urlsplit(target)
+    if parts.hostname is not None:
+        assert parts.port is not None
+        return socket.create_connection((parts.hostname, parts.port))
+    asked = parse_qs(parts.query)
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(f"{asked['host'][0]}/.s.PGSQL.{asked['port'][0]}")
+    return server

@@ -36,7 +36,7 @@ def one_worker(settings: ApiSettings, folder: Path) -> Iterator[tuple[Workers, i
     workers = Workers(
         1,
         [MODEL],
-        lambda model: start_role("worker", "--model", model, env=env),
+        lambda model, place: start_role("worker", "--model", model, env=env),
         watch,
         ProcessRecord(folder),
         LogStream(said),

@@ -32,7 +32,7 @@ class Place:
             1, ["a/a", "b/b"], self._launch, self.watch, ProcessRecord(folder), LogStream(io.StringIO())
         )
 
-    def _launch(self, model: str) -> subprocess.Popen[bytes]:
+    def _launch(self, model: str, place: int) -> subprocess.Popen[bytes]:
         self.started.append(model)
         program = "import time; time.sleep(60)" if self.ends_with is None else f"raise SystemExit({self.ends_with})"
         return start_child([sys.executable, "-c", program], env={})

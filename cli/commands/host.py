@@ -1,0 +1,80 @@
+"""`darkroom host`: this machine's GPUs for a service that runs elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cli.number_options import Number, WholeNumber
+
+
+@click.command("host")
+@click.option(
+    "--workers",
+    type=WholeNumber(min=1),
+    help="GPU workers at the same time, at most; default: one for each GPU, or one without a GPU.",
+)
+@click.option(
+    "--idle-exit",
+    "idle_exit_s",
+    type=Number(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A worker ends after so long without work.",
+)
+@click.option(
+    "--switch-after",
+    "switch_after_s",
+    type=Number(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a worker may draw before it has to make place for a model that has no worker.",
+)
+@click.option(
+    "--warm-parent/--no-warm-parent",
+    default=True,
+    show_default=True,
+    help="Fork workers from a process that has imported everything: they start at once (Linux).",
+)
+@click.option(
+    "--power-off",
+    "power_off_s",
+    type=Number(min=1),
+    metavar="SECONDS",
+    help="Turn this machine off after so long without a worker (systemctl poweroff); default: never.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path(".darkroom-host"),
+    show_default=True,
+    help="Where it notes which processes it has started.",
+)
+def command(
+    workers: int | None,
+    idle_exit_s: float,
+    switch_after_s: float,
+    warm_parent: bool,
+    power_off_s: float | None,
+    data: Path,
+) -> None:
+    """Draw on this machine for a service elsewhere: start workers when predictions wait, and end them after.
+
+    It needs DATABASE_URL, the S3 settings and the catalog of the service (MODELS), and no open port. Any number of
+    hosts share the work. Ctrl-C or SIGTERM ends everything within 10 seconds: what was being drawn is handed back.
+    """
+    from cli.host.host import HostOptions
+    from cli.host.service import HostService
+    from worker.settings import WorkerSettings
+
+    options = HostOptions(
+        workers=workers,
+        idle_exit_s=idle_exit_s,
+        switch_after_s=switch_after_s,
+        warm_parent=warm_parent and WorkerSettings().warm_parent,
+    )
+    sys.exit(HostService(data.expanduser(), options, power_off_s=power_off_s).run())

@@ -1,0 +1,109 @@
+"""The workers of this machine, for `darkroom up` and `darkroom host`: started, switched and stopped by need."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import uuid4
+
+from cli.host.devices import count_gpus, device_of
+from cli.host.forked_process import Process
+from cli.host.leases import DemandLeases
+from cli.host.warm_parent import WarmParent, is_possible
+from cli.up.demand_watch import DemandWatch
+from cli.up.launch import start_role
+from cli.up.log_stream import LogStream
+from cli.up.stale_processes import ProcessRecord
+from cli.up.supervise import Child
+from cli.up.workers import Workers
+from storage.catalog import Catalog
+from storage.settings import Settings
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """What both command lines say about workers."""
+
+    workers: int | None  # at most, at the same time; None: one for each GPU, or one without a GPU
+    idle_exit_s: float
+    switch_after_s: float
+    warm_parent: bool
+
+
+class Host:
+    """Everything on the main thread, but for what asks Postgres. `changed` is set when `tick` has something to do."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        settings: Settings,
+        catalog: Catalog,
+        options: HostOptions,
+        record: ProcessRecord,
+        log: LogStream,
+        *,
+        name: str = "up",
+    ) -> None:
+        """`name`: who says in the log what becomes of workers."""
+        self.changed = threading.Event()
+        self._env = env
+        self._settings = settings
+        self._record = record
+        self._log = log
+        self._name = name
+        self._gpus = count_gpus(env)
+        self._idle_exit = ("--idle-exit", f"{options.idle_exit_s:g}")
+        self._may_be_warm = options.warm_parent and is_possible()
+        self._warm_parent: WarmParent | None = None
+        host = uuid4()
+        self.watch = DemandWatch(settings.direct_url, host=host, changed=self.changed)
+        self._leases = DemandLeases(settings.direct_url, host, self.changed)
+        self.limit = options.workers or max(1, self._gpus)
+        self.workers = Workers(
+            self.limit,
+            catalog.models,
+            self._launch,
+            self.watch,
+            record,
+            log,
+            switch_after_s=options.switch_after_s,
+            leases=self._leases,
+            name=name,
+        )
+
+    def start(self) -> None:
+        self.watch.start()
+        self._leases.start()
+
+    def start_warm_parent(self) -> None:
+        """Its imports keep a core busy for some seconds: call it when all else is up."""
+        if self._may_be_warm:
+            self._warm_parent = WarmParent(self._env, self._settings.models, self._record, self._log, name=self._name)
+
+    def tick(self) -> None:
+        """Look after all of it; called many times a second. Main thread only."""
+        self.changed.clear()
+        if self._warm_parent is not None:
+            self._warm_parent.tick()
+        self.workers.tick()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no worker runs here, and no prediction waits for one, as far as is known."""
+        return not self.workers.running and not any(work.waiting for work in self.watch.demand.values())
+
+    def stop(self) -> list[Child]:
+        """Start nothing more; returns the processes that still run, which the caller ends."""
+        self.watch.stop()
+        self._leases.stop()
+        children = [worker.child for worker in self.workers.running.values()]
+        if self._warm_parent is not None and self._warm_parent.child is not None:
+            children.append(self._warm_parent.child)
+        return children
+
+    def _launch(self, model: str, place: int) -> Process:
+        words = ("worker", "--model", model, *self._idle_exit)
+        env = device_of(place, gpus=self._gpus, asked=self._env.get("DEVICE", ""))
+        forked = self._warm_parent.fork(*words, env=env) if self._warm_parent is not None else None
+        return forked or start_role(*words, env={**self._env, **env})

@@ -1,0 +1,73 @@
+"""Leases on demand: several hosts see the same waiting predictions, and only one of them starts a worker for each.
+
+A host takes a lease before it starts a worker, renews it while the worker starts, and gives it back when the worker has
+signed in (from then on its row in `workers` counts) or has ended. If the host dies, its leases end by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID, uuid4
+
+from storage.postgres.database import Connection
+
+# Longer than a Postgres failover that renewals can't get through, and short enough that the work of a host that died
+# in mid-start isn't left waiting.
+LEASE_S = 15.0
+# A worker renews its row every 1.5 s. One that was silent for so long may be dead, so another may start in its place.
+SILENT_AFTER_S = 10.0
+
+COUNTED = "state NOT IN ('failed', 'draining') AND seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)"
+
+
+def lease_demand(conn: Connection, model: str, host: UUID, *, minimum: int = 0) -> UUID | None:
+    """A lease to start one more worker for a model; None if there are enough.
+
+    Enough is one for each prediction that waits or is being drawn, or `minimum` if that is more. Workers of all hosts
+    count, and so do the leases of workers to come. Two statements: the second one has to see what was committed while
+    the first one waited for the lock.
+    """
+    about = {"model": model, "host": host, "id": uuid4(), "minimum": minimum, "lease_s": LEASE_S}
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('darkroom demand of ' || %s, 0))", (model,))
+        conn.execute("DELETE FROM demand_leases WHERE model = %s AND expires_at < clock_timestamp()", (model,))
+        row = conn.execute(
+            f"""
+            INSERT INTO demand_leases (id, model, host, expires_at)
+            SELECT %(id)s, %(model)s, %(host)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
+            WHERE (SELECT count(*) FROM workers WHERE model = %(model)s AND {COUNTED})
+                  + (SELECT count(*) FROM demand_leases WHERE model = %(model)s)
+                < greatest(%(minimum)s,
+                           (SELECT count(*) FROM predictions
+                            WHERE model = %(model)s AND status IN ('starting', 'processing')))
+            RETURNING id
+            """,  # noqa: S608 (constants)
+            about | {"silent_s": SILENT_AFTER_S},
+        ).fetchone()
+    return None if row is None else row["id"]
+
+
+def renew_leases(conn: Connection, leases: Sequence[UUID]) -> None:
+    conn.execute(
+        "UPDATE demand_leases SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE id = ANY(%s)",
+        (LEASE_S, list(leases)),
+    )
+
+
+def give_back(conn: Connection, leases: Sequence[UUID]) -> None:
+    conn.execute("DELETE FROM demand_leases WHERE id = ANY(%s)", (list(leases),))
+
+
+def workers_elsewhere(conn: Connection, *, host: UUID, hostname: str, pids: Collection[int]) -> dict[str, int]:
+    """By model: how many workers there are, or are about to start, besides the processes `pids` of this host."""
+    rows = conn.execute(
+        f"""
+        SELECT model, count(*)::integer AS workers FROM (
+            SELECT model FROM workers WHERE {COUNTED} AND NOT (hostname = %(hostname)s AND pid = ANY(%(pids)s))
+            UNION ALL
+            SELECT model FROM demand_leases WHERE host <> %(host)s AND expires_at > clock_timestamp()
+        ) AS others GROUP BY model
+        """,  # noqa: S608 (constants)
+        {"host": host, "hostname": hostname, "pids": list(pids), "silent_s": SILENT_AFTER_S},
+    ).fetchall()
+    return {row["model"]: row["workers"] for row in rows}

@@ -1,8 +1,9 @@
 """The warm parent's side: import everything once, then fork a worker for each order that comes on the socket.
 
-An order is a JSON object (`words`: the command line; `env`: settings of its own; `parent`: the pid of the supervisor),
-with the writing end of the worker's output. The answer is `{"pid": …}` or `{"error": …}`. The worker is forked twice,
-so that it becomes the supervisor's own child, and lives on when this process ends.
+An order is a JSON object (`words`: the command line; `env`: settings of its own; `parent`: the pid of the supervisor;
+`by`: until when it is good, `time.monotonic()`), with the writing end of the worker's output. The answer is
+`{"pid": …}` or `{"error": …}`. The worker is forked twice, so that it becomes the supervisor's own child, and lives on
+when this process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -77,6 +79,8 @@ def _why_not_forkable() -> str | None:
 
 def _fork(order: dict[str, Any], output: int, orders: socket.socket) -> dict[str, Any]:
     """Fork a process that forks the worker and ends: so the kernel gives the worker to the supervisor."""
+    if time.monotonic() > order["by"]:  # this process was frozen: the supervisor has started another worker
+        return {"error": "it came too late"}
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -145,7 +149,9 @@ def _wait_for_adoption(supervisor: int) -> None:
             raise SystemExit(0)
         time.sleep(0.0005)
     end_with_parent(signal.SIGTERM)
-    if os.getppid() != supervisor:  # it died just before that
+    output = select.poll()
+    output.register(1, 0)  # an error is always reported: nobody has the reading end any more
+    if os.getppid() != supervisor or output.poll(0):  # it died just before that, or has stopped waiting for us
         raise SystemExit(0)
 
 

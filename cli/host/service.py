@@ -57,9 +57,8 @@ class HostService:
             )
             host.start()
             host.start_warm_parent()
-            self._log.line(
-                f"Places for workers: {host.limit}. They draw here for {catalog.names()} when predictions wait"
-            )
+            places = f"{host.limit} place{'s' if host.limit > 1 else ''} for workers"
+            self._log.line(f"Darkroom host: {places}, which draw here for {catalog.names()} when predictions wait")
             while not self._stop.is_set():
                 host.tick()
                 if power_off is not None:

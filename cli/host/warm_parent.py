@@ -79,7 +79,8 @@ class WarmParent:
         if not self._is_ready or self._orders is None or self._end_if_outdated():
             return None
         reading, writing = os.pipe()
-        order = {"words": words, "env": dict(env or {}), "parent": os.getpid()}
+        by = time.monotonic() + ANSWER_WITHIN_S  # the same clock in all processes
+        order = {"words": words, "env": dict(env or {}), "parent": os.getpid(), "by": by}
         answer: dict[str, object] = {}
         try:
             socket.send_fds(self._orders, [json.dumps(order).encode()], [writing])
@@ -117,7 +118,7 @@ class WarmParent:
     def _look_whether_ready(self) -> None:
         assert self._orders is not None
         self._orders.setblocking(False)
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # nothing yet, or it has died, which the next tick sees
             message = self._orders.recv(LONGEST_ANSWER_BYTES)
             if message:
                 told = json.loads(message)

@@ -28,6 +28,7 @@ class LeavingAtTheLastMoment(Child):
     """It ends between the last look at it and the kill."""
 
     def kill(self) -> None:
+        assert isinstance(self.process, subprocess.Popen)
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()

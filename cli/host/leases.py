@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from uuid import UUID
 
 import psycopg
@@ -29,7 +29,7 @@ class DemandLeases:
         self._host = host
         self._changed = changed
         self._lock = threading.Lock()
-        self._asked: dict[str, int] = {}  # model → the least number of workers that it shall have
+        self._asked: list[str] = []  # models
         self._ask_again_at: dict[str, float] = {}
         self._granted: dict[str, tuple[UUID, float]] = {}  # model → a lease that waits to be fetched, since when
         self._held: set[UUID] = set()
@@ -48,13 +48,13 @@ class DemandLeases:
         if self._thread.is_alive():
             self._thread.join(1.0)
 
-    def take(self, model: str, *, minimum: int = 0) -> UUID | None:
+    def take(self, model: str) -> UUID | None:
         """A lease for one worker. None: it is being asked for, or there are enough workers; call again."""
         with self._lock:
             if (granted := self._granted.pop(model, None)) is not None:
                 return granted[0]
             if model not in self._asked and time.monotonic() >= self._ask_again_at.get(model, 0.0):
-                self._asked[model] = minimum
+                self._asked.append(model)
                 self._news.set()
             return None
 
@@ -78,7 +78,7 @@ class DemandLeases:
     def _work(self, conn: Connection) -> None:
         """Raises psycopg.Error; whatever was not done then is done after the reconnect."""
         with self._lock:
-            asked, returned, held = dict(self._asked), list(self._returned), list(self._held)
+            asked, returned, held = list(self._asked), list(self._returned), list(self._held)
         if returned:
             give_back(conn, returned)
             with self._lock:
@@ -87,11 +87,11 @@ class DemandLeases:
         self._ask(conn, asked)
         self._return_unused()
 
-    def _ask(self, conn: Connection, asked: Mapping[str, int]) -> None:
-        for model, minimum in asked.items():
-            lease = lease_demand(conn, model, self._host, minimum=minimum)
+    def _ask(self, conn: Connection, asked: Sequence[str]) -> None:
+        for model in asked:
+            lease = lease_demand(conn, model, self._host)
             with self._lock:
-                del self._asked[model]
+                self._asked.remove(model)
                 if lease is None:
                     self._ask_again_at[model] = time.monotonic() + ASK_AGAIN_AFTER_S
                     continue

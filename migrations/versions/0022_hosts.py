@@ -1,4 +1,4 @@
-"""Several hosts share the work: leases on demand, requests to keep a model warm, and cold starts by phase.
+"""Several hosts share the work: leases on demand, and cold starts by phase.
 
 Revision ID: 0022
 Revises: 0020
@@ -34,18 +34,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_demand_leases")),
     )
     op.create_index("ix_demand_leases_model", "demand_leases", ["model"])
-    op.create_table(
-        "warm_requests",
-        sa.Column("model", sa.Text(), nullable=False),
-        sa.Column("workers", sa.Integer(), nullable=False),
-        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("model", name=op.f("pk_warm_requests")),
-    )
     op.execute("INSERT INTO darkroom_compatible_with (revision) VALUES ('0022')")
 
 
 def downgrade() -> None:
     op.execute("DELETE FROM darkroom_compatible_with WHERE revision = '0022'")
-    op.drop_table("warm_requests")
     op.drop_table("demand_leases")
     op.drop_table("cold_starts")

@@ -479,7 +479,7 @@ class ColdStart(Table):
 
 
 class DemandLease(Table):
-    """A host that is about to start a worker for a model, so that no other host does; see `storage.workers.hosts`."""
+    """A host that is about to start a worker for a model, so that no other host does; see `storage.workers.demand_leases`."""
 
     __tablename__ = "demand_leases"
     __table_args__ = (Index("ix_demand_leases_model", "model"),)
@@ -488,16 +488,6 @@ class DemandLease(Table):
     model: Mapped[str]
     host: Mapped[UUID]  # drawn by each host when it starts
     expires_at: Mapped[datetime]
-
-
-class WarmRequest(Table):
-    """So many workers of a model shall be kept until then, though nothing waits."""
-
-    __tablename__ = "warm_requests"
-
-    model: Mapped[str] = mapped_column(primary_key=True)
-    workers: Mapped[int]
-    until: Mapped[datetime]
 
 
 class CompatibleRevision(Table):

@@ -20,14 +20,14 @@ SILENT_AFTER_S = 10.0
 COUNTED = "state NOT IN ('failed', 'draining') AND seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)"
 
 
-def lease_demand(conn: Connection, model: str, host: UUID, *, minimum: int = 0) -> UUID | None:
+def lease_demand(conn: Connection, model: str, host: UUID) -> UUID | None:
     """A lease to start one more worker for a model; None if there are enough.
 
-    Enough is one for each prediction that waits or is being drawn, or `minimum` if that is more. Workers of all hosts
-    count, and so do the leases of workers to come. Two statements: the second one has to see what was committed while
-    the first one waited for the lock.
+    Enough is one for each prediction that waits or is being drawn. Workers of all hosts count, and so do the leases of
+    workers to come. The count is a statement of its own: it has to see what was committed while the first one waited
+    for the lock.
     """
-    about = {"model": model, "host": host, "id": uuid4(), "minimum": minimum, "lease_s": LEASE_S}
+    about = {"model": model, "host": host, "id": uuid4(), "lease_s": LEASE_S}
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('darkroom demand of ' || %s, 0))", (model,))
         conn.execute("DELETE FROM demand_leases WHERE model = %s AND expires_at < clock_timestamp()", (model,))
@@ -37,9 +37,8 @@ def lease_demand(conn: Connection, model: str, host: UUID, *, minimum: int = 0) 
             SELECT %(id)s, %(model)s, %(host)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
             WHERE (SELECT count(*) FROM workers WHERE model = %(model)s AND {COUNTED})
                   + (SELECT count(*) FROM demand_leases WHERE model = %(model)s)
-                < greatest(%(minimum)s,
-                           (SELECT count(*) FROM predictions
-                            WHERE model = %(model)s AND status IN ('starting', 'processing')))
+                < (SELECT count(*) FROM predictions
+                   WHERE model = %(model)s AND status IN ('starting', 'processing'))
             RETURNING id
             """,  # noqa: S608 (constants)
             about | {"silent_s": SILENT_AFTER_S},

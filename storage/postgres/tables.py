@@ -479,7 +479,7 @@ class ColdStart(Table):
 
 
 class DemandLease(Table):
-    """A host that is about to start a worker for a model, so that no other host does; see `storage.workers.demand_leases`."""
+    """A host that is about to start a worker for a model (`storage.workers.demand_leases`), so that no other one does."""
 
     __tablename__ = "demand_leases"
     __table_args__ = (Index("ix_demand_leases_model", "model"),)

@@ -479,7 +479,7 @@ class ColdStart(Table):
 
 
 class DemandLease(Table):
-    """A host that is about to start a worker for a model (`storage.workers.demand_leases`), so that no other one does."""
+    """A host is about to start a worker for a model, so that no other one does (`storage.workers.demand_leases`)."""
 
     __tablename__ = "demand_leases"
     __table_args__ = (Index("ix_demand_leases_model", "model"),)

@@ -95,6 +95,18 @@ def test_all_inputs_reach_the_server(service: Service, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # with --json, only -o saves
 
 
+def test_a_file_is_sent_as_the_start_image_and_a_mask(service: Service, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "blue.png")
+    Image.new("L", (64, 64), 255).save(tmp_path / "all.png")
+    words = ["--image", "blue.png", "--mask", "all.png", "--strength", "0.5", "--json"]
+    done = json.loads(text_of(darkroom(service, tmp_path, "generate", "a boat", *words)))
+    assert done["status"] == "succeeded"
+    assert done["input"]["strength"] == 0.5
+    assert "image/png" in done["input"]["image"]
+    missing = darkroom(service, tmp_path, "generate", "a boat", "--image", "none.png")
+    assert (missing.returncode, b"none.png can't be read" in missing.stderr) == (2, True)
+
+
 def test_what_is_sent_can_be_listed_read_watched_kept_and_deleted(service: Service, tmp_path: Path) -> None:
     prediction_id = text_of(darkroom(service, tmp_path, "generate", "an aardvark", "--detach"))
     assert text_of(darkroom(service, tmp_path, "watch", prediction_id)).splitlines()[-1].startswith("succeeded: http")

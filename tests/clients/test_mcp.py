@@ -68,6 +68,9 @@ def test_a_client_draws_lists_and_reads(service: Service) -> None:
         assert [each["id"] for each in listed] == [prediction_id]
         again = await called(session, "get_image", prediction_id=prediction_id)
         assert again.content == drawn.content
+        url = f"data:image/png;base64,{pictures[0].data}"
+        edited = await called(session, "edit_image", prompt="a red armadillo", image=url, strength=0.5)
+        assert (edited.is_error, edited.content[1].type) == (False, "image")
         canceled = await called(session, "cancel", prediction_id=prediction_id)
         assert canceled.content[0].text == f"{prediction_id} is succeeded"
 

@@ -87,6 +87,7 @@ def test_only_what_tells_nothing_or_has_a_signature_is_for_all_pages(app: Flask)
     views = {rule.rule: app.view_functions[rule.endpoint] for rule in app.url_map.iter_rules()}
     for_all = {rule for rule, view in views.items() if hasattr(view, FOR_ALL_PAGES)}
     signed = {f"/files/<prediction_id>/{name}" for name in ("stream", "events", "ws")}
+    signed.add("/files/<file_id>/download")
     assert for_all == {
         "/",
         "/assets/<version>/<path:name>",

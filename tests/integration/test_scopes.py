@@ -25,7 +25,13 @@ NEEDED = {
     "get /account": "read",
     "get /events": "read",
     "get /events/ws": "read",
+    "get /files": "read",
+    "post /files": "draw",
+    "get /files/<file_id>": "read",
+    "delete /files/<file_id>": "draw",
+    "post /images/edits": "draw",
     "post /images/generations": "draw",
+    "post /images/variations": "draw",
     "get /metrics": "metrics",
     "get /models": "read",
     "get /models/<alias>": "read",
@@ -89,7 +95,7 @@ def test_a_request_without_the_scope_is_403_and_names_it(guarded: Flask, conn: C
     assert answer.status_code == 403
     assert f"needs the scope `{needed}`" in answer.text
     assert f'scope="{needed}"' in answer.headers["WWW-Authenticate"]
-    if rule in ("/images/generations", "/models/<alias>"):  # OpenAI's shape
+    if rule.startswith("/images/") or rule == "/models/<alias>":  # OpenAI's shape
         assert answer.get_json()["error"]["code"] == "insufficient_scope"
     else:
         assert problem(answer, 403)["scope"] == needed

@@ -39,6 +39,7 @@ class Attempt:
         self._progressed_at = time.monotonic()
         self.ended_as: PredictionStatus | None = None  # set when a notification said how the prediction ended
         self.pictures: Pictures | None = None  # what `parameters.image` and `mask` name, once it is fetched
+        self.loras_are_there = False  # the files of `lora_urls`
         self.failure: str | None = None  # why it can't be drawn, for the client, known before it begins
         self.drawing: Drawing | None = None  # None before it begins, and again when it has to restart
         self.batch_size = 0  # the largest batch that it shared a step with, itself included
@@ -84,8 +85,14 @@ class Attempt:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it can begin: its pictures are there, if it needs some."""
-        return not self.parameters.image or self.pictures is not None
+        """Whether it can begin: its pictures and the LoRAs that it names by URL are there, if it needs some."""
+        if self.parameters.image and self.pictures is None:
+            return False
+        return self.loras_are_there or not self.lora_urls
+
+    @property
+    def lora_urls(self) -> list[str]:
+        return [lora.name for lora in self.parameters.loras if "://" in lora.name]
 
     @property
     def steps(self) -> int:

@@ -1,4 +1,4 @@
-"""Brings the pictures that predictions start from: read from the bucket, checked, decoded, cut to the size drawn.
+"""Brings what predictions need beside their parameters: pictures from the bucket, cut to the size drawn, and LoRAs.
 
 Each prediction that has some gets a thread, so that neither claiming nor drawing waits for S3.
 """
@@ -22,6 +22,7 @@ from storage.predictions.object_keys import input_key
 from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.engine import Pictures
 from worker.engine.pictures import fit
+from worker.lora_downloads import LoraDownloads, LoraNotFetched
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,29 +45,37 @@ class Inputs:
 
     bucket: Bucket
     s3_prefix: str
+    loras: LoraDownloads
 
     def fetch(self, attempt: Attempt, on_ready: Callable[[], None]) -> None:
-        """Fill `attempt.pictures`, or `attempt.failure`, on a thread of its own; then call `on_ready`.
+        """Bring what an attempt needs, or set its `failure`, on a thread of its own; then call `on_ready`.
 
         If the claim is lost meanwhile, or the worker has to leave, nothing happens.
         """
         threading.Thread(target=self._fetch, args=(attempt, on_ready), name="inputs", daemon=True).start()
 
     def _fetch(self, attempt: Attempt, on_ready: Callable[[], None]) -> None:
-        asked = attempt.parameters
         try:
             with attempt.spans.phase("fetch_inputs"):
-                image = self._read(attempt, asked.image, "image", mode="RGB")
-                mask = self._read(attempt, asked.mask, "mask", mode="L") if asked.mask else None
-            attempt.pictures = fit(Pictures(image, mask), asked.width, asked.height)
+                for url in attempt.lora_urls:
+                    self.loras.fetch(url)
+                if attempt.parameters.image:
+                    attempt.pictures = self._pictures_of(attempt)
+            attempt.loras_are_there = True
         except (ClaimLost, MustLeave):
             return
-        except InputLost as error:
+        except (InputLost, LoraNotFetched) as error:
             attempt.failure = str(error)
         except Exception as error:
             log.exception("inputs.not_read", **attempt.names)
-            attempt.failure = f"Its pictures can't be read: {type(error).__name__}: {error}"
+            attempt.failure = f"Its inputs can't be read: {type(error).__name__}: {error}"
         on_ready()
+
+    def _pictures_of(self, attempt: Attempt) -> Pictures:
+        asked = attempt.parameters
+        image = self._read(attempt, asked.image, "image", mode="RGB")
+        mask = self._read(attempt, asked.mask, "mask", mode="L") if asked.mask else None
+        return fit(Pictures(image, mask), asked.width, asked.height)
 
     def _read(self, attempt: Attempt, sha256: str, what: str, *, mode: str) -> Image:
         from PIL import Image

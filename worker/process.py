@@ -30,6 +30,7 @@ from worker.inputs import Inputs
 from worker.intake import Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.lifecycle import Lifecycle, Stage
+from worker.lora_downloads import LoraDownloads
 from worker.progress import ProgressReports
 from worker.publish.content_credentials import open_credentials
 from worker.publish.publish import Publisher
@@ -58,8 +59,16 @@ class WorkerProcess:
     ) -> None:
         """`load` and `bucket` replace those that the settings describe: benchmarks measure theirs."""
         self._model = model
+        downloads = LoraDownloads(
+            settings.lora_folder,
+            hosts=settings.lora_hosts,
+            max_bytes=settings.max_lora_bytes,
+            max_folder_bytes=settings.max_lora_folder_bytes,
+        )
         self._cold_start = ColdStart()
-        self._load_engine = load or partial(load_engine, model, device=settings.device, after=self._cold_start.end_of)
+        self._load_engine = load or partial(
+            load_engine, model, device=settings.device, downloads=downloads, after=self._cold_start.end_of
+        )
         self._bucket = bucket or Bucket(settings)
         self._pool = open_pool(settings, application_name="darkroom worker", size=POOL_SIZE)
         with self._pool.connection() as conn:
@@ -103,7 +112,7 @@ class WorkerProcess:
             self._pool,
             renderer,
             self._bucket,
-            Inputs(self._bucket, settings.s3_prefix),
+            Inputs(self._bucket, settings.s3_prefix, downloads),
             self._intake,
             self._leases,
             self._results,

@@ -39,3 +39,10 @@ class WorkerSettings(Settings):
         description="sign images with C2PA: a PEM file with the certificate and those that lead to its root",
     )
     c2pa_key: Path | None = Field(default=None, description="a PEM file with the private key of C2PA_CERT")
+    lora_folder: Path = Field(
+        default=Path("~/.cache/darkroom/loras"), description="where LoRAs are kept that requests name by URL"
+    )
+    max_lora_bytes: int = Field(default=1024**3, ge=1, description="the largest LoRA that a URL may lead to")
+    max_lora_folder_bytes: int = Field(
+        default=10 * 1024**3, ge=1, description="the least recently used LoRAs leave LORA_FOLDER beyond this size"
+    )

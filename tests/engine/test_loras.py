@@ -208,6 +208,13 @@ def test_a_catalog_entry_s_loras_are_looked_for_when_the_model_is_loaded(
 
     engine: Any = load_engine(entry(first={"source": str(files["first"])}), device="cpu")
     assert (draw(engine, FIRST) - draw(engine, PLAIN)).abs().max() > 0.05
+    url = "https://example.com/lora.safetensors?key=secret"
+    engine = load_engine(entry(), device="cpu", downloads={url: files["first"]})
+    by_url = replace(PLAIN, loras=(Lora(url),))
+    assert (draw(engine, by_url) - draw(engine, PLAIN)).abs().max() > 0.05
+    with pytest.raises(DrawingFailed, match=r"has no LoRA .*other.safetensors\"; it has none") as refused:
+        engine.begin(replace(PLAIN, loras=(Lora("https://example.com/other.safetensors?key=secret"),)))
+    assert "secret" not in str(refused.value)
     (tmp_path / "pickle.bin").write_bytes(b"")
     (tmp_path / "short.safetensors").write_bytes(files["first"].read_bytes()[:-10])
     for source, reason in (

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from storage.bucket import Bucket
 from storage.catalog import Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.object_keys import input_key
-from storage.predictions.parameters import Parameters
+from storage.predictions.parameters import Lora, Parameters
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.courier_running import eventually
@@ -139,3 +140,18 @@ def test_a_worker_that_leaves_hands_back_what_waits_for_its_pictures(
             submit_one(conn, parameters=replace(PLAIN, image=ABSENT).to_json(), webhook=None)
             eventually(lambda: count(conn, "predictions", "status = 'processing'") == 1)
     assert count(conn, "predictions", "status = 'starting' AND crashes = 0 AND claim_id IS NULL") == 1
+
+
+def test_a_lora_by_url_is_brought_before_the_drawing_begins_or_fails_it(
+    worker_settings: WorkerSettings, conn: Connection, tmp_path: Path
+) -> None:
+    settings = worker_settings.model_copy(update={"lora_folder": tmp_path, "lora_allow": "127.0.0.1"})
+    elsewhere = replace(PLAIN, loras=(Lora("https://example.com/a.safetensors?key=secret"),))
+    private = replace(PLAIN, loras=(Lora("https://127.0.0.1:8443/a.safetensors?key=secret"),))
+    ids = [submit_one(conn, parameters=asked.to_json(), webhook=None)["id"] for asked in (elsewhere, private)]
+    with working(settings):
+        eventually(lambda: all(is_over(conn, prediction_id) for prediction_id in ids))
+    first, second = (row_of(conn, prediction_id)["error"] for prediction_id in ids)
+    assert first == "LoRAs of example.com are not taken by this worker: see LORA_ALLOW."
+    assert second.startswith("The LoRA from 127.0.0.1 can't be fetched: ")
+    assert "secret" not in second

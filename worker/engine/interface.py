@@ -101,7 +101,8 @@ class Engine(Protocol):
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> Drawing:
         """Encode the prompts and the start image, and seed the latents. Raises DrawingFailed, OutOfMemory.
 
-        `pictures` are those that `parameters.image` and `parameters.mask` name, of any size.
+        `pictures` are those that `parameters.image` and `parameters.mask` name, of any size. The files of all
+        `parameters.loras` are there.
         """
 
     def step(self, drawings: Sequence[Drawing], after_each: Callable[[], None]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -25,19 +27,31 @@ PURPOSES = {"image": "image-to-image pipeline", "mask": "inpainting pipeline"}
 log = structlog.get_logger(__name__)
 
 
-def load_engine(model: Model, *, device: str, after: Callable[[str], None] = lambda phase: None) -> Engine:
+def load_engine(
+    model: Model,
+    *,
+    device: str,
+    downloads: Mapping[str, Path] = MappingProxyType({}),
+    after: Callable[[str], None] = lambda phase: None,
+) -> Engine:
     """Bring a model of the catalog into memory. `after` is called after each phase: imports, weights, device.
 
-    Raises ModelNotLoaded.
+    `downloads`: URL → file, of LoRAs that requests name by URL; asked when a drawing begins. Raises ModelNotLoaded.
     """
     if model.engine == "blank":
         from worker.engine.blank import BlankEngine
 
         return BlankEngine(model.blank)
-    return load_diffusers(model, device=device, after=after)
+    return load_diffusers(model, device=device, downloads=downloads, after=after)
 
 
-def load_diffusers(model: Model, *, device: str, after: Callable[[str], None] = lambda phase: None) -> Engine:
+def load_diffusers(
+    model: Model,
+    *,
+    device: str,
+    downloads: Mapping[str, Path] = MappingProxyType({}),
+    after: Callable[[str], None] = lambda phase: None,
+) -> Engine:
     """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
     folder = find_weights(model.source, without_transformer=bool(model.device.gguf))
     name = pipeline_class_of(folder)
@@ -48,7 +62,8 @@ def load_diffusers(model: Model, *, device: str, after: Callable[[str], None] = 
         files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
     loras = find_loras(model)
     with reading_ahead(files):
-        return _load(model, folder, name, loras, device=device, after=after)
+        every_lora = ChainMap(dict(loras), downloads)  # type: ignore[arg-type] # both are only read
+        return _load(model, folder, name, every_lora, device=device, after=after)
 
 
 def _load(
@@ -99,7 +114,7 @@ def _load(
         because = f" ({_first_line(cause)})" if cause is not None else ""
         raise ModelNotLoaded(f"{folder} can't be loaded: {_first_line(error)}{because}") from error
     engine: Engine = engine_class(pipeline, device=chosen, attention=model.device.attention, loras=loras)
-    if loras and not hasattr(pipeline, "load_lora_weights"):
+    if model.loras and not hasattr(pipeline, "load_lora_weights"):
         raise ModelNotLoaded(f"diffusers {diffusers.__version__} has no LoRAs for a {name}: leave `loras` out")
     for picture in model.takes:
         if picture not in engine.takes:

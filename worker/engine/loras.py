@@ -63,8 +63,8 @@ class Loras:
 
     def _load(self, name: str) -> None:
         if name not in self._files:
-            known = ", ".join(sorted(self._files)) or "none"
-            raise DrawingFailed(f'This model has no LoRA "{name}"; it has {known}.')
+            known = ", ".join(sorted(each for each in self._files if "://" not in each)) or "none"
+            raise DrawingFailed(f'This model has no LoRA "{_shown(name)}"; it has {known}.')
         file = self._files[name]
         adapter = f"lora{self._numbered}"
         self._numbered += 1
@@ -78,15 +78,15 @@ class Loras:
         except Exception as error:  # a damaged file, other shapes: the libraries raise all kinds
             self._forget(adapter)
             reason = " ".join(str(_first_cause(error)).split())[:300]
-            raise DrawingFailed(f'The LoRA "{name}" does not fit this model: {reason}') from error
+            raise DrawingFailed(f'The LoRA "{_shown(name)}" does not fit this model: {reason}') from error
         self._loaded[name] = adapter
         self.active = UNKNOWN  # diffusers has made the new one the active one
-        log.info("lora.loaded", name=name, on_device=len(self._loaded))
+        log.info("lora.loaded", name=_shown(name), on_device=len(self._loaded))
 
     def _drop(self, name: str) -> None:
         self._forget(self._loaded.pop(name))
         self.active = UNKNOWN
-        log.info("lora.dropped", name=name)
+        log.info("lora.dropped", name=_shown(name))
 
     def _forget(self, adapter: str) -> None:
         models = [getattr(self._pipeline, part, None) for part in self._pipeline._lora_loadable_modules]
@@ -101,6 +101,11 @@ def _changing_adapters() -> Iterator[None]:
     with torch.inference_mode(False), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="peft")
         yield
+
+
+def _shown(name: str) -> str:
+    """A name, or a URL without its query, which may hold a key."""
+    return name.partition("?")[0]
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -123,4 +128,4 @@ def _check_fits(name: str, weights: Mapping[str, object], pipeline: Any) -> None
         missing = sorted(asked)
         shown = ", ".join(missing[:SHOWN_NAMES]) or "nothing"
         rest = f" and {len(missing) - SHOWN_NAMES} more" if len(missing) > SHOWN_NAMES else ""
-        raise DrawingFailed(f'The LoRA "{name}" fits this model nowhere: it is for {shown}{rest}.')
+        raise DrawingFailed(f'The LoRA "{_shown(name)}" fits this model nowhere: it is for {shown}{rest}.')

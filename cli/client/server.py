@@ -27,7 +27,6 @@ data_option = click.option(
     show_default=True,
     help="The folder of a running `darkroom up`, where DARKROOM_URL is not set.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, as the API answers it.")
 
 
 class RequestRefused(OperatorError):

@@ -15,7 +15,8 @@ CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
 def echo_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Times and ids of database rows are written as text."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, stretch: str = "") -> None:

@@ -26,21 +26,28 @@ COLOURS = {"ok": "green", "warning": "yellow", "broken": "red"}
     help="The folder of a running `darkroom up`, where DATABASE_URL is not set.",
 )
 @click.option("--no-worker", is_flag=True, help="No worker runs on this machine: skip its device and the weights.")
+@click.option(
+    "--webhook",
+    "webhook_host",
+    metavar="HOST",
+    help="Also try a webhook to this machine, which the courier reaches as HOST (127.0.0.1). A prediction is submitted,"
+    " canceled and deleted for it; DARKROOM_TOKEN is used.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write the findings as JSON.")
-def command(data: Path, no_worker: bool, as_json: bool) -> None:
+def command(data: Path, no_worker: bool, webhook_host: str | None, as_json: bool) -> None:
     """Look at the settings, the database, the bucket, the models, the device, the courier and the API.
 
-    It reads the settings from the environment, as every role does, or asks the `darkroom up` that runs on --data. It
-    stores one small object and deletes it; nothing else is changed. Exit code 1: something is broken.
+    It reads the settings from the environment, as every role does, or asks the `darkroom up` that runs on --data.
+    It stores a small object and deletes it; without --webhook, nothing else changes. Exit code 1: something is broken.
 
     \b
-    darkroom doctor
+    darkroom doctor --webhook 127.0.0.1
     set -a; . ./secrets.env; darkroom doctor --no-worker
     """
     from cli.client.tables import echo_json, plain
 
     findings = []
-    for finding in _findings(data, has_worker=not no_worker):
+    for finding in _findings(data, has_worker=not no_worker, webhook_host=webhook_host):
         findings.append(finding)
         if not as_json:
             level = click.style(f"{finding.level:<7}", fg=COLOURS[finding.level])
@@ -56,12 +63,14 @@ def command(data: Path, no_worker: bool, as_json: bool) -> None:
     sys.exit(1 if broken else 0)
 
 
-def _findings(data: Path, *, has_worker: bool) -> Iterator[Finding]:
+def _findings(data: Path, *, has_worker: bool, webhook_host: str | None) -> Iterator[Finding]:
+    from cli.client.server import Server
     from cli.doctor.bucket import check_bucket
     from cli.doctor.database import check_database
     from cli.doctor.finding import broken
     from cli.doctor.models import check_models
     from cli.doctor.service import check_api, check_disk, check_secrets
+    from cli.doctor.webhook import check_webhook
     from cli.error_line import error_line
     from cli.up.data_folder import DataFolder
     from storage.errors import OperatorError
@@ -95,5 +104,7 @@ def _findings(data: Path, *, has_worker: bool) -> Iterator[Finding]:
     yield from check_bucket(settings)
     yield from check_models(settings.models, worker.device, has_worker=has_worker)
     yield from check_api(settings)
+    if webhook_host is not None:
+        yield check_webhook(Server(settings.public_url, os.environ.get("DARKROOM_TOKEN", "")), webhook_host)
     if is_local:
         yield from check_disk(folder.path)

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from cli.client.server import data_option, find_server, json_option
+from cli.client.server import data_option, find_server
+from cli.json_option import json_option
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from cli.client.server import data_option, find_server, json_option
+from cli.client.server import data_option, find_server
+from cli.json_option import json_option
 
 id_argument = click.argument("prediction_id", metavar="ID")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from cli.json_option import json_option
+
 
 @click.command("queues")
 @click.option(
@@ -21,11 +23,16 @@ import click
     show_default=True,
     help="The folder of a running `darkroom up`.",
 )
-def command(models: Path | None, data: Path) -> None:
-    """List the models of the catalog with their queues, one a line. It asks no database."""
+@json_option
+def command(models: Path | None, data: Path, as_json: bool) -> None:
+    """List the models of the catalog with their queues, one a line. It asks no database: `status` shows what waits."""
+    from cli.client.tables import echo_json
     from storage.catalog import load_catalog
 
     catalog = load_catalog(models or _catalog(data))
+    if as_json:
+        echo_json({name: model.queue_name for name, model in catalog.models.items()})
+        return
     width = max(len(name) for name in catalog.models)
     for name, model in catalog.models.items():
         click.echo(f"{name:<{width}}  {model.queue_name}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.json_option import json_option
 from cli.number_options import WholeNumber
 from cli.scope_options import SCOPES
 from cli.which_database import data_option, settings_for
@@ -90,13 +91,18 @@ def create(
 
 
 @command.command("list")
+@json_option
 @data_option
-def list_(data: Path) -> None:
+def list_(as_json: bool, data: Path) -> None:
     """Show all tokens, the revoked ones too; never the tokens themselves."""
+    from cli.client.tables import echo_json
     from storage.access.tokens import list_tokens
 
     with _database(data) as (_, conn):
         rows = list_tokens(conn)
+    if as_json:
+        echo_json(rows)
+        return
     if not rows:
         click.echo(
             "There are no tokens: the API is open to everybody on its machine, and refuses to be reached by others."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.json_option import json_option
 from cli.number_options import WholeNumber
 from cli.which_database import data_option, settings_for
 from storage.webhooks import states
@@ -40,14 +41,19 @@ def command() -> None:
 @click.option("--status", type=click.Choice(states.ALL))
 @click.option("--prediction", "prediction_id", metavar="ID", help="Only those of one prediction.")
 @click.option("--limit", type=WholeNumber(1, 10_000), default=50, show_default=True)
+@json_option
 @data_option
-def list_(status: str | None, prediction_id: str | None, limit: int, data: Path) -> None:
+def list_(status: str | None, prediction_id: str | None, limit: int, as_json: bool, data: Path) -> None:
     """The newest deliveries, and what became of them."""
+    from cli.client.tables import echo_json
     from storage.predictions.render import timestamp
-    from storage.webhooks.history import read_deliveries
+    from storage.webhooks.history import read_deliveries, show
 
     with _database(data) as (_, conn):
         rows = read_deliveries(conn, limit=limit, status=status, prediction_id=prediction_id)
+    if as_json:
+        echo_json([show(row, to_token=False) for row in rows])
+        return
     for row in rows:
         last = row["last_error"] or (f"HTTP {row['last_status']}" if row["last_status"] else "")
         click.echo(

@@ -48,6 +48,39 @@ def test_a_sound_service_has_no_finding(service: Service, tmp_path: Path) -> Non
     assert {each["part"] for each in found} >= {"database", "bucket", "courier", "models", "api"}
 
 
+def test_a_webhook_to_this_machine_is_tried(service: Service, tmp_path: Path) -> None:
+    words = ["--no-worker", "--webhook"]
+    _, found = findings(tmp_path, service.environment, *words, "127.0.0.1")
+    assert [(each["level"], "arrived after" in each["text"]) for each in found if each["part"] == "webhook"] == [
+        ("ok", True)
+    ]
+    listed = subprocess.run(
+        [DARKROOM, "list", "--search", "darkroom doctor"],
+        cwd=tmp_path,
+        env=service.environment | {"DARKROOM_URL": service.url},
+        capture_output=True,
+        check=True,
+    )
+    assert listed.stdout == b""  # the prediction is gone again
+    _, found = findings(tmp_path, service.environment, *words, "10.0.0.1")
+    [this] = [each for each in found if each["part"] == "webhook"]
+    assert (this["level"], "WEBHOOK_ALLOW" in this["remedy"]) == ("warning", True)
+
+
+def test_lists_of_operators_are_json_for_programs(service: Service, tmp_path: Path) -> None:
+    for words in (["workers"], ["tokens", "list"], ["webhooks", "list"], ["queues"]):
+        done = subprocess.run(
+            [DARKROOM, *words, "--json"],
+            cwd=tmp_path,
+            env=service.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = json.loads(done.stdout)
+        assert found or words[0] in ("tokens", "webhooks")
+
+
 def catalog(folder: Path, text: str) -> dict[str, str]:
     path = folder / "planted.toml"
     path.write_text(text)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 DRAWN = {"model": "darkroom/blank", "input": {"prompt": "a red circle", "seed": 7}}
 

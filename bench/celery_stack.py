@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.serving import free_port, stop
+from tests.support.serving import free_port, stop
 
 PEERS = Path(__file__).parent / "peers"
 START_TIMEOUT_S = 60.0

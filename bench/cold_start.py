@@ -22,8 +22,9 @@ from pathlib import Path
 from bench.cold_load import set_state
 from bench.command import command_line, publish
 from bench.report import machine
-from tests.acceptance.running_up import RunningUp, eventually, up
+from tests.acceptance.running_up import RunningUp, up
 from tests.conftest import REPOSITORY
+from tests.support.eventually import eventually
 from worker.engine.weights import weight_files
 
 POCKET = REPOSITORY / "models" / "pocket"

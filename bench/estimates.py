@@ -27,7 +27,7 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.submit import Submission, submit
 from storage.workers.queue_state import read_queue_state
 from tests.conftest import REPOSITORY, TEMPLATE
-from tests.serving import environment_of, stop
+from tests.support.serving import environment_of, stop
 
 CATALOG = f"""
 [models."bench/pocket"]

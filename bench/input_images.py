@@ -30,8 +30,8 @@ from PIL import Image
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
 from tests.pictures import data_url, file_of
-from tests.receivers import Answer, Receiver
-from tests.serving import Service, serving
+from tests.support.receivers import Answer, Receiver
+from tests.support.serving import Service, serving
 
 SIZE = (4000, 3000)
 AT_ONCE = 64

@@ -31,7 +31,7 @@ from bench.celery_stack import PEERS, make_environment
 from bench.command import command_line, publish
 from bench.report import machine
 from bench.whole_service import NAME, whole_service
-from tests.serving import free_port, stop
+from tests.support.serving import free_port, stop
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "models" / "pocket"

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 from bench.command import command_line, own_servers
 from bench.report import machine
 from storage.postgres.database import connect
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 FILL = """
 INSERT INTO predictions

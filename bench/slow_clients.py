@@ -2,7 +2,7 @@
 
     python -m bench.slow_clients [--clients 2000] [--seconds 10] [--write]
 
-One kind of slow client after the other (tests/slow_clients.py), then all at once. Meanwhile another client asks
+One kind of slow client after the other (tests/support/slow_clients.py), then all at once. Meanwhile another client asks
 /healthz and submits, each on a new connection; an answer that takes more than 5 s counts as none. Those that the server
 closes come again.
 """
@@ -25,8 +25,8 @@ import psutil
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
-from tests.serving import Service, serving
-from tests.slow_clients import KINDS, Kind, SlowClients
+from tests.support.serving import Service, serving
+from tests.support.slow_clients import KINDS, Kind, SlowClients
 
 BODY = json.dumps({"model": "darkroom/nobody", "input": {"prompt": "x"}})
 PATIENCE_S = 5.0

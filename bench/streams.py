@@ -31,7 +31,7 @@ from storage.predictions.finish import Canceled, finish
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer, open_renderer
 from storage.predictions.submit import Submission, submit
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 MODEL = "darkroom/nobody"
 AT_A_TIME = 20

@@ -18,7 +18,7 @@ from bench.celery_stack import celery_stack, make_environment, redis_server
 from bench.command import command_line, own_servers, publish
 from bench.load import Taken, post_again_and_again
 from bench.report import machine
-from tests.serving import serving
+from tests.support.serving import serving
 
 BODY = {"model": "darkroom/nobody", "input": {"prompt": "a red circle on a white table", "width": 64, "height": 64}}
 WARM_UP_S = 1.0

@@ -25,7 +25,7 @@ from bench.load import Taken, post_again_and_again
 from bench.report import machine
 from bench.submit import BODY, WARM_UP_S
 from tests.conftest import REPOSITORY, RunningServices, _create_database, _drop_database
-from tests.serving import environment_of, free_port, stop, wait_until_ready
+from tests.support.serving import environment_of, free_port, stop, wait_until_ready
 
 
 @dataclass(frozen=True)

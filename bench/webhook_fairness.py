@@ -22,7 +22,7 @@ from storage.settings import Settings
 from tests.conftest import TEMPLATE
 from tests.integration.courier_running import process
 from tests.integration.deliveries_of import insert_prediction, write
-from tests.receivers import Receiver
+from tests.support.receivers import Receiver
 
 VICTIM, TENANT = 1, 2
 PAUSE_S = 0.1

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+
+from tests.support.eventually import eventually
 
 REPOSITORY = Path(__file__).parents[2]
 READY = re.compile(r"Darkroom is ready at (http://\S+)")
@@ -196,14 +198,6 @@ def processes_of(folder: Path) -> list[psutil.Process]:
             if belongs:
                 found.append(process)
     return found
-
-
-def eventually(holds: Callable[[], bool], timeout_s: float = 20, explain: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s. {explain()}")
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from standardwebhooks import Webhook
 
 from storage.postgres.database import connect
 from storage.settings import Settings
-from tests.acceptance.running_up import REPOSITORY, RunningUp, eventually, up
-from tests.making import count
-from tests.receivers import Received, Receiver
+from tests.acceptance.running_up import REPOSITORY, RunningUp, up
+from tests.support.eventually import eventually
+from tests.support.making import count
+from tests.support.receivers import Received, Receiver
 
 pytestmark = pytest.mark.timeout(300)
 

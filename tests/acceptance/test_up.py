@@ -20,7 +20,8 @@ import pytest
 
 from cli.up.data_folder import DataFolder
 from cli.up.stale_processes import ProcessRecord
-from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, eventually, processes_of, up
+from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, processes_of, up
+from tests.support.eventually import eventually
 
 
 def test_it_says_that_it_is_ready_on_a_line_of_its_own_and_accepts_a_post(folder: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.acceptance.running_up import eventually, up
+from tests.acceptance.running_up import up
 from tests.acceptance.test_prompt_to_webhook import get_bytes
-from tests.proxies import proxy_settings
-from tests.receivers import Receiver, raw_server
+from tests.support.eventually import eventually
+from tests.support.proxies import proxy_settings
+from tests.support.receivers import Receiver, raw_server
 
 
 def test_a_picture_is_drawn_and_told_without_a_word_to_the_proxy(folder: Path) -> None:

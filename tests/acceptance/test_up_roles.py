@@ -13,8 +13,9 @@ import pytest
 
 from cli.embedded.ports import free_ports
 from cli.up.readiness import answers_ready
-from tests.acceptance.running_up import CATALOG, NOT_OURS, REPOSITORY, eventually
+from tests.acceptance.running_up import CATALOG, NOT_OURS, REPOSITORY
 from tests.conftest import RunningServices
+from tests.support.eventually import eventually
 
 UNREACHABLE = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
 ROLES = [("api",), ("courier",), ("worker", "--model", "test/blank"), ("migrate",), ("migrate", "--check")]

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.running_up import RunningUp, eventually, processes_of, up
+from tests.acceptance.running_up import RunningUp, processes_of, up
+from tests.support.eventually import eventually
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only"),

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.acceptance.running_up import RunningUp, eventually, up
+from tests.acceptance.running_up import RunningUp, up
 from tests.acceptance.test_up import _darkroom
-from tests.receivers import Answer, Receiver
+from tests.support.eventually import eventually
+from tests.support.receivers import Answer, Receiver
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from storage.access.tokens import create_token
 from storage.postgres.database import connect
 from tests.attack.target import MODEL, PROMPT, TIMEOUT_S, Client, Target
 from tests.conftest import RunningServices
-from tests.serving import serving
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="session")

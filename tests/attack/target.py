@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from tests.attack.bounds import AT_ONCE
-from tests.serving import Service
+from tests.support.serving import Service
 
 MODEL = "darkroom/blank"
 PROMPT = "the victim's secret prompt"

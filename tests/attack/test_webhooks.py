@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.attack.target import Target
-from tests.receivers import Answer, Receiver, raw_server
+from tests.support.receivers import Answer, Receiver, raw_server
 
 PRIVATE = [
     "http://10.0.0.1/",

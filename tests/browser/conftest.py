@@ -14,7 +14,7 @@ from storage.postgres.database import Connection, connect
 from tests.browser.drawing import opened
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [

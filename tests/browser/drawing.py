@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from storage.postgres.database import Connection
-from tests.serving import Service
+from tests.support.serving import Service
 
 SLOW = "darkroom/slow"
 NOBODYS = "darkroom/nobody"  # no worker serves it

@@ -20,8 +20,8 @@ from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import open_renderer
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
-from tests.making import claim_one, count, submit_one, succeeded
-from tests.serving import Service, serving
+from tests.support.making import claim_one, count, submit_one, succeeded
+from tests.support.serving import Service, serving
 
 STRANGERS = ["evil.example", "127.0.0.1", "localhost"]  # another site, and other programs of this machine
 NAMED = "app.example"

@@ -13,8 +13,8 @@ from storage.access.tokens import create_token
 from storage.postgres.database import connect
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
-from tests.making import count
-from tests.serving import serving
+from tests.support.making import count
+from tests.support.serving import serving
 
 NPM_OPENAI = "7.57.0"
 NAMED = "app.example"

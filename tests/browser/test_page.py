@@ -19,8 +19,8 @@ from storage.predictions.finish import Failed, finish
 from storage.predictions.render import open_renderer
 from tests.browser.drawing import BLANK, NOBODYS, SLOW, ask, card_of, colour, fill, is_over, made, opened, words
 from tests.conftest import RunningServices
-from tests.making import submit_one
-from tests.serving import Service, free_port, run, serving, stop, wait_until_ready
+from tests.support.making import submit_one
+from tests.support.serving import Service, free_port, run, serving, stop, wait_until_ready
 from worker.engine.blank import colour_of
 
 # Every state that a card was in, and every picture that it showed, as long as it is watched.

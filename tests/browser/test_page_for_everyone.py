@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from storage.postgres.database import Connection
 from tests.browser.drawing import BLANK, NOBODYS, ask, card_of, findings, is_over, opened, words
 from tests.conftest import REPOSITORY
-from tests.serving import Service
+from tests.support.serving import Service
 
 
 def test_language_and_theme_are_switched_and_remembered(

@@ -22,8 +22,8 @@ from storage.workers.registry import WorkerRow, say_alive
 from tests.browser.drawing import findings, opened
 from tests.conftest import REPOSITORY, RunningServices
 from tests.integration.deliveries_of import read, write
-from tests.making import submit_one
-from tests.serving import Service, serving
+from tests.support.making import submit_one
+from tests.support.serving import Service, serving
 
 BLANK = "darkroom/blank"
 # What is wider than the window, outside of tables that scroll.

@@ -28,7 +28,7 @@ from storage.postgres.database import Connection, connect
 from storage.predictions.claim import RENEW_EVERY_S
 from tests.chaos.deployment import MODEL, Deployment
 from tests.chaos.recovery import percentile
-from tests.report_sections import write_section
+from tests.support.report_sections import write_section
 
 COMMAND = "make recovery"
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -13,7 +13,7 @@ from tests.chaos.kills import written_on
 from tests.chaos.once import Result, run_once
 from tests.chaos.report import lines_of, recovery_lines
 from tests.chaos.schedule import LONG, SHORT, Profile
-from tests.report_sections import write_section
+from tests.support.report_sections import write_section
 
 COMMAND = "make chaos"
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -12,7 +12,7 @@ import pytest
 from storage.postgres.database import Connection, connect
 from tests.clients.guarding import guard
 from tests.conftest import RunningServices
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 NPM_REPLICATE = "1.4.0"
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection, connect
 from tests.conftest import RunningServices
-from tests.serving import Service
+from tests.support.serving import Service
 
 MODEL = "darkroom/blank"
 BREAKS = "what the database refuses"

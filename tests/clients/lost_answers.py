@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.receivers import running
-from tests.serving import Service
+from tests.support.receivers import running
+from tests.support.serving import Service
 
 HOP_BY_HOP = {"connection", "content-length", "transfer-encoding"}  # between the API and this line only
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 from tests.clients.listening import Listener
-from tests.serving import Service, free_port, run, stop, wait_until_ready
+from tests.support.serving import Service, free_port, run, stop, wait_until_ready
 
 
 def test_a_stopping_api_ends_its_streams_and_another_goes_on_with_them(service: Service) -> None:

@@ -25,8 +25,8 @@ from cli.client.events import parsed
 from cli.client.tables import plain
 from storage.postgres.database import Connection
 from tests.clients.guarding import token
-from tests.serving import Service
 from tests.support.eventually import eventually
+from tests.support.serving import Service
 
 DARKROOM = str(Path(sys.executable).parent / "darkroom")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.serving import Service
+from tests.support.serving import Service
 
 EXAMPLES = re.findall(
     r"^```(python|js|sh)\n(.*?)^```$", (REPOSITORY / "docs" / "clients.md").read_text(), re.MULTILINE | re.DOTALL

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from storage.postgres.database import connect
 from tests.conftest import REPOSITORY, TEMPLATE, RunningServices, _create_database, _drop_database
-from tests.serving import Service
+from tests.support.serving import Service
 
 DARKROOM = str(Path(sys.executable).parent / "darkroom")
 NOWHERE = "127.0.0.1:9"

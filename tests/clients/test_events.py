@@ -24,8 +24,8 @@ from storage.workers.load_times import write_load_time
 from storage.workers.registry import WorkerRow, say_alive, say_goodbye
 from storage.workers.step_costs import StepCost, write_step_costs
 from tests.clients.listening import Listener
-from tests.drawing_news import as_webp, drawing_news
-from tests.serving import Service
+from tests.support.drawing_news import as_webp, drawing_news
+from tests.support.serving import Service
 
 SLOW = {"model": "darkroom/slow", "input": {"prompt": "a red circle"}}
 NOBODYS = {"model": "darkroom/nobody", "input": {"prompt": "a red circle"}}

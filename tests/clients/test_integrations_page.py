@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from tests.conftest import REPOSITORY
-from tests.receivers import Received, Receiver
-from tests.serving import Service
+from tests.support.receivers import Received, Receiver
+from tests.support.serving import Service
 
 PAGE = (REPOSITORY / "docs" / "integrations.md").read_text(encoding="utf-8")
 N8N = re.findall(r"^ +\{\{ (\{.*\}) \}\}$", PAGE, re.MULTILINE)

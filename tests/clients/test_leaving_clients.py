@@ -6,14 +6,13 @@ import json
 import re
 import secrets
 import socket
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
-from tests.serving import Service
+from tests.support.eventually import eventually
+from tests.support.serving import Service
 
 MODEL = "darkroom/nobody"  # no worker serves it: it waits until somebody ends it
 
@@ -28,13 +27,6 @@ def send(service: Service, path: str, body: dict[str, Any], **headers: str) -> s
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     connection.sendall("\r\n".join([*lines, "", payload]).encode())
     return connection
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.2)
 
 
 def status_of(service: Service, prompt: str) -> str | None:

@@ -22,8 +22,8 @@ from PIL import Image
 from cli.embedded.ports import free_ports
 from storage.postgres.database import Connection
 from tests.clients.guarding import token
-from tests.serving import Service
 from tests.support.eventually import eventually
+from tests.support.serving import Service
 
 DARKROOM = str(Path(sys.executable).parent / "darkroom")
 Steps = list[tuple[float, float | None, str | None]]

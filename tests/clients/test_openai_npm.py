@@ -13,7 +13,7 @@ import pytest
 from tests.clients.conftest import install_from_npm
 from tests.clients.scripts import said_by
 from tests.pictures import file_of, picture
-from tests.serving import Service
+from tests.support.serving import Service
 
 NPM_OPENAI = "7.57.0"
 PICTURES = {"PICTURE": picture(), "MASK": picture(64, 64, (0, 0, 0, 0), "RGBA")}

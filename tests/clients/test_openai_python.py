@@ -17,8 +17,8 @@ from openai import OpenAI
 from PIL import Image
 
 from storage.postgres.database import connect
-from tests.drawing_news import drawing_news
-from tests.serving import Service
+from tests.support.drawing_news import drawing_news
+from tests.support.serving import Service
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from tests.clients.guarding import inputs
 from tests.clients.listening import Listener
-from tests.drawing_news import drawing_news
-from tests.serving import Service
+from tests.support.drawing_news import drawing_news
+from tests.support.serving import Service
 
 SLOW = "darkroom/slow"
 NOBODYS = "darkroom/nobody"  # no worker serves it

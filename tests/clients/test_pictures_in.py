@@ -16,7 +16,7 @@ from replicate.client import Client
 
 from storage.postgres.database import connect
 from tests.pictures import file_of, picture
-from tests.serving import Service
+from tests.support.serving import Service
 
 MODEL = "darkroom/blank"
 RED = file_of(picture())

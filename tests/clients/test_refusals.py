@@ -18,7 +18,7 @@ from storage.postgres.database import Connection
 from tests.clients.guarding import BREAKS, MODEL, inputs, made_by, postgres_away, token
 from tests.clients.scripts import said_by
 from tests.conftest import RunningServices
-from tests.serving import Service
+from tests.support.serving import Service
 
 
 @contextmanager

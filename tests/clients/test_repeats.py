@@ -21,7 +21,7 @@ from replicate.client import Client
 from storage.postgres.database import Connection, connect
 from tests.clients.guarding import MODEL, made_by
 from tests.clients.lost_answers import Line, losing_answers
-from tests.serving import Service
+from tests.support.serving import Service
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from tests.clients.guarding import BREAKS, inputs, made_by, postgres_away, token
 from tests.clients.lost_answers import losing_answers
 from tests.clients.scripts import said_by
 from tests.conftest import RunningServices
-from tests.receivers import Receiver
-from tests.serving import Service
+from tests.support.receivers import Receiver
+from tests.support.serving import Service
 
 VERSION = "2.0.0b4"
 SCRIPT = Path(__file__).parent / "replicate_2x.py"

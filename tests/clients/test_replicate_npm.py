@@ -15,8 +15,8 @@ import pytest
 
 from tests.clients.scripts import said_by
 from tests.pictures import file_of, picture
-from tests.receivers import Receiver
-from tests.serving import Service
+from tests.support.receivers import Receiver
+from tests.support.serving import Service
 
 RED = file_of(picture())
 PICTURE = base64.b64encode(RED).decode()

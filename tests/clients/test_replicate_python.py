@@ -15,8 +15,8 @@ from replicate.prediction import Prediction
 from replicate.stream import ServerSentEvent
 from replicate.webhook import Webhooks
 
-from tests.receivers import Receiver
-from tests.serving import Service
+from tests.support.receivers import Receiver
+from tests.support.serving import Service
 
 MODEL = "darkroom/blank"
 SLOW = "darkroom/slow"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -20,7 +20,8 @@ from storage.access.scopes import Scope
 from storage.access.tokens import create_token, revoke_token, rotate_token
 from storage.postgres.database import Connection
 from tests.clients.guarding import inputs
-from tests.serving import Service
+from tests.support.eventually import eventually
+from tests.support.serving import Service
 
 NOBODYS = "darkroom/nobody"  # no worker serves it, so that nothing ends by itself
 PROMISED_S = 3.0  # docs/access.md
@@ -101,13 +102,6 @@ def _text_of_stream(url: str, headers: dict[str, str]) -> str:
         return text
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.1)
-
-
 def held(service: Service, conn: Connection) -> tuple[int, int]:
     """The open streams and the waiting requests of the API."""
     headers = {"Authorization": f"Bearer {create_token(conn, secrets.token_hex(4), scopes=[Scope.METRICS])}"}
@@ -179,7 +173,7 @@ def test_the_first_token_ends_what_began_while_the_api_was_open(
     services: Any, tmp_path: Any, pool: ThreadPoolExecutor
 ) -> None:
     from storage.postgres.database import connect
-    from tests.serving import serving
+    from tests.support.serving import serving
 
     with (
         serving(services, tmp_path, workers=False) as service,

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from tests.deploy.dockerfile import DEPLOY, REPOSITORY, copied, health_check, read
-from tests.proxies import proxy_settings
-from tests.receivers import running
+from tests.support.proxies import proxy_settings
+from tests.support.receivers import running
 
 BROKEN_PROXY = proxy_settings("http://127.0.0.1:1")
 NAMES = ["api.Dockerfile", "worker.Dockerfile"]

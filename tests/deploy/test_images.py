@@ -26,7 +26,7 @@ import requests
 from cli.embedded.ports import free_ports
 from tests.deploy.dockerfile import BuiltImage, health_check
 from tests.deploy.outside_servers import outside_servers
-from tests.integration.courier_running import eventually
+from tests.support.eventually import eventually
 
 WHOLE = "DARKROOM_TEST_IMAGES" in os.environ
 PATIENCE_S = 150.0  # of a machine that has much else to do

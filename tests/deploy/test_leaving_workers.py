@@ -17,8 +17,9 @@ import pytest
 from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.deploy.manifests import trigger_query
-from tests.deploy.worker_running import eventually, exit_code, forked_worker, worker
-from tests.making import MODEL, QUEUE, count, submit_one
+from tests.deploy.worker_running import exit_code, forked_worker, worker
+from tests.support.eventually import eventually
+from tests.support.making import MODEL, QUEUE, count, submit_one
 
 RACES = int(os.environ.get("DARKROOM_TEST_RACES", "5"))
 QUERY = trigger_query("worker/scaled-object.yaml", queue_name=QUEUE)

@@ -17,7 +17,7 @@ from storage.postgres.migrate import check
 from storage.settings import Settings
 from storage.workers.registry import WorkerRow, WorkerState, list_workers, say_alive
 from tests.conftest import RunningServices
-from tests.making import MODEL
+from tests.support.making import MODEL
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -17,7 +17,7 @@ from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.deploy.manifests import trigger_query
-from tests.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
+from tests.support.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
 
 QUERY = trigger_query("worker/scaled-object.yaml", queue_name=QUEUE)
 Count = Callable[[], int]

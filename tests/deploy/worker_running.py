@@ -6,14 +6,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from storage.settings import Settings
-from tests.making import MODEL
+from tests.support.making import MODEL
 from worker.main import run_worker
 from worker.settings import WorkerSettings
 
@@ -84,10 +83,3 @@ def _run(values: dict[str, Any], log: Path, idle_exit_s: float | None, drain: bo
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     sys.exit(run_worker(WorkerSettings(**values), model=MODEL, idle_exit_s=idle_exit_s, drain=drain))
-
-
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 150, every_s: float = 0.005) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(every_s)

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from storage.postgres.listener import EventListener
 from storage.settings import Settings
-from tests.api_app import CATALOG, serving
+from tests.support.api_app import CATALOG, serving
 
 
 @pytest.fixture

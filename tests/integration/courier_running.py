@@ -5,13 +5,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from courier.main import run_courier
 from storage.settings import Settings
+from tests.support.eventually import eventually
 
 
 @contextmanager
@@ -51,11 +51,3 @@ def process(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
                 courier.kill()
             courier.wait()
             sys.stderr.write(Path(log.name).read_text())
-
-
-def eventually(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
-    """Wait until a condition holds; fails the test otherwise."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from storage.postgres.database import Connection, connect
 from storage.predictions.render import Renderer, open_renderer
-from tests.api_app import MODEL
+from tests.support.api_app import MODEL
 
 KEY = {"Idempotency-Key": "order-17"}
 IMAGES = {"model": MODEL, "prompt": "a red circle"}

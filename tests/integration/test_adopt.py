@@ -18,7 +18,7 @@ from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
 from storage.settings import Settings
 from tests.integration.deliveries_of import read, write
-from tests.making import claim_one, count, submit_one, succeeded
+from tests.support.making import claim_one, count, submit_one, succeeded
 
 WEEK = timedelta(days=7)
 

@@ -15,7 +15,7 @@ from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.errors import OperatorError
 from storage.postgres.database import Connection
-from tests.api_app import post, serving
+from tests.support.api_app import post, serving
 
 NAMED = "https://app.example.com"
 APPS = ["app://obsidian.md", "tauri://localhost", "capacitor://localhost", "chrome-extension://abcdefghijklmnop"]

@@ -20,8 +20,8 @@ from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
-from tests.api_app import MODEL, post, problem, serving, submit
-from tests.making import claim_one, count, succeeded
+from tests.support.api_app import MODEL, post, problem, serving, submit
+from tests.support.making import claim_one, count, succeeded
 
 EVIL = "http://evil.example"
 BODY = json.dumps({"model": MODEL, "input": {"prompt": "a red circle"}})

@@ -22,9 +22,9 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
-from tests.api_app import problem
-from tests.making import claim_one, submit_one, succeeded
-from tests.receivers import running
+from tests.support.api_app import problem
+from tests.support.making import claim_one, submit_one, succeeded
+from tests.support.receivers import running
 
 BYTES = b"\x89PNG of a kind" + bytes(range(256)) * 600  # several chunks
 ETAG = f'"{hashlib.sha256(BYTES).hexdigest()}"'

@@ -21,9 +21,9 @@ from schemathesis import GenerationMode
 
 from api.docs.operations import OPERATIONS, Operation
 from api.settings import ApiSettings
-from tests.api_app import CATALOG, serving
 from tests.integration.test_api_openapi import validator
 from tests.integration.worker_running import worker
+from tests.support.api_app import CATALOG, serving
 
 REQUESTS = int(os.environ.get("GENERATED_REQUESTS", "1000"))
 ENDLESS = "/v1/events"  # its answer has no end

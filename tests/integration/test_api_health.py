@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from storage.errors import OperatorError
 from storage.postgres.database import Connection
-from tests.api_app import post, problem, serving
+from tests.support.api_app import post, problem, serving
 
 
 def test_a_live_and_ready_api_says_so(client: FlaskClient) -> None:

@@ -13,8 +13,8 @@ from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
-from tests.api_app import MODEL, post, problem, submit
-from tests.making import claim_one, count, succeeded
+from tests.support.api_app import MODEL, post, problem, submit
+from tests.support.making import claim_one, count, succeeded
 
 KEY = {"Idempotency-Key": "order-17"}
 

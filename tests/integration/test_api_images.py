@@ -13,8 +13,8 @@ from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
-from tests.api_app import MODEL
-from tests.making import claim_one, succeeded
+from tests.support.api_app import MODEL
+from tests.support.making import claim_one, succeeded
 
 HEARD = "The model is broken: x.\n"
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import RunningServices
-from tests.raw_http import Answer, answers, ask
-from tests.serving import Service, serving
+from tests.support.raw_http import Answer, answers, ask
+from tests.support.serving import Service, serving
 
 BODY = b'{"model": "darkroom/nobody", "input": {"prompt": "a"}}'
 JSON = b"Content-Type: application/json\r\n"

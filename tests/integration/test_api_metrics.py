@@ -15,8 +15,8 @@ from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS
-from tests.api_app import MODEL, post, problem, serving
-from tests.making import claim_one, expire_lease, submit_one, succeeded
+from tests.support.api_app import MODEL, post, problem, serving
+from tests.support.making import claim_one, expire_lease, submit_one, succeeded
 
 
 @pytest.fixture(autouse=True)

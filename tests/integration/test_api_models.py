@@ -9,8 +9,8 @@ from api.services import services
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
-from tests.api_app import MODEL, submit
-from tests.making import claim_one, succeeded
+from tests.support.api_app import MODEL, submit
+from tests.support.making import claim_one, succeeded
 
 
 def run_counts(client: FlaskClient) -> dict[str, int]:

@@ -14,8 +14,8 @@ from api.docs.operations import OPERATIONS
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
-from tests.api_app import post, submit
-from tests.making import claim_one, succeeded
+from tests.support.api_app import post, submit
+from tests.support.making import claim_one, succeeded
 
 # Pages for people with what they load, and the document itself.
 NOT_DOCUMENTED = {"/", "/status", "/assets/<version>/<path:name>", "/docs", "/openapi.json"}

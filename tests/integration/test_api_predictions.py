@@ -17,8 +17,8 @@ from api.settings import ApiSettings
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
-from tests.api_app import CATALOG, MODEL, post, problem, serving, submit
-from tests.making import claim_one, count, submit_one, succeeded
+from tests.support.api_app import CATALOG, MODEL, post, problem, serving, submit
+from tests.support.making import claim_one, count, submit_one, succeeded
 
 
 def test_a_new_prediction_is_starting_and_has_its_bell(client: FlaskClient, conn: Connection) -> None:

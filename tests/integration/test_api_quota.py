@@ -13,8 +13,8 @@ from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.render import Renderer
-from tests.api_app import post, problem, serving, submit
-from tests.making import claim_one, count
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.making import claim_one, count
 
 
 @pytest.fixture

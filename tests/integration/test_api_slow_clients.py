@@ -8,7 +8,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ import requests
 
 from storage.postgres.database import connect as connect_database
 from tests.conftest import RunningServices
-from tests.raw_http import answers, connect, read_to_the_end
-from tests.serving import Service, serving
-from tests.slow_clients import KINDS, SMALL_BUFFER_BYTES, SlowClients
+from tests.support.eventually import eventually
+from tests.support.raw_http import answers, connect, read_to_the_end
+from tests.support.serving import Service, serving
+from tests.support.slow_clients import KINDS, SMALL_BUFFER_BYTES, SlowClients
 
 BODY = {"model": "darkroom/nobody", "input": {"prompt": "a"}}
 EACH = 60
@@ -51,13 +52,6 @@ def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory,
 
 def host(service: Service) -> bytes:
     return f"Host: {service.url.removeprefix('http://')}\r\n".encode()
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.1)
 
 
 def test_others_are_answered_beside_hundreds_of_slow_clients_of_every_kind(service: Service) -> None:

@@ -16,8 +16,8 @@ from storage.access.token_format import new_token
 from storage.access.tokens import create_token, list_tokens, revoke_token, rotate_token
 from storage.errors import OperatorError
 from storage.postgres.database import Connection
-from tests.api_app import post, problem, serving, submit
-from tests.making import count
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.making import count
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.settings import Settings
-from tests.integration.courier_running import eventually
-from tests.making import MODEL, count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import MODEL, count, submit_one
 from worker.engine import BlankImages, Drawing
 from worker.engine.blank import BlankEngine
 from worker.process import WorkerProcess

@@ -19,7 +19,7 @@ from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.test_worker import blank, over, submit_many, until, working
-from tests.making import claim_one, count, submit_one, succeeded
+from tests.support.making import claim_one, count, submit_one, succeeded
 from worker.lifecycle import Stage
 from worker.settings import WorkerSettings
 

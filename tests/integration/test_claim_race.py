@@ -11,7 +11,7 @@ from storage.predictions.claim import claim
 from storage.predictions.render import Renderer
 from storage.settings import Settings
 from storage.workers.registry import register_bell_worker
-from tests.making import QUEUE, claim_one, count, submit_one
+from tests.support.making import QUEUE, claim_one, count, submit_one
 
 SUBMITTERS, CLAIMERS = 4, 4
 EACH = 150

@@ -12,7 +12,7 @@ from storage.postgres.database import Connection
 from storage.settings import Settings
 from storage.workers.cold_starts import record_cold_start
 from tests.deploy.worker_running import exit_code, forked_worker
-from tests.making import MODEL, submit_one
+from tests.support.making import MODEL, submit_one
 from worker.cold_start import ColdStart
 
 # The blank engine imports nothing, reads no weights, and is on no device.

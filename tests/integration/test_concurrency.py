@@ -15,7 +15,7 @@ from storage.predictions.finish import Canceled, finish
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from tests.making import claim_one, count, expire_lease, submit_one, succeeded
+from tests.support.making import claim_one, count, expire_lease, submit_one, succeeded
 
 PREDICTIONS = int(os.environ.get("CONCURRENCY_PREDICTIONS", "150"))
 SECONDS = 60.0

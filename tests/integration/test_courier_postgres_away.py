@@ -13,9 +13,10 @@ from cli.embedded import EmbeddedPostgres
 from storage.postgres.database import connect
 from storage.postgres.migrate import upgrade
 from storage.settings import Settings
-from tests.integration.courier_running import eventually, process, running
+from tests.integration.courier_running import process, running
 from tests.integration.deliveries_of import read, write
-from tests.receivers import Answer, Receiver
+from tests.support.eventually import eventually
+from tests.support.receivers import Answer, Receiver
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ from storage.postgres.database import Connection, connect
 from storage.predictions.render import open_renderer
 from storage.predictions.rescue import expire_leases_of_process
 from storage.settings import Settings
-from tests.integration.courier_running import eventually, process, running
+from tests.integration.courier_running import process, running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
-from tests.receivers import Answer, Receiver
+from tests.support.eventually import eventually
+from tests.support.receivers import Answer, Receiver
 
 SCHEDULE_S = (0.0, 0.5, 1.0, 1.0)
 

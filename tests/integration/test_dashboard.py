@@ -11,9 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
-from tests.api_app import post
 from tests.conftest import REPOSITORY
-from tests.making import claim_one, submit_one, succeeded
+from tests.support.api_app import post
+from tests.support.making import claim_one, submit_one, succeeded
 
 
 def test_every_metric_of_the_dashboard_is_there(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:

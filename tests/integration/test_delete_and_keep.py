@@ -14,8 +14,8 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
 from storage.predictions.render import Renderer
-from tests.api_app import post, problem, serving, submit
-from tests.making import claim_one, count, succeeded
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.making import claim_one, count, succeeded
 
 SEEDED = {"prompt": "a secret wish", "seed": 7}
 WEBHOOK = "http://127.0.0.1:9009/hook"

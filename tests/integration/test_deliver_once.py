@@ -21,7 +21,7 @@ from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
 from storage.webhooks.events import EVENTS, WebhookEvent
 from tests.integration.deliveries_of import BODY, insert_prediction, jobs, make_due, read, write
-from tests.receivers import LOOPBACK_TARGETS, Answer, Receiver
+from tests.support.receivers import LOOPBACK_TARGETS, Answer, Receiver
 
 SCHEDULE_S = (0.0, 5.0, 300.0)
 

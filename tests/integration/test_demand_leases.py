@@ -9,8 +9,8 @@ from cli.host.leases import DemandLeases
 from storage.postgres.database import Connection, connect
 from storage.settings import Settings
 from storage.workers.demand_leases import give_back, lease_demand, renew_leases, workers_elsewhere
-from tests.integration.courier_running import eventually
-from tests.making import MODEL, count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import MODEL, count, submit_one
 
 HERE, THERE = uuid4(), uuid4()
 SIGN_IN = """

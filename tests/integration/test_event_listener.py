@@ -18,7 +18,7 @@ from storage.postgres.notify import CHANNEL
 from storage.predictions.progress import progress_line, read_progress
 from storage.settings import Settings
 from storage.workers.registry import WorkerRow, say_alive
-from tests.drawing_news import DrawingNews, as_webp, drawing_news
+from tests.support.drawing_news import DrawingNews, as_webp, drawing_news
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from storage.predictions.finish import Canceled, ReusedImage, Succeeded, finish
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.workers.queue_state import read_queue_state
-from tests.making import MODEL, claim_one, count, submit_one, succeeded
+from tests.support.making import MODEL, claim_one, count, submit_one, succeeded
 
 A, B, C = 1, 2, 3
 SEEDED = Parameters(prompt="a", width=64, height=64, num_inference_steps=2, guidance_scale=0.0, seed=7).to_json()

@@ -17,9 +17,9 @@ from storage.access.tokens import create_token
 from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import files_folder
-from tests.api_app import post, problem
-from tests.making import count
 from tests.pictures import CATALOG, file_of, picture
+from tests.support.api_app import post, problem
+from tests.support.making import count
 
 RED = file_of(picture())
 

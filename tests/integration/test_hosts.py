@@ -19,11 +19,11 @@ import pytest
 from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
-from tests.integration.courier_running import eventually
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.test_worker_dies import submit_steps
 from tests.integration.worker_running import environment, rescuing
-from tests.making import count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import count, submit_one
 
 pytestmark = pytest.mark.timeout(400)
 PATIENT_S = 150.0

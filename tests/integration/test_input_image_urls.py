@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
 from storage.postgres.database import Connection
-from tests.api_app import post, problem, serving
 from tests.hostile_urls import NOT_A_URL, NOT_PUBLIC
-from tests.making import count
 from tests.pictures import CATALOG, file_of, picture
-from tests.receivers import Answer, Receiver, raw_server
+from tests.support.api_app import post, problem, serving
+from tests.support.making import count
+from tests.support.receivers import Answer, Receiver, raw_server
 
 RED = file_of(picture())
 MAX_BYTES = 50_000

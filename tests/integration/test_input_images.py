@@ -19,10 +19,10 @@ from storage.predictions.delete import delete_prediction
 from storage.predictions.object_keys import input_key, inputs_folder
 from storage.predictions.render import Renderer
 from storage.predictions.retention import bury_objects, expire_predictions, remove_bytes
-from tests.api_app import post, problem, serving, submit
-from tests.making import count
 from tests.pictures import CATALOG, data_url, file_of, picture, stored_picture
-from tests.receivers import Answer, Receiver
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.making import count
+from tests.support.receivers import Answer, Receiver
 
 RED = file_of(picture())
 
@@ -207,7 +207,7 @@ def test_a_drawn_image_is_the_start_of_the_next_by_its_own_url(
     client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket, settings: ApiSettings
 ) -> None:
     from storage.predictions.finish import StoredImage, Succeeded, finish
-    from tests.making import claim_one
+    from tests.support.making import claim_one
 
     submit(client, input={"prompt": "a"})
     claimed = claim_one(conn, renderer)

@@ -22,9 +22,9 @@ from storage.predictions.object_keys import input_key
 from storage.predictions.parameters import Lora, Parameters
 from storage.settings import Settings
 from tests.conftest import RunningServices
-from tests.integration.courier_running import eventually
 from tests.integration.flaky_proxy import FlakyProxy
-from tests.making import MODEL, count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import MODEL, count, submit_one
 from worker.engine.blank import colour_of
 from worker.lifecycle import Stage
 from worker.process import WorkerProcess

@@ -21,8 +21,8 @@ from storage.postgres.database import connect
 from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from tests.conftest import REPOSITORY, RunningServices
-from tests.receivers import Receiver
-from tests.serving import serving
+from tests.support.receivers import Receiver
+from tests.support.serving import serving
 
 
 def grants(role: str, database: str) -> str:

@@ -19,7 +19,7 @@ from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES
 from storage.settings import Settings
 from storage.workers.demand import Demand, waiting_by_model
 from storage.workers.registry import WorkerRow, say_alive
-from tests.making import MODEL, QUEUE, claim_one, count, expire_lease, submit_one, succeeded
+from tests.support.making import MODEL, QUEUE, claim_one, count, expire_lease, submit_one, succeeded
 
 
 def read(conn: Connection, prediction_id: str) -> Row:

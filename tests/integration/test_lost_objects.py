@@ -23,10 +23,10 @@ from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, 
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from storage.predictions.retention import expire_predictions
-from tests.api_app import MODEL, problem, serving, submit
 from tests.integration.drawing_beside import beside, images_of
 from tests.integration.s3_between import hanging_on, without_listing
-from tests.making import claim_one, count
+from tests.support.api_app import MODEL, problem, serving, submit
+from tests.support.making import claim_one, count
 
 SEEDED = {"prompt": "a red circle", "seed": 7}
 

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 
 from storage.postgres.database import Connection
 from storage.predictions.render import Renderer
-from tests.api_app import post, problem, submit
 from tests.integration.test_search import end
+from tests.support.api_app import post, problem, submit
 
 WEBHOOK = "http://127.0.0.1:9009/hook"
 GIVEN = {"order": "17", "amount": 1.5, "count": 3, "is_gift": True, "note": None, "猫": "\U0001f431"}

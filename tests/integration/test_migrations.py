@@ -12,7 +12,7 @@ from storage.postgres import migrate
 from storage.postgres.database import connect
 from storage.settings import Settings
 from tests.conftest import RunningServices
-from tests.making import count
+from tests.support.making import count
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer
-from tests.making import claim_one, count
 from tests.pictures import CATALOG, file_of, picture, stored_picture
+from tests.support.making import claim_one, count
 
 RED = file_of(picture())
 

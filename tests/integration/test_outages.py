@@ -27,10 +27,10 @@ from storage.postgres.migrate import upgrade
 from storage.predictions.parameters import Parameters
 from storage.settings import Settings
 from tests.integration import courier_running
-from tests.integration.courier_running import eventually
 from tests.integration.test_worker_dies import OVER, submit_steps
 from tests.integration.worker_running import wait_until, worker
-from tests.making import submit_one
+from tests.support.eventually import eventually
+from tests.support.making import submit_one
 
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "8"))  # longer than a lease, at least
 STEPS = 25  # of 0.1 s: begun before the outage, drawn to the end during it

@@ -20,8 +20,8 @@ from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, StoredThumbnail, finish
 from storage.predictions.read import read_images, read_prediction
 from storage.predictions.render import Renderer
-from tests.api_app import serving, submit
-from tests.making import claim_one, succeeded
+from tests.support.api_app import serving, submit
+from tests.support.making import claim_one, succeeded
 
 PIXELS, SMALL = b"\x89PNG of a kind", b"a WebP of a kind"
 

@@ -8,7 +8,7 @@ from storage.bucket import Bucket, BucketUnavailable
 from storage.proxies import is_on_this_machine
 from storage.settings import Settings
 from tests.conftest import RunningServices
-from tests.proxies import proxy_settings
+from tests.support.proxies import proxy_settings
 
 
 @pytest.fixture

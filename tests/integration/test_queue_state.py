@@ -16,7 +16,7 @@ from storage.workers.load_times import read_load_times, write_load_time
 from storage.workers.queue_state import FORESEEN, QueueState, read_queue_state
 from storage.workers.registry import WorkerRow, say_alive
 from storage.workers.step_costs import StepCost, write_step_costs
-from tests.making import MODEL, claim_one, submit_one
+from tests.support.making import MODEL, claim_one, submit_one
 
 DEVICE = "a test's device"
 WORKER = WorkerRow(id=uuid4(), hostname="here", pid=1, model=MODEL, state="loading")

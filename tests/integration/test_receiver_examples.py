@@ -25,7 +25,7 @@ from storage.settings import Settings
 from storage.webhooks.history import replay
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import read, write
-from tests.receivers import LOOPBACK_TARGETS
+from tests.support.receivers import LOOPBACK_TARGETS
 
 BODY = '{"id":"x","status":"succeeded","output":["http://127.0.0.1/0.png"],"prompt":"Käse & 猫"}'
 EXAMPLES = {"receiver.py": sys.executable, "receiver.mjs": shutil.which("node")}

@@ -21,10 +21,10 @@ from storage.predictions.idempotency import read_by_key
 from storage.predictions.read import read_prediction
 from storage.predictions.render import Renderer
 from storage.predictions.retention import expire_predictions
-from tests.api_app import submit
-from tests.integration.courier_running import eventually
 from tests.integration.drawing_beside import KEY, beside, images_of
-from tests.making import claim_one, count, submit_one, succeeded
+from tests.support.api_app import submit
+from tests.support.eventually import eventually
+from tests.support.making import claim_one, count, submit_one, succeeded
 
 
 def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> Row | None:

@@ -10,7 +10,7 @@ from storage.predictions import rescue
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
-from tests.making import claim_one, count, expire_lease, submit_one
+from tests.support.making import claim_one, count, expire_lease, submit_one
 
 
 def make_immovable(conn: Connection, *prediction_ids: str) -> None:

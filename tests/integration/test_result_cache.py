@@ -22,7 +22,7 @@ from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
 from storage.workers.registry import register_bell_worker
-from tests.making import count, submit_one, succeeded
+from tests.support.making import count, submit_one, succeeded
 
 CATALOG = """
 [models."test/blank"]

@@ -20,9 +20,9 @@ from storage.predictions.claim import Claim, hand_back
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.read import read_images, read_prediction
 from storage.predictions.render import Renderer, open_renderer
-from tests.api_app import serving
 from tests.integration.deliveries_of import write
-from tests.making import claim_one, count, submit_one
+from tests.support.api_app import serving
+from tests.support.making import claim_one, count, submit_one
 
 WEEK = timedelta(days=7)
 BODY = b"bytes of an image"

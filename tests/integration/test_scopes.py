@@ -16,9 +16,9 @@ from storage.access.signing import active_webhook_secrets
 from storage.access.token_format import digest_of
 from storage.access.tokens import create_token, find_token, id_of_token, read_in_use, rotate_token, set_scopes
 from storage.postgres.database import Connection
-from tests.api_app import post, problem, serving, submit
 from tests.integration.deliveries_of import read, write
-from tests.making import submit_one
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.making import submit_one
 
 # The scope of every route, by method and path: a new one has to be added here.
 NEEDED = {

@@ -18,8 +18,8 @@ from storage.predictions.finish import Failed, finish
 from storage.predictions.keep import set_keep
 from storage.predictions.render import Renderer
 from storage.predictions.retention import remove_data
-from tests.api_app import MODEL, problem, serving, submit
-from tests.making import claim_one, count, succeeded
+from tests.support.api_app import MODEL, problem, serving, submit
+from tests.support.making import claim_one, count, succeeded
 
 STATES = ["starting", "processing", "succeeded", "failed", "canceled"]
 

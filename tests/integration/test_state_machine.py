@@ -31,7 +31,7 @@ from storage.predictions.read import read_prediction
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
-from tests.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
+from tests.support.making import QUEUE, claim_one, expire_lease, submit_one, succeeded
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25"))
 STEPS = int(os.environ.get("HYPOTHESIS_STEPS", "40"))

@@ -19,9 +19,9 @@ from storage.webhooks.outbox import EVERYTHING_OPEN, claim_next, record_delivere
 from storage.workers.load_failures import record_failure
 from storage.workers.load_times import write_load_time
 from storage.workers.registry import WorkerLoad, WorkerRow, say_alive
-from tests.api_app import problem
 from tests.integration.deliveries_of import write
-from tests.making import MODEL, claim_one, count, submit_one, succeeded
+from tests.support.api_app import problem
+from tests.support.making import MODEL, claim_one, count, submit_one, succeeded
 
 
 def status(client: FlaskClient) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from storage.postgres.database import Connection
-from tests.making import count, submit_one
+from tests.support.making import count, submit_one
 
 
 def test_a_prediction_that_can_not_be_written_rings_no_bell(conn: Connection) -> None:

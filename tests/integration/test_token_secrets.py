@@ -28,10 +28,10 @@ from storage.errors import OperatorError
 from storage.postgres.database import Connection, open_pool
 from storage.predictions.render import Renderer
 from storage.settings import Settings
-from tests.api_app import serving
 from tests.integration.deliveries_of import insert_prediction, write
-from tests.making import claim_one, count, submit_one
-from tests.receivers import LOOPBACK_TARGETS, Receiver
+from tests.support.api_app import serving
+from tests.support.making import claim_one, count, submit_one
+from tests.support.receivers import LOOPBACK_TARGETS, Receiver
 
 KEY = "k" * 40
 NEW_KEY = "n" * 40

@@ -8,7 +8,7 @@ from cli.group import darkroom
 from storage.access.tokens import find_token
 from storage.postgres.database import Connection
 from storage.settings import Settings
-from tests.making import count, submit_one
+from tests.support.making import count, submit_one
 
 
 def run(settings: Settings, *arguments: str) -> Result:

@@ -18,8 +18,8 @@ from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.clients.guarding import inputs
 from tests.conftest import RunningServices
-from tests.receivers import Answer, Receiver
-from tests.serving import Service, serving
+from tests.support.receivers import Answer, Receiver
+from tests.support.serving import Service, serving
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CLIENT = "b7ad6b7169203331"

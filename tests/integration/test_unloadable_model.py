@@ -19,7 +19,7 @@ from storage.predictions.rescue import RescueReport, expire_leases_of_process, r
 from storage.settings import Settings
 from storage.workers.load_failures import DIED, LoadPatience, forget_old_failures, record_failure
 from storage.workers.registry import WorkerRow, WorkerState, say_alive
-from tests.making import MODEL, claim_one, count, submit_one
+from tests.support.making import MODEL, claim_one, count, submit_one
 from worker.engine import Engine
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings

@@ -21,7 +21,7 @@ from storage.access.tokens import create_token
 from storage.postgres.database import connect
 from tests.conftest import RunningServices
 from tests.pictures import data_url, file_of
-from tests.serving import Service, serving
+from tests.support.serving import Service, serving
 
 MAX_BODY_BYTES = 64 * 1024
 AT_ONCE = 64

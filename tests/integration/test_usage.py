@@ -25,8 +25,8 @@ from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
 from storage.predictions.retention import expire_predictions
 from storage.usage import record_work
-from tests.api_app import problem, serving
-from tests.making import claim_one, count, submit_one, succeeded
+from tests.support.api_app import problem, serving
+from tests.support.making import claim_one, count, submit_one, succeeded
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
-from tests.making import count
+from tests.support.making import count
 
 URL = "http://127.0.0.1:9/hook"
 KEY = "k" * 40

@@ -15,9 +15,9 @@ from storage.predictions.quota import Quota, QuotaExceeded
 from storage.predictions.render import Renderer
 from storage.predictions.submit import Submission, submit
 from storage.webhooks.events import EVENTS
-from tests.api_app import post, problem
-from tests.api_app import submit as post_one
-from tests.making import WEBHOOK, claim_one, count, submit_one, succeeded
+from tests.support.api_app import post, problem
+from tests.support.api_app import submit as post_one
+from tests.support.making import WEBHOOK, claim_one, count, submit_one, succeeded
 
 HOOK = "http://127.0.0.1:8089/hook"
 

@@ -14,9 +14,10 @@ from storage.postgres.database import Connection, connect
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
 from storage.webhooks.outbox import EVERYTHING_OPEN, Openings, claim_next
-from tests.integration.courier_running import eventually, running
+from tests.integration.courier_running import running
 from tests.integration.deliveries_of import insert_prediction, jobs, read, write
-from tests.receivers import Answer, Receiver
+from tests.support.eventually import eventually
+from tests.support.receivers import Answer, Receiver
 
 HANGING, OTHER = 1, 2
 LOCK_FOR = timedelta(seconds=30)

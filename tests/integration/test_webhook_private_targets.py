@@ -22,9 +22,9 @@ from storage.access.tokens import create_token
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
 from storage.webhooks.allowed_targets import AllowedTargets
-from tests.api_app import post, problem, serving, submit
 from tests.integration.deliveries_of import BODY, insert_prediction, read, write
-from tests.receivers import Answer, Receiver, raw_server
+from tests.support.api_app import post, problem, serving, submit
+from tests.support.receivers import Answer, Receiver, raw_server
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from storage.workers.step_costs import read_step_costs
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
-from tests.making import MODEL, count, submit_one
+from tests.support.making import MODEL, count, submit_one
 from worker.engine.blank import BlankEngine, Sheet
 from worker.intake import CanNotAsk
 from worker.lifecycle import Stage

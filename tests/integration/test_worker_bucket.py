@@ -19,10 +19,10 @@ from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.deploy.test_operators_commands import run
-from tests.integration.courier_running import eventually
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_running import worker
-from tests.making import MODEL, count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import MODEL, count, submit_one
 from worker import bucket_at_start
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings

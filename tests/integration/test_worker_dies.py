@@ -18,9 +18,9 @@ from storage.predictions.parameters import Parameters
 from storage.predictions.rescue import expire_leases_of_process
 from storage.predictions.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
-from tests.integration.courier_running import eventually
 from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker
-from tests.making import count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import count, submit_one
 
 OVER = "status IN ('succeeded', 'failed', 'canceled')"
 

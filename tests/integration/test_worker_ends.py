@@ -9,9 +9,9 @@ from pathlib import Path
 from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
-from tests.integration.courier_running import eventually
 from tests.integration.worker_running import worker
-from tests.making import count
+from tests.support.eventually import eventually
+from tests.support.making import count
 
 WITNESS = """
 import atexit, os

@@ -11,9 +11,9 @@ from storage.predictions.finish import Canceled, finish
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.settings import Settings
-from tests.integration.courier_running import eventually
 from tests.integration.worker_running import worker
-from tests.making import count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import count, submit_one
 
 
 def parameters(steps: int) -> dict[str, Any]:

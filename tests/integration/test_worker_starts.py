@@ -11,9 +11,9 @@ import pytest
 
 from storage.postgres.database import Connection
 from storage.settings import Settings
-from tests.integration.courier_running import eventually
 from tests.integration.worker_running import worker
-from tests.making import count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import count, submit_one
 
 SLOW_CATALOG = '[models."darkroom/blank"]\nengine = "blank"\nblank = { load_s = 3600.0 }\n'
 PROC = Path("/proc")

@@ -17,9 +17,9 @@ from storage.postgres.database import Connection
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
-from tests.integration.courier_running import eventually
 from tests.integration.worker_running import environment, wait_until
-from tests.making import count, submit_one
+from tests.support.eventually import eventually
+from tests.support.making import count, submit_one
 
 MODEL = "darkroom/pocket"
 

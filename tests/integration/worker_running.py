@@ -18,7 +18,7 @@ from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.conftest import REPOSITORY
-from tests.integration.courier_running import eventually
+from tests.support.eventually import eventually
 
 
 def start_worker(

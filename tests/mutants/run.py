@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.chaos.kills import written_on
 from tests.mutants.breakages import BREAKAGES, Breakage, Edit
-from tests.report_sections import write_section
+from tests.support.report_sections import write_section
 
 COMMAND = "make mutants"
 REPOSITORY = Path(__file__).parents[2]

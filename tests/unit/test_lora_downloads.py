@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from storage.webhooks.addresses import AllowList
-from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver
+from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver
 from worker.lora_downloads import LoraDownloads, LoraNotFetched
 
 BODY = save({"transformer.layers.0.attention.to_q.lora_A.weight": torch.ones(4, 48)})

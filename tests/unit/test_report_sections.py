@@ -10,7 +10,7 @@ from tests.chaos import kills
 from tests.chaos import run as chaos
 from tests.conftest import REPOSITORY
 from tests.mutants import run as mutants
-from tests.report_sections import write_section
+from tests.support.report_sections import write_section
 
 PAGE = """\
 # By hand

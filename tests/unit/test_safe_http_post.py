@@ -14,7 +14,7 @@ import pytest
 from storage.outbound.deadline_socket import Interrupted
 from storage.outbound.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
 from storage.webhooks.addresses import AllowList, resolve
-from tests.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
+from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

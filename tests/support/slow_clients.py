@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.raw_http import connect
+from tests.support.raw_http import connect
 
 # So little that an answer of 100 kB gets stuck: the kernel doubles it.
 SMALL_BUFFER_BYTES = 2048

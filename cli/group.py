@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -69,5 +70,8 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="darkroom")
-def darkroom() -> None:
+@click.pass_context
+def darkroom(ctx: click.Context) -> None:
     """Text-to-image on your own GPUs, bucket and Postgres. `darkroom up` runs all of it on this machine."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False

@@ -108,6 +108,11 @@ def _show(url: str, found: dict[str, Any], problems: list[str]) -> None:
         click.secho(plain(problem), fg="red")
     if not problems:
         click.secho("all is well", fg="green")
+    system = found["system"]
+    click.echo(
+        f"Postgres {system['database_bytes'] / 1e6:,.0f} MB, about {system['predictions']:,} predictions"
+        f" and {system['objects']:,} objects; {found['webhooks']['pending']} webhooks wait"
+    )
     click.echo()
     echo_table(
         ("model", "waiting", "oldest, s", "drawn now", "ended in the last hour", "failed"),

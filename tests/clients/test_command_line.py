@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -224,20 +225,12 @@ def _newest(service: Service, folder: Path, prompt: str) -> dict[str, Any]:
     return found()[0]
 
 
-@pytest.mark.parametrize("size", [(40, 80), (0, 0)])
-def test_in_a_terminal_there_is_progress_and_the_picture(
-    service: Service, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def in_a_terminal(service: Service, folder: Path, *words: str, size: tuple[int, int], **more: str) -> tuple[int, str]:
+    """The exit code, and what is shown on a terminal of so many rows and columns."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, size)
-    running = subprocess.Popen(
-        [DARKROOM, "generate", "a boat", "--steps", "20", "-o", "boat.png"],
-        cwd=tmp_path,
-        env=environment_of(service, TERM="xterm-256color"),
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
+    environment = environment_of(service, TERM="xterm-256color") | more
+    running = subprocess.Popen([DARKROOM, *words], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     seen = b""
     while True:
@@ -247,10 +240,27 @@ def test_in_a_terminal_there_is_progress_and_the_picture(
             break
         seen += piece
     os.close(master)
-    assert running.wait(60) == 0, seen.decode(errors="replace")
-    assert b"of 20" in seen
-    assert ("▀".encode() in seen) == (size != (0, 0))  # the test answers no question for sixel or kitty
+    return running.wait(60), seen.decode(errors="replace")
+
+
+@pytest.mark.parametrize("size", [(40, 80), (0, 0)])
+def test_in_a_terminal_there_is_progress_and_the_picture(
+    service: Service, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    words = ["generate", "a boat", "--steps", "20", "-o", "boat.png"]
+    code, seen = in_a_terminal(service, tmp_path, *words, size=size)
+    assert code == 0, seen
+    assert "of 20" in seen
+    assert ("▀" in seen) == (size != (0, 0))  # the test answers no question for sixel or kitty
     assert (tmp_path / "boat.png").is_file()
+
+
+def test_colours_are_for_terminals_that_want_them(service: Service, tmp_path: Path) -> None:
+    coloured = re.compile("\x1b\\[3[0-9]m")
+    for more, wanted in (({}, True), ({"NO_COLOR": "1"}, False)):
+        _, seen = in_a_terminal(service, tmp_path, "status", size=(40, 80), **more)
+        assert ("darkroom/blank" in seen, bool(coloured.search(seen))) == (True, wanted)
+    assert not coloured.search(darkroom(service, tmp_path, "status").stdout.decode())
 
 
 @contextmanager

@@ -61,9 +61,11 @@ format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# Most tests wait for other processes, so more of them run at once than there are cores.
+TEST_PROCESSES ?= 4
 .PHONY: test
 test: setup lint ## Every check and every test (ARGS= goes to pytest)
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Kill everything in turn for half an hour; figures into docs/reliability.md (SEEDS="1 2 3 4 5")

@@ -232,7 +232,6 @@ def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
 
 
 ELSEWHERE: dict[str, Callable[[OpenAI], object]] = {
-    "/v1/images/edits": lambda client: client.images.edit(image=b"", prompt="a red circle"),
     "/v1/chat/completions": lambda client: client.chat.completions.create(
         model="gpt-4o", messages=[{"role": "user", "content": "a red circle"}]
     ),
@@ -241,7 +240,7 @@ ELSEWHERE: dict[str, Callable[[OpenAI], object]] = {
     "/v1/embeddings": lambda client: client.embeddings.create(model="x", input="a red circle"),
     "/v1/moderations": lambda client: client.moderations.create(input="a red circle"),
     "/v1/audio/speech": lambda client: client.audio.speech.create(model="x", voice="alloy", input="x"),
-    "/v1/files": lambda client: client.files.list(),
+    "/v1/batches": lambda client: client.batches.list(),
     "/v1/nothing": lambda client: client.get("/nothing", cast_to=object),
 }
 

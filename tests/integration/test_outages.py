@@ -33,7 +33,7 @@ from tests.support.eventually import eventually
 from tests.support.making import submit_one
 
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "8"))  # longer than a lease, at least
-STEPS = 25  # of 0.1 s: begun before the outage, drawn to the end during it
+STEPS = 50  # of 0.1 s: begun before the outage (a disk takes seconds to fill), drawn to the end during it
 # Not to be squeezed into the last page of a file on a full disk: about 12 kB as PNG, plain as the sheet is.
 LARGE = Parameters(
     prompt="a red circle", width=2048, height=2048, num_inference_steps=STEPS, guidance_scale=0.0, seed=7
@@ -210,10 +210,11 @@ def test_a_drawing_outlives_a_full_disk(role: str, tmp_path: Path) -> None:
         (folder / role).mkdir()
         with small_disk(folder / role) as disk, Servers(folder).running() as servers, drawing(servers, tmp_path):
             with filled(disk):
-                time.sleep(max(OUTAGE_S, STEPS * 0.2))  # by then it is drawn, and has nowhere to go
                 if role == "postgres":
-                    assert "publish.retry" in said(tmp_path)
+                    eventually(lambda: "publish.retry" in said(tmp_path))
+                    time.sleep(OUTAGE_S)
                 else:  # SeaweedFS keeps the request waiting
+                    time.sleep(max(OUTAGE_S, STEPS * 0.2))  # by then it is drawn, and has nowhere to go
                     with connect(servers.settings.database_url, application_name="test") as conn:
                         assert conn.execute("SELECT status FROM predictions").fetchone() == {"status": "processing"}
             server = servers.postgres if role == "postgres" else servers.s3

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cli.number_options import Number, WholeNumber
+from cli.worker_options import worker_options
 
 
 @click.command("host")
@@ -16,30 +17,7 @@ from cli.number_options import Number, WholeNumber
     type=WholeNumber(min=1),
     help="GPU workers at the same time, at most; default: one for each GPU, or one without a GPU.",
 )
-@click.option(
-    "--idle-exit",
-    "idle_exit_s",
-    type=Number(min=0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="A worker ends after so long without work.",
-)
-@click.option(
-    "--switch-after",
-    "switch_after_s",
-    type=Number(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a worker may draw before it has to make place for a model that has no worker.",
-)
-@click.option(
-    "--warm-parent/--no-warm-parent",
-    default=True,
-    show_default=True,
-    help="Fork workers from a process that has imported everything: they start at once (Linux).",
-)
+@worker_options
 @click.option(
     "--power-off",
     "power_off_s",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cli.number_options import Number, WholeNumber
+from cli.number_options import WholeNumber
+from cli.worker_options import worker_options
 
 
 @click.command("up")
@@ -28,30 +29,7 @@ from cli.number_options import Number, WholeNumber
 @click.option(
     "--workers", type=WholeNumber(min=1), default=1, show_default=True, help="GPU workers at the same time, at most."
 )
-@click.option(
-    "--idle-exit",
-    "idle_exit_s",
-    type=Number(min=0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="A worker ends after so long without work.",
-)
-@click.option(
-    "--switch-after",
-    "switch_after_s",
-    type=Number(min=0),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a worker may draw before it has to make place for a model that has no worker.",
-)
-@click.option(
-    "--warm-parent/--no-warm-parent",
-    default=True,
-    show_default=True,
-    help="Fork workers from a process that has imported everything: they start at once (Linux).",
-)
+@worker_options
 def command(
     port: int,
     host: str,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import psycopg
 
-import cli
 from cli.host.host import Host, HostOptions
 from cli.host.power_off import PowerOff
 from cli.up.data_folder import DataFolder
 from cli.up.interrupts import Interrupted, StopRequest, give_way_to
+from cli.up.launch import for_children
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
 from cli.up.stopping import end_children
@@ -52,9 +51,8 @@ class HostService:
             for role in self._record.end_leftovers():
                 self._log.from_role("host", f"ended the {role} process that an earlier run left behind")
             self._wait_for_postgres(settings)
-            host = self._host = Host(
-                _environment(settings), settings, catalog, self._options, self._record, self._log, name="host"
-            )
+            env = for_children({**os.environ, "MODELS": str(settings.models.resolve())})
+            host = self._host = Host(env, settings, catalog, self._options, self._record, self._log, name="host")
             host.start()
             host.start_warm_parent()
             places = f"{host.limit} place{'s' if host.limit > 1 else ''} for workers"
@@ -102,12 +100,3 @@ def _why_not_reached(settings: WorkerSettings) -> str | None:
             return None
     except psycopg.OperationalError as error:
         return str(error).strip().partition("\n")[0]
-
-
-def _environment(settings: WorkerSettings) -> dict[str, str]:
-    """Of the workers: ours, with the catalog's full path."""
-    env: Mapping[str, str] = os.environ
-    more = {"MODELS": str(settings.models.resolve()), "PYTHONUNBUFFERED": "1"}
-    checkout = str(Path(cli.__file__).parents[1])
-    more["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, env.get("PYTHONPATH")]))
-    return {**env, **more}

@@ -61,8 +61,13 @@ def shared_environment(
         env.setdefault("WEBHOOK_ALLOW_WHILE_OPEN", LOOPBACK)
     else:
         env["WEBHOOK_ALLOW_WHILE_OPEN"] = ""
-    env["PYTHONUNBUFFERED"] = "1"
+    return for_children(env)
+
+
+def for_children(env: Mapping[str, str]) -> dict[str, str]:
+    """The same environment, in which a child writes its lines at once and finds our code."""
+    more = {"PYTHONUNBUFFERED": "1"}
     if not (Path(sys.executable).parent / "darkroom").exists():
         checkout = str(Path(cli.__file__).parents[1])
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, env.get("PYTHONPATH")]))
-    return env
+        more["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, env.get("PYTHONPATH")]))
+    return {**env, **more}

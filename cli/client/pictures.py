@@ -21,8 +21,8 @@ MOST_COLUMNS, MOST_ROWS = 40, 20  # of a picture in the terminal
 def save_all(server: Server, prediction: dict[str, Any], target: str | None) -> list[str]:
     """Save the outputs of a prediction and return where. Raises OperatorError.
 
-    `target`: a file (with `-1`, `-2`, … before its extension if there are several), a folder, `-` for standard output,
-    or None: `{id}.{ext}` here.
+    `target`: a file (with `-1`, `-2`, … before its extension if there are several), a folder (made if it ends with a
+    slash), `-` for standard output, or None: `{id}.{ext}` here.
     """
     outputs: list[str] = prediction["output"] or []
     contents = [server.file(url) for url in outputs]
@@ -32,11 +32,13 @@ def save_all(server: Server, prediction: dict[str, Any], target: str | None) -> 
         return []
     saved = []
     for index, (url, content) in enumerate(zip(outputs, contents, strict=True)):
-        path = _path_of(prediction["id"], url, target, index, len(outputs))
         try:
+            path = _path_of(prediction["id"], url, target, index, len(outputs))
             path.write_bytes(content)
         except OSError as error:
-            raise OperatorError(f"{path} can't be written: {error.strerror}. The picture is at {url}") from None
+            raise OperatorError(
+                f"{error.filename} can't be written: {error.strerror}. The picture is at {url}"
+            ) from None
         saved.append(str(path))
     return saved
 
@@ -73,6 +75,8 @@ def show_all(paths: list[str]) -> None:
 def _path_of(prediction_id: str, url: str, target: str | None, index: int, count: int) -> Path:
     extension = Path(urlsplit(url).path).suffix or ".png"
     number = f"-{index + 1}" if count > 1 else ""
+    if target is not None and target.endswith("/"):
+        Path(target).mkdir(parents=True, exist_ok=True)
     if target is None or Path(target).is_dir():
         return Path(target or ".") / f"{prediction_id}{number}{extension}"
     path = Path(target)

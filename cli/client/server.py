@@ -127,7 +127,7 @@ class Server:
         except (ValueError, AttributeError):
             detail = ""
         if answer.status == 401:
-            detail += " Set DARKROOM_TOKEN to a token of this service."
+            detail = f"{detail.rstrip('.')}. Set DARKROOM_TOKEN to a token of this service."
         elif 300 <= answer.status < 400:
             detail = f"it leads to {answer.headers.get('Location', 'another place')}: set DARKROOM_URL to that"
         return f"{self.url}{path.partition('?')[0]} answered {answer.status}: {detail.strip() or answer.reason}"

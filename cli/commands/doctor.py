@@ -67,11 +67,9 @@ def _findings(data: Path, *, has_worker: bool, webhook_host: str | None) -> Iter
     from cli.client.server import Server
     from cli.doctor.bucket import check_bucket
     from cli.doctor.database import check_database
-    from cli.doctor.finding import broken
     from cli.doctor.models import check_models
     from cli.doctor.service import check_api, check_disk, check_secrets
     from cli.doctor.webhook import check_webhook
-    from cli.error_line import error_line
     from cli.up.data_folder import DataFolder
     from storage.errors import OperatorError
 
@@ -85,20 +83,21 @@ def _findings(data: Path, *, has_worker: bool, webhook_host: str | None) -> Iter
                 " --data), or set the settings of your deployment."
             )
         os.environ.update(noted)
+    from pydantic import ValidationError
+
     from api.settings import ApiSettings
     from cli.up.settings_check import check_settings
     from worker.settings import WorkerSettings
 
     try:
         settings, worker = ApiSettings(), WorkerSettings()
+    except ValidationError as error:
+        yield _wrong_setting(error)
+        return  # without them, nothing else can be looked at
+    try:
         check_settings(os.environ, models=settings.models, host="127.0.0.1")
-    except Exception as error:
-        line = error_line(error)
-        if line is None:
-            raise
-        yield broken("settings", line, "correct it; docs/settings.md lists all of them")
-        if "settings" not in locals():
-            return
+    except (ValidationError, OperatorError) as error:
+        yield _wrong_setting(error)
     yield from check_secrets(settings)
     yield from check_database(settings)
     yield from check_bucket(settings)
@@ -108,3 +107,10 @@ def _findings(data: Path, *, has_worker: bool, webhook_host: str | None) -> Iter
         yield check_webhook(Server(settings.public_url, os.environ.get("DARKROOM_TOKEN", "")), webhook_host)
     if is_local:
         yield from check_disk(folder.path)
+
+
+def _wrong_setting(error: Exception) -> Finding:
+    from cli.doctor.finding import broken
+    from cli.error_line import error_line
+
+    return broken("settings", error_line(error) or str(error), "correct it; docs/settings.md lists all of them")

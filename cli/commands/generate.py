@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -20,7 +21,9 @@ EXIT_INTERRUPTED = 130
 @click.command("generate")
 @click.argument("prompt")
 @click.option(
-    "-o", "--output", help="A file, a folder, or - for standard output. Default: a file here, named by the id."
+    "-o",
+    "--output",
+    help="A file, a folder (with a /), or - for standard output. Default: a file here, named by the id.",
 )
 @click.option("-n", "--number", type=int, help="How many pictures.")
 @click.option("-m", "--model", help="owner/name. Default: the only one, or the first that the server lists.")
@@ -117,8 +120,6 @@ def command(
 
 def _wait(server: Any, prediction: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The prediction when it has ended. Ctrl-C cancels it and ends the program."""
-    import signal
-
     from cli.client.events import ENDED, follow
     from cli.client.progress import progress_line
 
@@ -147,8 +148,7 @@ def _saves(output: str | None, as_json: bool) -> bool:
 
 def _format_of(output: str | None) -> str | None:
     """By the file's name; the server says what it doesn't know."""
-    suffix = Path(output).suffix.lower().removeprefix(".") if output and output != "-" else ""
-    return {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix) or None
+    return Path(output).suffix.lower().removeprefix(".") or None if output and output != "-" else None
 
 
 def _pair(given: str) -> tuple[str, Any]:

@@ -17,11 +17,12 @@ from cli.client.events import ENDED, follow
 from cli.client.progress import waiting_words
 from cli.client.server import Server
 from storage.errors import OperatorError
+from storage.formats import FORMATS
 
 # Clients put pictures into the model's context: larger ones are given as links.
 MAX_PICTURE_BYTES = 1_000_000
 MOST_LISTED = 50
-TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+CONTENT_TYPES = {known.name: known.content_type for known in FORMATS}
 
 Result = TypeVar("Result")
 ServerOf = Callable[[Context[Any, Any]], Server]
@@ -144,9 +145,9 @@ def _contents(server: Server, prediction: dict[str, Any]) -> list[ContentBlock]:
     for url in outputs:
         content = server.file(url)
         extension = url.partition("?")[0].rpartition(".")[2]
-        if len(content) <= MAX_PICTURE_BYTES and extension in TYPES:
+        if len(content) <= MAX_PICTURE_BYTES and extension in CONTENT_TYPES:
             data = base64.b64encode(content).decode()
-            blocks.append(ImageContent(type="image", data=data, mime_type=TYPES[extension]))
+            blocks.append(ImageContent(type="image", data=data, mime_type=CONTENT_TYPES[extension]))
     return blocks
 
 

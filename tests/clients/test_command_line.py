@@ -26,6 +26,7 @@ from cli.client.events import parsed
 from cli.client.tables import plain
 from storage.postgres.database import Connection
 from tests.clients.guarding import token
+from tests.conftest import REPOSITORY
 from tests.support.eventually import eventually
 from tests.support.serving import Service
 
@@ -261,6 +262,32 @@ def test_colours_are_for_terminals_that_want_them(service: Service, tmp_path: Pa
         _, seen = in_a_terminal(service, tmp_path, "status", size=(40, 80), **more)
         assert ("darkroom/blank" in seen, bool(coloured.search(seen))) == (True, wanted)
     assert not coloured.search(darkroom(service, tmp_path, "status").stdout.decode())
+
+
+def examples() -> list[str]:
+    """The lines with a command for any server in docs/cli.md, without those that name another server."""
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    names = "generate|list|get|watch|cancel|keep|delete|models|usage|status"
+    lines = re.findall(rf"^(?:\$ |  )(darkroom (?:{names}) .+)$", page, re.MULTILINE)
+    return sorted({line for line in lines if "https://" not in line})
+
+
+def test_the_examples_of_the_docs_work(service: Service, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "blue.png")
+    drawn = text_of(darkroom(service, tmp_path, "generate", "a lighthouse", "--detach"))
+    lines = examples()
+    assert {line.split()[1] for line in lines} >= {"generate", "list", "get", "usage", "status"}
+    environment = environment_of(service) | {"PATH": f"{Path(DARKROOM).parent}:{os.environ['PATH']}"}
+    for line in lines:
+        # jq may not be installed, a picture is red only if a model draws it, and --watch does not end.
+        command = re.sub(r" \| jq .*| --watch", "", line).replace("01kxyz…", drawn)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 or line.startswith("darkroom status"), (command, done.stderr)
+    pictures = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert {"circle.png", "red.png"} <= pictures
+    assert len([name for name in pictures if name.startswith("pictures/")]) == 4  # the folder was made
 
 
 @contextmanager

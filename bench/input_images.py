@@ -4,7 +4,7 @@
 
 The picture is a JPEG of about 5 MB and 12 million pixels. Each way to send it is timed beside a POST without a picture;
 then the same text POSTs are timed while 8 clients send pictures without a pause, and the memory of the API is watched
-while 64 send one at once. Nobody draws.
+while 64 clients send one at the same time. No worker runs.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ survives, no database, no bucket. Darkroom does all of that. "Plain" is a script
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import statistics
@@ -20,15 +19,15 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+import urllib3
 
 from bench.celery_stack import PEERS, make_environment
 from bench.command import command_line, publish
+from bench.json_http import Refused, get_json, post_json
 from bench.report import machine
 from bench.whole_service import NAME, whole_service
 from tests.support.serving import free_port, stop
@@ -74,7 +73,7 @@ def darkroom(log: Path) -> Iterator[Ask]:
 
         def ask(prompt: str, seed: int) -> None:
             body = {"model": NAME, "prompt": prompt, "size": "128x128", "response_format": "b64_json"}
-            assert _post(f"{address}/v1/images/generations", body)["data"][0]["b64_json"]
+            assert post_json(f"{address}/v1/images/generations", body)["data"][0]["b64_json"]
 
         yield ask
 
@@ -90,14 +89,16 @@ def cog(python: Path, log: Path) -> Iterator[Ask]:
         "PATH": f"{python.parent}:{os.environ['PATH']}",
     }
     with _started(words, own, log):
-        _wait_until(lambda: _get(f"http://127.0.0.1:{port}/health-check")["status"] == "READY")
+        _wait_until(lambda: get_json(f"http://127.0.0.1:{port}/health-check")["status"] == "READY")
 
         def ask(prompt: str, seed: int) -> None:
             while True:
                 try:
-                    answer = _post(f"http://127.0.0.1:{port}/predictions", {"input": {"prompt": prompt, "seed": seed}})
-                except urllib.error.HTTPError as error:
-                    if error.code != 409:
+                    answer = post_json(
+                        f"http://127.0.0.1:{port}/predictions", {"input": {"prompt": prompt, "seed": seed}}
+                    )
+                except Refused as error:
+                    if error.status != 409:
                         raise
                     time.sleep(TRY_AGAIN_AFTER_S)
                 else:
@@ -113,7 +114,7 @@ def litserve(python: Path, log: Path) -> Iterator[Ask]:
     with _started([str(python), str(PEERS / "litserve_model.py"), str(port)], {}, log):
 
         def ask(prompt: str, seed: int) -> None:
-            assert _post(f"http://127.0.0.1:{port}/predict", {"prompt": prompt, "seed": seed})["png"]
+            assert post_json(f"http://127.0.0.1:{port}/predict", {"prompt": prompt, "seed": seed})["png"]
 
         def answers() -> bool:
             ask("a red circle", 0)
@@ -238,25 +239,10 @@ def _wait_until(is_ready: Callable[[], bool]) -> None:
         try:
             if is_ready():
                 return
-        except (OSError, KeyError):
+        except (urllib3.exceptions.HTTPError, Refused):
             pass
         time.sleep(0.2)
     raise SystemExit(f"a peer was not ready within {START_TIMEOUT_S:.0f} s")
-
-
-def _get(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=120) as answer:  # noqa: S310
-        found: dict[str, Any] = json.load(answer)
-    return found
-
-
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(  # noqa: S310
-        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-        found: dict[str, Any] = json.load(answer)
-    return found
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ SECTIONS: dict[str, Callable[[Subject], Table]] = {
 }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    """`words`: the command line, without the program's name."""
     options = command_line(__doc__, writes=False)
     options.add_argument("--model", choices=("real", "pocket"), default="real")
     options.add_argument("--device", default="auto")
@@ -53,13 +54,13 @@ def main() -> None:
     options.add_argument(
         "--from", dest="figures", type=Path, nargs="+", help="figures to make the page from; measures nothing"
     )
-    options.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
-    asked = options.parse_args()
+    options.add_argument("--write", type=Path, nargs="?", const=PAGE, metavar="PAGE", help=f"default: {PAGE.name}")
+    asked = options.parse_args(words)
     found = merged(asked.figures) if asked.figures else measure(asked)
     page = page_of(found)
     print(page)
     if asked.write:
-        PAGE.write_text(page, encoding="utf-8")
+        asked.write.write_text(page, encoding="utf-8")
 
 
 def measure(asked: Any) -> dict[str, Any]:

@@ -13,30 +13,20 @@ import json
 import statistics
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from bench.command import command_line
 from bench.gpu.table import Table
+from bench.json_http import get_json, post_json
 from bench.whole_service import NAME, whole_service
 
 
 def post(address: str, side: int, seed: int, *, wait: bool) -> dict[str, Any]:
     asked = {"model": NAME, "input": {"prompt": "a red circle", "width": side, "height": side, "seed": seed}}
-    return _call(f"{address}/v1/predictions", asked, {"Prefer": "wait=60"} if wait else {})
-
-
-def get(url: str) -> dict[str, Any]:
-    return _call(url, None, {})
-
-
-def _call(url: str, body: Any, headers: dict[str, str]) -> dict[str, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", **headers})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=90) as answer:  # noqa: S310
-        found: dict[str, Any] = json.load(answer)
-    return found
+    prefer = {"Prefer": "wait=60"} if wait else {}
+    accepted: dict[str, Any] = post_json(f"{address}/v1/predictions", asked, **prefer)
+    return accepted
 
 
 def measure(address: str, sides: list[int], count: int) -> Table:
@@ -76,7 +66,7 @@ def measure(address: str, sides: list[int], count: int) -> Table:
 def finished(prediction: dict[str, Any]) -> dict[str, Any]:
     while prediction["status"] in ("starting", "processing"):
         time.sleep(0.02)
-        prediction = get(prediction["urls"]["get"])
+        prediction = get_json(prediction["urls"]["get"])
     if prediction["status"] != "succeeded":
         raise SystemExit(f"{prediction['status']}: {prediction['error']}")
     return prediction

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 from bench.gpu.subject import Subject
 
@@ -23,14 +24,14 @@ def median_s(subject: Subject, work: Callable[[], object], *, times: int, warm_u
     return statistics.median(seconds)
 
 
-def step_s(subject: Subject, engine: object, drawings: list[object], *, times: int = 4) -> float:
+def step_s(subject: Subject, engine: Any, drawings: list[Any], *, times: int = 4) -> float:
     """The median time of a step of these drawings together; they take `times` + 1 steps and are set back."""
-    done = [drawing.steps_done for drawing in drawings]  # type: ignore[attr-defined]
-    latents = [drawing.latents for drawing in drawings]  # type: ignore[attr-defined]
+    done = [drawing.steps_done for drawing in drawings]
+    latents = [drawing.latents for drawing in drawings]
 
     def one() -> None:
-        engine.step(drawings, lambda: None)  # type: ignore[attr-defined]
+        engine.step(drawings, lambda: None)
         for drawing, steps_done, before in zip(drawings, done, latents, strict=True):
-            drawing.steps_done, drawing.latents = steps_done, before  # type: ignore[attr-defined]
+            drawing.steps_done, drawing.latents = steps_done, before
 
     return median_s(subject, one, times=times)

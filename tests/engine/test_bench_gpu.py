@@ -8,18 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.gpu import __main__ as command
+from bench.gpu.__main__ import main
 from bench.gpu.company import psnr
 
 
 def test_every_section_but_the_long_ones_runs_and_gives_a_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
-    monkeypatch.setattr(command, "PAGE", page)
-    words = ["--model", "pocket", "--device", "cpu", "--json", str(figures), "--write", "--ways", "plain"]
-    monkeypatch.setattr("sys.argv", ["bench.gpu", *words, "--only", "ceilings,steps,company,parts,variants,loading"])
-    command.main()
+    words = ["--model", "pocket", "--device", "cpu", "--json", str(figures), "--write", str(page), "--ways", "plain"]
+    main([*words, "--only", "ceilings,steps,company,parts,variants,loading"])
     found = json.loads(figures.read_text())
     assert found["left_out"] == []
     assert found["device"] == "cpu"
@@ -29,8 +27,7 @@ def test_every_section_but_the_long_ones_runs_and_gives_a_page(
     assert len(found["sections"]["steps"]["rows"]) == 8
     assert page.read_text() in capsys.readouterr().out
 
-    monkeypatch.setattr("sys.argv", ["bench.gpu", "--from", str(figures), str(figures)])
-    command.main()
+    main(["--from", str(figures), str(figures)])
     assert capsys.readouterr().out.count("| plain |") == 2
 
 

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from storage.postgres.listener import EventListener
 from storage.settings import Settings
+from tests import pictures
 from tests.support.api_app import CATALOG, serving
 
 
@@ -47,3 +48,11 @@ def events(settings: Settings) -> Iterator[EventListener]:
     assert made._listener.connected.wait(30)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def pictures_catalog(tmp_path: Path) -> Path:
+    """A catalog with models that take pictures."""
+    path = tmp_path / "models.toml"
+    path.write_text(pictures.CATALOG)
+    return path

@@ -18,7 +18,8 @@ from storage.predictions.retention import sweep_orphans
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
-from tests.integration.test_worker import blank, over, submit_many, until, working
+from tests.integration.test_worker import blank, over, submit_many, until
+from tests.integration.worker_in_thread import working
 from tests.support.making import claim_one, count, submit_one, succeeded
 from worker.lifecycle import Stage
 from worker.settings import WorkerSettings

@@ -17,7 +17,7 @@ from storage.access.tokens import create_token
 from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import files_folder
-from tests.pictures import CATALOG, file_of, picture
+from tests.pictures import file_of, picture
 from tests.support.api_app import post, problem
 from tests.support.making import count
 
@@ -25,15 +25,8 @@ RED = file_of(picture())
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Path:
-    path = tmp_path / "models.toml"
-    path.write_text(CATALOG)
-    return path
-
-
-@pytest.fixture
-def api_settings(settings: ApiSettings, catalog: Path) -> ApiSettings:
-    return settings.model_copy(update={"models": catalog, "max_input_image_bytes": 50_000})
+def api_settings(settings: ApiSettings, pictures_catalog: Path) -> ApiSettings:
+    return settings.model_copy(update={"models": pictures_catalog, "max_input_image_bytes": 50_000})
 
 
 def upload(client: FlaskClient, data: bytes = RED, name: str = "a.png", **more: Any) -> TestResponse:

@@ -19,7 +19,7 @@ from storage.predictions.delete import delete_prediction
 from storage.predictions.object_keys import input_key, inputs_folder
 from storage.predictions.render import Renderer
 from storage.predictions.retention import bury_objects, expire_predictions, remove_bytes
-from tests.pictures import CATALOG, data_url, file_of, picture, stored_picture
+from tests.pictures import data_url, file_of, picture, stored_picture
 from tests.support.api_app import post, problem, serving, submit
 from tests.support.making import count
 from tests.support.receivers import Answer, Receiver
@@ -28,15 +28,8 @@ RED = file_of(picture())
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Path:
-    path = tmp_path / "models.toml"
-    path.write_text(CATALOG)
-    return path
-
-
-@pytest.fixture
-def api_settings(settings: ApiSettings, catalog: Path) -> ApiSettings:
-    return settings.model_copy(update={"models": catalog, "input_image_allow": "127.0.0.1"})
+def api_settings(settings: ApiSettings, pictures_catalog: Path) -> ApiSettings:
+    return settings.model_copy(update={"models": pictures_catalog, "input_image_allow": "127.0.0.1"})
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,35 +20,21 @@ from storage.predictions.parameters import Lora, Parameters
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
+from tests.integration.worker_in_thread import working
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
 from worker.engine.blank import colour_of
-from worker.lifecycle import Stage
-from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 PLAIN = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=2, guidance_scale=0.0, seed=7)
 ABSENT = "0" * 64
+BLANK = Model(name=MODEL, engine="blank")
 
 
 @pytest.fixture
 def worker_settings(services: RunningServices, database: str) -> WorkerSettings:
     given = services.settings_for(database).model_dump(exclude_unset=True)
     return WorkerSettings(**given, grace_seconds=10, poll_seconds=0.2)
-
-
-@contextmanager
-def working(settings: WorkerSettings) -> Iterator[WorkerProcess]:
-    process = WorkerProcess(settings, Model(name=MODEL, engine="blank"), idle_exit_s=None)
-    thread = threading.Thread(target=process.run, name="worker")
-    thread.start()
-    try:
-        yield process
-    finally:
-        while thread.is_alive():
-            if process.lifecycle.stage is not Stage.STARTING:
-                process.leave()
-            thread.join(timeout=5)
 
 
 def store(bucket: Bucket, settings: Settings, picture: Image.Image) -> str:
@@ -88,7 +71,7 @@ def test_the_engine_is_given_the_stored_pictures_cut_to_the_size_drawn(
     image, mask = store(bucket, worker_settings, wide), store(bucket, worker_settings, left)
     asked = replace(PLAIN, image=image, mask=mask, strength=1.0)
     prediction_id = submit_one(conn, parameters=asked.to_json(), webhook=None)["id"]
-    with working(worker_settings):
+    with working(worker_settings, BLANK):
         eventually(lambda: is_over(conn, prediction_id))
     pixels = drawn(conn, bucket, prediction_id)
     assert pixels.shape == (64, 64, 3)
@@ -103,7 +86,7 @@ def test_a_picture_that_is_gone_or_changed_fails_its_prediction_and_no_other(
     bucket.put(input_key(worker_settings.s3_prefix, changed), b"something else", "image/png")
     kinds = [replace(PLAIN, image=ABSENT), replace(PLAIN, image=changed), PLAIN]
     gone, other, plain = (submit_one(conn, parameters=asked.to_json(), webhook=None)["id"] for asked in kinds)
-    with working(worker_settings):
+    with working(worker_settings, BLANK):
         eventually(lambda: all(is_over(conn, prediction_id) for prediction_id in (gone, other, plain)))
     assert row_of(conn, gone)["error"] == "The image is no longer in the bucket. Send the request again."
     assert row_of(conn, other)["error"] == "The stored image has changed since the request. Send the request again."
@@ -116,7 +99,7 @@ def test_a_bucket_that_is_away_is_waited_for_and_texts_are_drawn_meanwhile(
     image = store(bucket, worker_settings, Image.new("RGB", (64, 64), (1, 2, 3)))
     with FlakyProxy(services.s3_endpoint_url) as proxy:
         settings = worker_settings.model_copy(update={"s3_endpoint_url": proxy.url})
-        with working(settings) as process:
+        with working(settings, BLANK) as process:
             eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)
             proxy.is_down.set()
             waiting = submit_one(conn, parameters=replace(PLAIN, image=image, strength=0.0).to_json(), webhook=None)
@@ -134,7 +117,7 @@ def test_a_worker_that_leaves_hands_back_what_waits_for_its_pictures(
 ) -> None:
     with FlakyProxy(services.s3_endpoint_url) as proxy:
         settings = worker_settings.model_copy(update={"s3_endpoint_url": proxy.url})
-        with working(settings):
+        with working(settings, BLANK):
             eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)
             proxy.is_down.set()
             submit_one(conn, parameters=replace(PLAIN, image=ABSENT).to_json(), webhook=None)
@@ -149,7 +132,7 @@ def test_a_lora_by_url_is_brought_before_the_drawing_begins_or_fails_it(
     elsewhere = replace(PLAIN, loras=(Lora("https://example.com/a.safetensors?key=secret"),))
     private = replace(PLAIN, loras=(Lora("https://127.0.0.1:8443/a.safetensors?key=secret"),))
     ids = [submit_one(conn, parameters=asked.to_json(), webhook=None)["id"] for asked in (elsewhere, private)]
-    with working(settings):
+    with working(settings, BLANK):
         eventually(lambda: all(is_over(conn, prediction_id) for prediction_id in ids))
     first, second = (row_of(conn, prediction_id)["error"] for prediction_id in ids)
     assert first == "LoRAs of example.com are not taken by this worker: see LORA_ALLOW."

@@ -18,17 +18,15 @@ from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer
-from tests.pictures import CATALOG, file_of, picture, stored_picture
+from tests.pictures import file_of, picture, stored_picture
 from tests.support.making import claim_one, count
 
 RED = file_of(picture())
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Path:
-    path = tmp_path / "models.toml"
-    path.write_text(CATALOG)
-    return path
+def catalog(pictures_catalog: Path) -> Path:
+    return pictures_catalog
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from tests.support.serving import Service, serving
 
 MAX_BODY_BYTES = 64 * 1024
 AT_ONCE = 64
-# Decoding has 12 bytes a pixel of 4 million; beside it stand the upload's parts, and what Python and malloc keep.
+# Decoding takes at most 12 bytes for each of 4 million pixels. The rest is for parts of uploads, Python and malloc.
 MAX_PIXELS = 4_000_000
 MAX_GROWTH_BYTES = 150 * 2**20  # it was 46 when this was written
 

@@ -7,8 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,10 @@ from storage.workers.step_costs import read_step_costs
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy
+from tests.integration.worker_in_thread import working
 from tests.support.making import MODEL, count, submit_one
 from worker.engine.blank import BlankEngine, Sheet
 from worker.intake import CanNotAsk
-from worker.lifecycle import Stage
-from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
 
 PARAMETERS = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=4, guidance_scale=0.0, seed=7)
@@ -54,23 +52,6 @@ def blank(**times: float) -> Model:
 def worker_settings(services: RunningServices, database: str) -> WorkerSettings:
     given = services.settings_for(database).model_dump(exclude_unset=True)
     return WorkerSettings(**given, grace_seconds=10, poll_seconds=0.2)
-
-
-@contextmanager
-def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[WorkerProcess]:
-    """A worker on a thread of its own, which leaves when the block ends."""
-    process = WorkerProcess(settings, model, idle_exit_s=more.get("idle_exit_s"))
-    codes: list[int] = []
-    thread = threading.Thread(target=lambda: codes.append(process.run()), name="worker")
-    thread.start()
-    try:
-        yield process
-    finally:
-        while thread.is_alive():
-            if process.lifecycle.stage is not Stage.STARTING:
-                process.leave()
-            thread.join(timeout=5)
-    assert codes == [more.get("code", 0)]
 
 
 def until(true: Callable[[], bool], *, timeout_s: float = 60) -> None:

@@ -218,8 +218,9 @@ class Catalog:
 
 
 def load_catalog(path: Path) -> Catalog:
-    """Read `models.toml`. A relative source is a folder beside the file, where there is one (or it begins with a dot);
-    a relative `gguf`, and a LoRA's file, lie beside it.
+    """Read `models.toml`. Relative paths start from its folder.
+
+    A `source` counts as a path if such a folder exists or it begins with a dot; else it is a hub id.
 
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """

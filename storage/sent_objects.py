@@ -36,12 +36,7 @@ def begin_to_store(conn: Connection, sent: SentObject) -> bool:
             RETURNING missing_since IS NULL
                 AND EXISTS (SELECT FROM input_images WHERE object_key = objects.key) AS is_stored
             """,
-            {
-                "key": sent.key,
-                "sha256": sent.sha256,
-                "size_bytes": sent.size_bytes,
-                "content_type": sent.content_type,
-            },
+            vars(sent),
         ).fetchone()
         assert row is not None
         conn.execute("DELETE FROM object_tombstones WHERE key = %s", (sent.key,))  # waits while its bytes are removed

@@ -132,8 +132,8 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
         is_animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1  # MPO: a JPEG with more views
     except MemoryError:
         raise
-    except Exception:
-        # Pillow raises a dozen types for broken files.
+    except Exception as error:  # Pillow raises a dozen types for broken files
+        log.info("picture.not_read", reason=f"{type(error).__name__}: {error}"[:200])
         other = next((name for pattern, name in OTHERS if pattern.match(begin)), None)
         what = f"is a {other} file" if other else "can't be read"
         raise NotAPicture(f"{what}: PNG, JPEG and WebP are taken") from None
@@ -163,9 +163,10 @@ def _orientation_of(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif", b""))
         found = exif.get(ORIENTATION, 1)
-        return found if isinstance(found, int) else 1
-    except Exception:
-        return 1  # metadata that can't be read says nothing
+    except Exception as error:  # as above; the picture is used all the same, as it lies
+        log.info("picture.exif_not_read", reason=f"{type(error).__name__}: {error}"[:200])
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _plain(image: Image.Image) -> Image.Image:

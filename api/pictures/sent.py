@@ -1,4 +1,4 @@
-"""Pictures that came in the body of a request: kept in files beside it, and named in it by a short description.
+"""Pictures sent in the body of a request: each is kept in a temporary file, and a short description replaces it.
 
 So no picture is in memory while its request waits, and none in Postgres: the description is what `input` shows.
 """

@@ -2,8 +2,8 @@
 
 Such a URL is written by a stranger and called from inside the operator's network. So a URL is taken apart
 by one strict grammar, its host is resolved once, and it is refused if *any* of its addresses is not public,
-unless the operator's WEBHOOK_ALLOW (for pictures, INPUT_IMAGE_ALLOW) names the host or a network. Whoever connects,
-connects to the addresses in the `Target`, never to the name again: a second look-up could give another answer.
+unless the operator's WEBHOOK_ALLOW (for pictures, INPUT_IMAGE_ALLOW) names the host or a network. Connect only
+to the addresses in the `Target`, never to the name again: a second look-up could give another answer.
 """
 
 from __future__ import annotations

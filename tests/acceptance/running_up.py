@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -206,3 +207,17 @@ def up(folder: Path, *options: str, **more: Any) -> Iterator[RunningUp]:
     with RunningUp(folder, *options, **more) as running:
         running.wait_until_ready()
         yield running
+
+
+def darkroom(*words: str) -> str:
+    """What the command says on stdout."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli.main", *words], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def get_bytes(url: str) -> tuple[bytes, str]:
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (our own service)
+        return answer.read(), answer.headers["Content-Type"]

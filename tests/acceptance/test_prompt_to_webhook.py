@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from standardwebhooks import Webhook
 
 from storage.postgres.database import connect
 from storage.settings import Settings
-from tests.acceptance.running_up import REPOSITORY, RunningUp, up
+from tests.acceptance.running_up import REPOSITORY, RunningUp, get_bytes, up
 from tests.support.eventually import eventually
 from tests.support.making import count
 from tests.support.receivers import Received, Receiver
@@ -26,11 +25,6 @@ pytestmark = pytest.mark.timeout(300)
 def receiver() -> Iterator[Receiver]:
     with Receiver().serving() as serving:
         yield serving
-
-
-def get_bytes(url: str) -> tuple[bytes, str]:
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 (our own service)
-        return answer.read(), answer.headers["Content-Type"]
 
 
 def post(running: RunningUp, model: str, webhook: str, **inputs: object) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pytest
 
 from cli.up.data_folder import DataFolder
 from cli.up.stale_processes import ProcessRecord
-from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, processes_of, up
+from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, darkroom, processes_of, up
 from tests.support.eventually import eventually
 
 
@@ -131,8 +131,8 @@ def test_a_host_that_others_can_reach_is_refused_until_there_is_a_token(folder: 
         assert processes_of(folder) == []
     with up(folder) as open_:
         assert "everybody on this machine, without a token" in open_.output
-        token = _darkroom("tokens", "create", "n8n", "--data", str(open_.data))
-        listed = _darkroom("tokens", "list", "--data", str(open_.data))
+        token = darkroom("tokens", "create", "n8n", "--data", str(open_.data))
+        listed = darkroom("tokens", "list", "--data", str(open_.data))
         assert "n8n" in listed
         assert token not in listed
     with up(folder, "--host", EVERYWHERE, env=public) as running:
@@ -348,15 +348,6 @@ def test_secrets_are_ours_alone_and_never_shown(folder: Path) -> None:
         secret = json.loads(keys.read_text())["secret_access_key"]
         assert secret not in running.output
         assert not any(secret in " ".join(each.cmdline()) for each in processes_of(folder))
-
-
-def _darkroom(*words: str) -> str:
-    """What the command says on stdout."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.main", *words], cwd=REPOSITORY, env=env, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def _submit_patiently(running: RunningUp) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.acceptance.running_up import up
-from tests.acceptance.test_prompt_to_webhook import get_bytes
+from tests.acceptance.running_up import get_bytes, up
 from tests.support.eventually import eventually
 from tests.support.proxies import proxy_settings
 from tests.support.receivers import Receiver, raw_server

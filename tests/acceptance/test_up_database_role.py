@@ -14,8 +14,7 @@ from cli.up.data_folder import DataFolder
 from storage.access.tokens import create_token
 from storage.postgres.migrate import upgrade
 from storage.settings import Settings
-from tests.acceptance.running_up import RunningUp, up
-from tests.acceptance.test_up import _darkroom
+from tests.acceptance.running_up import RunningUp, darkroom, up
 
 
 def test_the_roles_have_fewer_rights_and_the_operators_commands_go_on(folder: Path) -> None:
@@ -46,8 +45,8 @@ def test_the_roles_have_fewer_rights_and_the_operators_commands_go_on(folder: Pa
         assert password not in (running.data / "postgres" / "postgres.log").read_text()
         assert stat.S_IMODE((running.data / "database-password").stat().st_mode) == 0o600
         for command in (("tokens", "list"), ("webhooks", "list"), ("workers",)):
-            _darkroom(*command, "--data", str(running.data))
-        _darkroom("tokens", "create", "n8n", "--data", str(running.data))
+            darkroom(*command, "--data", str(running.data))
+        darkroom("tokens", "create", "n8n", "--data", str(running.data))
         assert running.interrupt() == 0
 
 

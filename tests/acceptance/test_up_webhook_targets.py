@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.acceptance.running_up import RunningUp, up
-from tests.acceptance.test_up import _darkroom
+from tests.acceptance.running_up import RunningUp, darkroom, up
 from tests.support.eventually import eventually
 from tests.support.receivers import Answer, Receiver
 
@@ -55,14 +54,14 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
         receiver.answers(Answer(500))
         waiting = submit(running, receiver.url)[1]
         receiver.wait_for(2)
-        token = _darkroom("tokens", "create", "n8n", "--data", str(running.data))
+        token = darkroom("tokens", "create", "n8n", "--data", str(running.data))
         bearer = {"Authorization": f"Bearer {token}"}
         eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422, 30)
         assert "WEBHOOK_ALLOW=127.0.0.1" in submit(running, receiver.url, **bearer)[1]
 
         def attempts() -> int:
             """Of the one that waits; 0 until it is refused."""
-            line = _darkroom("webhooks", "list", "--prediction", waiting, "--data", str(running.data))
+            line = darkroom("webhooks", "list", "--prediction", waiting, "--data", str(running.data))
             found = re.search(r"(\d+) attempts .*not public", line)
             return int(found[1]) if found else 0
 

@@ -8,15 +8,14 @@ import json
 import re
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 from pydantic import field_validator
 
 from api.settings import ApiSettings
 from storage.settings import Settings
+from tests.deploy.compose_files import load
 from tests.deploy.dockerfile import DEPLOY, REPOSITORY
 from worker.settings import WorkerSettings
 
@@ -32,10 +31,6 @@ FOR_COMPOSE = {
     "NO_PROXY",
 }  # fmt: skip
 FOR_THE_HUB = {"HF_TOKEN"}  # read by huggingface_hub, which the worker downloads with
-
-
-def load(name: str) -> Any:
-    return yaml.safe_load((DEPLOY / name).read_text())
 
 
 def example() -> dict[str, tuple[str, bool]]:

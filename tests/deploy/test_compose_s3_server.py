@@ -18,7 +18,7 @@ from mypy_boto3_s3 import S3Client
 from cli.embedded.ports import free_ports
 from cli.embedded.s3 import _program
 from cli.embedded.s3_sockets import SERVERS
-from tests.deploy.test_compose import load
+from tests.deploy.compose_files import load
 
 # What compose.yaml had before the inner servers were closed; its volumes have to go on working.
 EARLIER = [

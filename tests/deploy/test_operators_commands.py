@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from cli.group import darkroom
 from cli.up.data_folder import DataFolder
@@ -17,22 +17,8 @@ from storage.postgres.migrate import check
 from storage.settings import Settings
 from storage.workers.registry import WorkerRow, WorkerState, list_workers, say_alive
 from tests.conftest import RunningServices
+from tests.support.command import command
 from tests.support.making import MODEL
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    assert settings.s3_secret_access_key is not None
-    return {
-        "DATABASE_URL": settings.database_url,
-        "S3_ENDPOINT_URL": str(settings.s3_endpoint_url),
-        "S3_ACCESS_KEY_ID": str(settings.s3_access_key_id),
-        "S3_SECRET_ACCESS_KEY": settings.s3_secret_access_key.get_secret_value(),
-        "S3_BUCKET": settings.s3_bucket,
-    }
-
-
-def run(settings: Settings, *words: str) -> Result:
-    return CliRunner().invoke(darkroom, list(words), env=environment_of(settings))
 
 
 def sign_in(conn: Connection, state: WorkerState, *, hostname: str | None = None) -> WorkerRow:
@@ -44,7 +30,7 @@ def sign_in(conn: Connection, state: WorkerState, *, hostname: str | None = None
 def test_prepare_makes_the_schema_and_the_bucket_out_of_nothing(services: RunningServices, empty_database: str) -> None:
     settings = services.settings_for(empty_database, s3_bucket=f"new-{uuid4().hex[:12]}", s3_prefix="")
     for _ in range(2):
-        assert run(settings, "prepare").exit_code == 0
+        assert command(settings, "prepare").exit_code == 0
     check(settings)
     Bucket(settings).check()
 
@@ -53,7 +39,7 @@ def test_prepare_of_the_old_release_leaves_the_schema_of_the_new_one_alone(
     settings: Settings, conn: Connection
 ) -> None:
     conn.execute("UPDATE alembic_version SET version_num = 'of the next release'")
-    assert run(settings, "prepare").exit_code == 0
+    assert command(settings, "prepare").exit_code == 0
     row = conn.execute("SELECT version_num FROM alembic_version").fetchone()
     assert row == {"version_num": "of the next release"}
 
@@ -61,7 +47,7 @@ def test_prepare_of_the_old_release_leaves_the_schema_of_the_new_one_alone(
 def test_prepare_refuses_a_schema_that_its_release_can_not_run_on(settings: Settings, conn: Connection) -> None:
     conn.execute("UPDATE alembic_version SET version_num = 'of a far release'")
     conn.execute("DELETE FROM darkroom_compatible_with")
-    result = run(settings, "prepare")
+    result = command(settings, "prepare")
     assert result.exit_code == 2
     assert "migrated by a newer Darkroom" in result.output
 
@@ -112,7 +98,7 @@ def test_queues_without_a_catalog_says_how_to_name_one(elsewhere: Path) -> None:
 def test_workers_shows_everybody_who_is_signed_in(settings: Settings, conn: Connection) -> None:
     sign_in(conn, "idle", hostname="a-gpu-box")
     sign_in(conn, "loading", hostname="another")
-    result = run(settings, "workers")
+    result = command(settings, "workers")
     assert result.exit_code == 0
     assert result.output.splitlines() == [
         f"{MODEL}  a-gpu-box 7  NVIDIA H100  idle  0 s",
@@ -127,9 +113,9 @@ def test_the_probe_is_content_when_this_hosts_worker_has_its_model(
     settings: Settings, conn: Connection, state: WorkerState, code: int
 ) -> None:
     sign_in(conn, "idle", hostname="somewhere-else")
-    assert run(settings, "workers", "--check").exit_code == 1
+    assert command(settings, "workers", "--check").exit_code == 1
     sign_in(conn, state)
-    assert run(settings, "workers", "--check").exit_code == code
+    assert command(settings, "workers", "--check").exit_code == code
 
 
 def test_the_probe_is_not_content_with_a_worker_that_was_not_heard_of_for_a_while(
@@ -137,7 +123,7 @@ def test_the_probe_is_not_content_with_a_worker_that_was_not_heard_of_for_a_whil
 ) -> None:
     presence = sign_in(conn, "idle")
     conn.execute("UPDATE workers SET seen_at = clock_timestamp() - interval '20 s' WHERE id = %s", (presence.id,))
-    assert run(settings, "workers", "--check").exit_code == 1
+    assert command(settings, "workers", "--check").exit_code == 1
     (row,) = list_workers(conn)
     assert 20 <= row["seen_s"] < 60
 
@@ -145,6 +131,6 @@ def test_the_probe_is_not_content_with_a_worker_that_was_not_heard_of_for_a_whil
 def test_workers_says_that_the_database_has_no_schema(services: RunningServices, empty_database: str) -> None:
     settings = services.settings_for(empty_database)
     with connect(settings.database_url, application_name="test"):
-        result = run(settings, "workers")
+        result = command(settings, "workers")
     assert result.exit_code == 2
     assert "The workers can't be listed" in result.output

@@ -16,9 +16,10 @@ import pytest
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from storage.catalog import DeviceSettings, Model
+from storage.catalog import DeviceSettings
 from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
+from tests.engine.quantized_pocket import draw, pocket
 from worker.engine import ModelNotLoaded, load_engine
 
 POCKET = REPOSITORY / "models" / "pocket"
@@ -33,19 +34,6 @@ NAMES = {
     ".attention.norm_q.weight": ".attention.q_norm.weight",
     ".attention.to_out.0.weight": ".attention.out.weight",
 }
-
-
-def pocket(source: Path = POCKET, **device: Any) -> Model:
-    return Model(name="test/pocket", source=str(source), device=DeviceSettings(**device))
-
-
-def draw(model: Model) -> tuple[Any, np.ndarray[Any, Any]]:
-    """The engine's transformer and a picture of its, (height, width, 3)."""
-    engine: Any = load_engine(model, device="cpu")
-    drawing = engine.begin(ASKED)
-    while drawing.steps_done < drawing.steps:
-        engine.step([drawing], lambda: None)
-    return engine._pipeline.transformer, np.asarray(engine.decode(drawing)()[0]).astype(float)
 
 
 def write_gguf(path: Path) -> None:
@@ -101,7 +89,7 @@ def torchao(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_torchao_quantizes_the_transformer_while_it_is_read(torchao: Path, tmp_path: Path, bits: str) -> None:
     program = f"""
 import numpy
-from tests.engine.test_quantization import draw, pocket
+from tests.engine.quantized_pocket import draw, pocket
 
 transformer, picture = draw(pocket(quantization="{bits}"))
 numpy.save("{tmp_path}/picture.npy", picture)

@@ -21,7 +21,7 @@ from schemathesis import GenerationMode
 
 from api.docs.operations import OPERATIONS, Operation
 from api.settings import ApiSettings
-from tests.integration.test_api_openapi import validator
+from tests.integration.openapi_schemas import validator
 from tests.integration.worker_running import worker
 from tests.support.api_app import CATALOG, serving
 

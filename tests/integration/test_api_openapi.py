@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
-import jsonschema_rs
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -14,6 +11,7 @@ from api.docs.operations import OPERATIONS
 from storage.postgres.database import Connection
 from storage.predictions.finish import finish
 from storage.predictions.render import Renderer
+from tests.integration.openapi_schemas import validator
 from tests.support.api_app import post, submit
 from tests.support.making import claim_one, succeeded
 
@@ -84,8 +82,3 @@ def test_the_page_loads_nothing_and_names_every_operation(client: FlaskClient) -
         assert each.path in page.text
     assert "multiples of 16" in page.text
     assert "&lt;" not in page.text.split("</style>")[1]
-
-
-def validator(document: dict[str, Any], name: str) -> jsonschema_rs.Draft202012Validator:
-    text = json.dumps(document["components"]["schemas"]).replace("#/components/schemas/", "#/$defs/")
-    return jsonschema_rs.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": json.loads(text)})

@@ -17,9 +17,10 @@ from storage.predictions.rescue import rescue_once
 from storage.predictions.retention import sweep_orphans
 from storage.settings import Settings
 from tests.conftest import RunningServices
+from tests.integration.drawn_by_blank import blank, over, submit_many
 from tests.integration.flaky_proxy import FlakyProxy
-from tests.integration.test_worker import blank, over, submit_many, until
 from tests.integration.worker_in_thread import working
+from tests.support.eventually import eventually
 from tests.support.making import claim_one, count, submit_one, succeeded
 from worker.lifecycle import Stage
 from worker.settings import WorkerSettings
@@ -57,7 +58,7 @@ def test_a_cancel_while_the_model_loads_is_never_drawn(
         assert process.lifecycle.stage is Stage.STARTING
         with connect(worker_settings.database_url, application_name="test") as other:
             assert finish(other, renderer, dropped, Canceled()) is not None
-        until(over(conn, 1))
+        eventually(over(conn, 1))
     assert count(conn, "predictions", f"id = '{dropped}' AND status = 'canceled' AND attempt = 0") == 1
     assert count(conn, "predictions", f"id = '{kept}' AND status = 'succeeded'") == 1
 
@@ -67,17 +68,17 @@ def test_an_end_during_the_upload_publishes_nothing(
     worker_settings: WorkerSettings, conn: Connection, renderer: Renderer, bucket: Bucket, s3: FlakyProxy, way: str
 ) -> None:
     with working(worker_settings.model_copy(update={"s3_endpoint_url": s3.url}), blank()) as process:
-        until(lambda: count(conn, "workers", "state = 'idle'") == 1)  # it has seen that it can write there
+        eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)  # it has seen that it can write there
         s3.is_down.set()
         (prediction_id,) = submit_many(conn, 1)
-        until(lambda: process._results._unpublished == 1)
+        eventually(lambda: process._results._unpublished == 1)
         if way == "cancel":
             assert finish(conn, renderer, prediction_id, Canceled()) is not None
         else:
             let_deadline_pass(conn, prediction_id)
             assert rescue_once(conn, renderer, expire=True).passed_deadlines == 1
         s3.is_down.clear()
-        until(lambda: process._leases.held() == [])
+        eventually(lambda: process._leases.held() == [])
     assert count(conn, "predictions", "status = 'canceled'") == 1
     nothing_was_published(conn, bucket, worker_settings)
 
@@ -87,11 +88,11 @@ def test_a_deadline_that_passes_in_mid_drawing_drops_it_and_leaves_the_others(
 ) -> None:
     late, punctual = submit_many(conn, 2)
     with working(worker_settings, blank(step_s=0.3)) as process:
-        until(lambda: count(conn, "predictions", f"id = '{late}' AND status = 'processing' AND logs <> ''") == 1)
+        eventually(lambda: count(conn, "predictions", f"id = '{late}' AND status = 'processing' AND logs <> ''") == 1)
         let_deadline_pass(conn, late)
         assert rescue_once(conn, renderer, expire=True).passed_deadlines == 1
-        until(lambda: all(held.claim.prediction_id != late for held in process._leases.held()))
-        until(lambda: count(conn, "predictions", f"id = '{punctual}' AND status = 'succeeded'") == 1)
+        eventually(lambda: all(held.claim.prediction_id != late for held in process._leases.held()))
+        eventually(lambda: count(conn, "predictions", f"id = '{punctual}' AND status = 'succeeded'") == 1)
     assert count(conn, "predictions", f"id = '{late}' AND status = 'canceled'") == 1
     assert count(conn, "images", f"prediction_id = '{late}'") == 0
 
@@ -159,7 +160,7 @@ def test_a_worker_that_no_bell_was_heard_for_finds_its_work_by_itself(
     worker_settings: WorkerSettings, conn: Connection
 ) -> None:
     with working(worker_settings, blank()):
-        until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+        eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)
         conn.execute("ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER")  # nothing is notified on INSERT any more
         submit_many(conn, 3)
-        until(over(conn, 3))
+        eventually(over(conn, 3))

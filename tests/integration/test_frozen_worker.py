@@ -20,7 +20,7 @@ from cli.up.stale_processes import ProcessRecord
 from cli.up.workers import Workers
 from storage.postgres.database import Connection, connect
 from storage.workers.registry import read_signs
-from tests.integration.test_worker_dies import submit_steps, the_only
+from tests.integration.drawn_by_blank import submit_steps, the_only
 from tests.integration.worker_running import environment, rescuing
 
 MODEL = "darkroom/blank"

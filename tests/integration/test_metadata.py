@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 
 from storage.postgres.database import Connection
 from storage.predictions.render import Renderer
-from tests.integration.test_search import end
 from tests.support.api_app import post, problem, submit
+from tests.support.making import draw_next
 
 WEBHOOK = "http://127.0.0.1:9009/hook"
 GIVEN = {"order": "17", "amount": 1.5, "count": 3, "is_gift": True, "note": None, "猫": "\U0001f431"}
@@ -24,7 +24,7 @@ def test_metadata_is_in_answers_lists_and_webhooks(client: FlaskClient, conn: Co
     assert client.get(f"/v1/predictions/{made['id']}").get_json()["metadata"] == GIVEN
     assert client.get("/v1/predictions").get_json()["results"][0]["metadata"] == GIVEN
     assert _webhook(conn)["metadata"] == GIVEN
-    end(conn, renderer)
+    draw_next(conn, renderer)
     assert _webhook(conn)["metadata"] == GIVEN
     assert submit(client)["metadata"] == {}
 

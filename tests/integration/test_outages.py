@@ -27,7 +27,7 @@ from storage.postgres.migrate import upgrade
 from storage.predictions.parameters import Parameters
 from storage.settings import Settings
 from tests.integration import courier_running
-from tests.integration.test_worker_dies import OVER, submit_steps
+from tests.integration.drawn_by_blank import OVER, submit_steps
 from tests.integration.worker_running import wait_until, worker
 from tests.support.eventually import eventually
 from tests.support.making import submit_one

@@ -19,7 +19,7 @@ from storage.predictions.keep import set_keep
 from storage.predictions.render import Renderer
 from storage.predictions.retention import remove_data
 from tests.support.api_app import MODEL, problem, serving, submit
-from tests.support.making import claim_one, count, succeeded
+from tests.support.making import count, draw_next
 
 STATES = ["starting", "processing", "succeeded", "failed", "canceled"]
 
@@ -39,13 +39,6 @@ def ids(client: FlaskClient, headers: dict[str, str] | None = None, **query: Any
     return found
 
 
-def end(conn: Connection, renderer: Renderer) -> None:
-    """Draw the next prediction that waits."""
-    claimed = claim_one(conn, renderer)
-    assert claimed is not None
-    assert finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is not None
-
-
 @pytest.fixture(params=["waiting", "ended", "not yet indexed"])
 def stage(request: pytest.FixtureRequest) -> str:
     """Where predictions are found: in the table itself, by their terms, or in a window that is not filled."""
@@ -56,7 +49,7 @@ def bring_to(stage: str, conn: Connection, renderer: Renderer, predictions: int)
     if stage == "waiting":
         return
     for _ in range(predictions):
-        end(conn, renderer)
+        draw_next(conn, renderer)
     assert count(conn, "prediction_terms") == predictions
     if stage == "not yet indexed":  # as those that ended before migration 0016
         conn.execute("DELETE FROM prediction_terms")
@@ -113,7 +106,7 @@ def test_words_are_found_in_every_script(client: FlaskClient, conn: Connection, 
 def test_one_that_ends_is_found_throughout(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     made = [submit(client, input={"prompt": f"cat {number}"}, metadata={"n": number})["id"] for number in range(5)]
     for _ in made:
-        end(conn, renderer)
+        draw_next(conn, renderer)
         assert ids(client, q="cat") == made[::-1]
         assert ids(client, q="cat", limit=2) == made[::-1]
 
@@ -199,7 +192,7 @@ def _in_windows(
             conn.execute("INSERT INTO search_windows (starts_at) VALUES (clock_timestamp())")
         for _ in range(in_each):
             made.append(submit(client)["id"])
-            end(conn, renderer)
+            draw_next(conn, renderer)
     conn.execute("UPDATE search_windows SET filled = false WHERE number % 2 = 0")
     conn.execute(
         """
@@ -216,7 +209,7 @@ def test_a_page_of_what_waits_and_what_has_ended_is_in_order(
 ) -> None:
     made = [submit(client, input={"prompt": "a cat", "priority": number % 2})["id"] for number in range(6)]
     for _ in range(3):  # those of the higher priority
-        end(conn, renderer)
+        draw_next(conn, renderer)
     assert ids(client, q="cat", limit=2) == made[::-1]
     assert ids(client, q="cat", status="succeeded") == made[5::-2]
     assert ids(client, q="cat", status="starting,canceled") == made[4::-2]
@@ -243,7 +236,7 @@ def test_what_is_deleted_or_expired_has_no_words_left(
 
 def test_the_terms_follow_what_changes_later(client: FlaskClient, conn: Connection, renderer: Renderer) -> None:
     made = submit(client)["id"]
-    end(conn, renderer)
+    draw_next(conn, renderer)
     set_keep(conn, made, keep=True)
     assert ids(client, keep="true") == [made]
     conn.execute("UPDATE predictions SET token_id = 17 WHERE id = %s", (made,))

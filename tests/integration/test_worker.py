@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from uuid import uuid4
 import pytest
 
 from storage.bucket import Bucket
-from storage.catalog import Blank, Defaults, Limits, Model
+from storage.catalog import Model
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import expire_leases_of_process, rescue_once
 from storage.predictions.result_cache import cache_key_of
@@ -28,48 +26,20 @@ from storage.workers.registry import WorkerRow, forget_failures, say_alive
 from storage.workers.step_costs import read_step_costs
 from tests.chaos.proxy import PostgresProxy
 from tests.conftest import RunningServices
+from tests.integration.drawn_by_blank import PARAMETERS, blank, over, submit_many
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_in_thread import working
+from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
 from worker.engine.blank import BlankEngine, Sheet
 from worker.intake import CanNotAsk
 from worker.settings import WorkerSettings
-
-PARAMETERS = Parameters(prompt="a red circle", width=64, height=64, num_inference_steps=4, guidance_scale=0.0, seed=7)
-
-
-def blank(**times: float) -> Model:
-    return Model(
-        name=MODEL,
-        engine="blank",
-        defaults=Defaults(width=64, height=64, num_inference_steps=4),
-        limits=Limits(),
-        blank=Blank(**times),
-    )
 
 
 @pytest.fixture
 def worker_settings(services: RunningServices, database: str) -> WorkerSettings:
     given = services.settings_for(database).model_dump(exclude_unset=True)
     return WorkerSettings(**given, grace_seconds=10, poll_seconds=0.2)
-
-
-def until(true: Callable[[], bool], *, timeout_s: float = 60) -> None:
-    give_up_at = time.monotonic() + timeout_s
-    while not true():
-        assert time.monotonic() < give_up_at, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def over(conn: Connection, n: int, status: str = "succeeded") -> Callable[[], bool]:
-    return lambda: count(conn, "predictions", f"status = '{status}'") == n
-
-
-def submit_many(conn: Connection, n: int, **more: Any) -> list[str]:
-    return [
-        submit_one(conn, webhook=None, parameters=replace(PARAMETERS, seed=seed).to_json(), **more)["id"]
-        for seed in range(n)
-    ]
 
 
 def test_it_draws_and_what_it_publishes_is_what_it_says(
@@ -79,7 +49,7 @@ def test_it_draws_and_what_it_publishes_is_what_it_says(
     submit_one(conn, parameters=parameters.to_json())
     submit_many(conn, 20)
     with working(worker_settings, blank(step_s=0.005)):
-        until(over(conn, 21))
+        eventually(over(conn, 21))
     objects = conn.execute("SELECT * FROM objects").fetchall()
     assert len(objects) == 2 * 22, "each image and its thumbnail"
     for stored in objects:
@@ -101,13 +71,13 @@ def test_it_draws_and_what_it_publishes_is_what_it_says(
 def test_it_survives_the_loss_of_all_its_connections(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 30)
     with working(worker_settings, blank(step_s=0.05)):
-        until(lambda: count(conn, "predictions", "status = 'processing'") > 0)
+        eventually(lambda: count(conn, "predictions", "status = 'processing'") > 0)
         for _ in range(3):
             conn.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'darkroom worker%'"
             )
             time.sleep(0.3)
-        until(over(conn, 30))
+        eventually(over(conn, 30))
     assert count(conn, "predictions", "attempt > 1") <= 2  # a claim whose answer was lost with its connection
 
 
@@ -134,7 +104,7 @@ def test_a_drain_that_can_not_ask_for_work_waits_until_it_can(
             proxy.cut()  # while the model is loading
             assert asked_in_vain.wait(60)
             proxy.heal()
-            until(over(conn, 3))
+            eventually(over(conn, 3))
     finally:
         proxy.close()
 
@@ -146,14 +116,14 @@ def test_pictures_outlast_a_bucket_that_is_away(
         settings = worker_settings.model_copy(update={"s3_endpoint_url": proxy.url})
         submit_many(conn, 12)
         with working(settings, blank(step_s=0.01)) as process:
-            until(lambda: count(conn, "predictions", "status = 'succeeded'") > 0)
+            eventually(lambda: count(conn, "predictions", "status = 'succeeded'") > 0)
             proxy.is_down.set()
             submit_many(conn, 12)
             time.sleep(3)
             assert count(conn, "predictions", "status = 'failed'") == 0
             proxy.is_down.clear()
-            until(over(conn, 24))
-            until(lambda: process._leases.held() == [])  # let go after the commit
+            eventually(over(conn, 24))
+            eventually(lambda: process._leases.held() == [])  # let go after the commit
     assert count(conn, "predictions", "attempt = 1") == 24
 
 
@@ -162,10 +132,10 @@ def test_a_cancel_drops_the_drawing_and_leaves_the_others(
 ) -> None:
     ids = submit_many(conn, 4)
     with working(worker_settings, blank(step_s=0.3)) as process:
-        until(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
+        eventually(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
         assert finish(conn, renderer, ids[0], Canceled()) is not None
-        until(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
-        until(over(conn, 3))
+        eventually(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
+        eventually(over(conn, 3))
     assert count(conn, "images", f"prediction_id = '{ids[0]}'") == 0
     # The steps that it took are counted though nothing came of them.
     assert count(conn, "usage_totals", "canceled = 1 AND succeeded = 3 AND steps > 3 * 4") == 1
@@ -175,11 +145,11 @@ def test_leaving_hands_back_what_it_can_not_draw_in_time(worker_settings: Worker
     settings = worker_settings.model_copy(update={"grace_seconds": 0.3})
     submit_many(conn, 6)
     with working(settings, blank(step_s=0.5)):
-        until(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
+        eventually(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
     assert count(conn, "predictions", "status = 'starting' AND crashes = 0 AND claim_id IS NULL") == 6
     assert count(conn, "procrastinate_jobs", "status = 'todo' AND task_name = 'darkroom:draw'") == 6
     with working(worker_settings, blank(), idle_exit_s=0.0):
-        until(over(conn, 6))
+        eventually(over(conn, 6))
 
 
 def test_leaving_while_the_bucket_is_away_hands_the_pictures_back(
@@ -188,10 +158,10 @@ def test_leaving_while_the_bucket_is_away_hands_the_pictures_back(
     with FlakyProxy(services.s3_endpoint_url) as proxy:
         settings = worker_settings.model_copy(update={"grace_seconds": 0.5, "s3_endpoint_url": proxy.url})
         with working(settings, blank()) as process:
-            until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+            eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)
             proxy.is_down.set()
             submit_many(conn, 3)
-            until(lambda: process._results._unpublished > 0)
+            eventually(lambda: process._results._unpublished > 0)
     assert count(conn, "predictions", "status = 'starting' AND crashes = 0") == 3
 
 
@@ -201,7 +171,7 @@ def test_one_that_killed_a_worker_waits_until_it_can_be_alone(
     ids = submit_many(conn, 6)
     conn.execute("UPDATE predictions SET crashes = 1 WHERE id = %s", (ids[2],))
     with working(worker_settings, blank(step_s=0.02)):
-        until(over(conn, 6))
+        eventually(over(conn, 6))
     row = conn.execute("SELECT metrics FROM predictions WHERE id = %s", (ids[2],)).fetchone()
     assert row is not None
     assert row["metrics"]["batch_size"] == 1
@@ -224,12 +194,12 @@ def test_equal_requests_that_wait_together_are_drawn_once(worker_settings: Worke
     submit_one(
         conn, parameters=stored, cache_key=key, input={"prompt": "a red circle", "seed": 7, "cache": False}, priority=-1
     )
-    settings = worker_settings
-    with working(settings, blank(step_s=0.01).model_copy(update={"max_batch": 1})):
-        until(over(conn, 6))
+    # One drawing takes a second, so that the first is stored while others still wait, also on a busy machine.
+    with working(worker_settings, blank(step_s=0.25).model_copy(update={"max_batch": 1})):
+        eventually(over(conn, 6))
     drawn = count(conn, "predictions", "NOT metrics ? 'cached'")
     assert 2 * drawn == count(conn, "objects"), "each image and its thumbnail"
-    assert 2 <= drawn <= 4  # those that were claimed before the first was done, and the one that wants no cache
+    assert 2 <= drawn <= 5  # those that were claimed before the first was done, and the one that wants no cache
     assert count(conn, "images") == 6
 
 
@@ -244,7 +214,7 @@ def test_steps_and_previews_are_told_while_it_draws(worker_settings: WorkerSetti
     wanted = submit_one(conn, parameters=replace(PARAMETERS, previews=True, width=512, height=512).to_json())["id"]
     silent = submit_one(conn)["id"]
     with working(worker_settings, blank(step_s=0.1)):
-        until(over(conn, 2))
+        eventually(over(conn, 2))
     events = [json.loads(told.payload) for told in conn.notifies(timeout=1)]
     for prediction_id, steps in ((wanted, 4), (silent, 2)):
         taken = [event["step"] for event in events if event["id"] == prediction_id and "step" in event]
@@ -273,7 +243,7 @@ def test_a_model_that_can_not_be_loaded_says_so_everywhere(
     assert read_queue_state(conn, MODEL, version="1", max_images=8).is_stuck
 
     with working(worker_settings, blank()):
-        until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
+        eventually(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
         assert count(conn, "workers", "state = 'failed'") == 0, "old news"
 
 
@@ -299,9 +269,9 @@ def test_a_failure_to_start_is_forgotten_in_the_end(conn: Connection, renderer: 
 def test_the_worker_s_row_says_what_it_does(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 1)
     with working(worker_settings, blank(step_s=1.0)):
-        until(lambda: count(conn, "workers", "state = 'drawing' AND images = 1 AND memory_bytes > 1e6") == 1)
-        until(over(conn, 1))
-        until(lambda: count(conn, "workers", "state = 'idle'") == 1)
+        eventually(lambda: count(conn, "workers", "state = 'drawing' AND images = 1 AND memory_bytes > 1e6") == 1)
+        eventually(over(conn, 1))
+        eventually(lambda: count(conn, "workers", "state = 'idle'") == 1)
 
 
 @pytest.mark.parametrize("shows", [True, False])
@@ -313,7 +283,7 @@ def test_previews_that_the_model_can_not_show_are_told_in_the_logs_once(
     submit_one(conn, webhook=None, parameters=replace(PARAMETERS, previews=True).to_json())
     submit_one(conn, webhook=None, parameters=PARAMETERS.to_json())
     with working(worker_settings, blank(step_s=0.01)):
-        until(over(conn, 2))
+        eventually(over(conn, 2))
     rows = conn.execute("SELECT logs, parameters FROM predictions").fetchall()
     for row in rows:
         asked = row["parameters"]["previews"]
@@ -330,7 +300,7 @@ def test_what_an_engine_notes_is_logged_once_and_its_sampler_is_written_into_the
     row = submit_one(conn, parameters=PARAMETERS.to_json(), logs=f"Using seed: 7\n{note}\n")
     other = submit_one(conn, parameters=PARAMETERS.to_json(), logs="Using seed: 7\n")
     with working(worker_settings, blank()):
-        until(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
+        eventually(lambda: count(conn, "predictions", "status = 'succeeded'") == 2)
     for each in (row, other):
         drawn = conn.execute("SELECT logs FROM predictions WHERE id = %s", (each["id"],)).fetchone()
         assert drawn is not None

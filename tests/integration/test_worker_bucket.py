@@ -18,9 +18,9 @@ from storage.catalog import Model
 from storage.postgres.database import Connection
 from storage.settings import Settings
 from tests.conftest import RunningServices
-from tests.deploy.test_operators_commands import run
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_running import worker
+from tests.support.command import command
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
 from worker import bucket_at_start
@@ -85,7 +85,7 @@ def test_wrong_keys_are_told_to_everybody_and_nothing_is_claimed(
     with worker(settings, tmp_path, S3_SECRET_ACCESS_KEY="another one") as process:
         eventually(lambda: has_failed(conn, "refuses us (SignatureDoesNotMatch): check S3_ACCESS_KEY_ID"))
         eventually(lambda: told(conn) == 2)
-        shown = run(settings, "workers").output
+        shown = command(settings, "workers").output
         assert "failed" in shown
         assert "SignatureDoesNotMatch" in shown
         log = (tmp_path / "worker.log").read_text()

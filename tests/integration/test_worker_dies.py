@@ -7,35 +7,19 @@ import signal
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from api.settings import ApiSettings
 from storage.bucket import Bucket
-from storage.postgres.database import Connection, Row
-from storage.predictions.parameters import Parameters
+from storage.postgres.database import Connection
 from storage.predictions.rescue import expire_leases_of_process
 from storage.predictions.retention import sweep_orphans
 from tests.chaos.proxy import PostgresProxy
+from tests.integration.drawn_by_blank import OVER, submit_steps, the_only
 from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker
 from tests.support.eventually import eventually
-from tests.support.making import count, submit_one
-
-OVER = "status IN ('succeeded', 'failed', 'canceled')"
-
-
-def submit_steps(conn: Connection, steps: int, **more: Any) -> Row:
-    parameters = Parameters(
-        prompt="a red circle", width=64, height=64, num_inference_steps=steps, guidance_scale=0.0, seed=7
-    )
-    return submit_one(conn, parameters=parameters.to_json(), webhook=None, webhook_events=(), **more)
-
-
-def the_only(conn: Connection) -> Row:
-    row = conn.execute("SELECT * FROM predictions").fetchone()
-    assert row is not None
-    return row
+from tests.support.making import count
 
 
 def published(conn: Connection, bucket: Bucket) -> list[str]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.claim import Claim, claim
-from storage.predictions.finish import StoredImage, Succeeded
+from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.predictions.submit import Submission, submit
@@ -81,3 +81,10 @@ def expire_lease(conn: Connection, prediction_id: str) -> None:
     conn.execute(
         "UPDATE predictions SET lease_expires_at = 'epoch' WHERE id = %s AND status = 'processing'", (prediction_id,)
     )
+
+
+def draw_next(conn: Connection, renderer: Renderer) -> None:
+    """Draw the next prediction that waits."""
+    claimed = claim_one(conn, renderer)
+    assert claimed is not None
+    assert finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id) is not None

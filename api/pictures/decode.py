@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 import structlog
 from PIL import Image, ImageFile
 
+from api.pictures.colours import in_srgb
 from api.pictures.sent import sha256_of, spooled
 
 log = structlog.get_logger(__name__)
@@ -103,7 +104,7 @@ class Picture:
             log.info("picture.broken", reason=f"{type(error).__name__}: {error}"[:200])
             raise NotAPicture("is broken or incomplete: it can't be decoded") from None
         file = spooled()
-        pixels.save(file, "PNG", **PNG_OPTIONS)
+        pixels.save(file, "PNG", icc_profile=None, **PNG_OPTIONS)  # littlecms puts the time of day into its profiles
         size_bytes = file.tell()
         file.seek(0)
         return StoredPicture(file, sha256_of(file), size_bytes)
@@ -114,7 +115,11 @@ class Picture:
         # A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough.
         self._image.draft(self._image.mode, (MAX_SIDES * width, MAX_SIDES * height))
         self._image.load()
-        image = _shrunk(_plain(self._image), MAX_SIDES * width, MAX_SIDES * height)
+        # CMYK is made RGB by its profile, if it has one that can be read.
+        image = self._image if self._image.mode == "CMYK" and not mask else _plain(self._image)
+        image = _shrunk(image, MAX_SIDES * width, MAX_SIDES * height)
+        if not mask:
+            image = _plain(in_srgb(image, self._image.info.get("icc_profile")))
         turn = TURNS.get(self._orientation)
         return _channels(image if turn is None else image.transpose(turn), mask)
 

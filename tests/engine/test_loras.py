@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from storage.catalog import Model
 from storage.predictions.parameters import Lora, Parameters
@@ -178,6 +178,23 @@ def test_a_file_that_does_not_fit_fails_its_drawing_with_the_names_and_no_other(
             engine.begin(replace(PLAIN, loras=(Lora(name),)))
         for asked in (PLAIN, FIRST):
             assert torch.equal(draw(engine, asked), expected(files, asked.loras))
+
+
+def test_a_file_of_which_only_a_part_fits_draws_with_that_part_and_logs_name_the_rest(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    more = {f"text_encoder.layers.{n}.q_proj.lora_{ab}.weight": torch.ones(4, 4) for n in range(5) for ab in "AB"}
+    mixed = tmp_path / "mixed.safetensors"
+    save_file(load_file(files["first"]) | more, mixed)
+    engine = ZImageEngine(tiny_zimage().to(torch.bfloat16), device=CPU, loras=files | {"mixed": mixed})
+    asked = replace(PLAIN, loras=(Lora("mixed"),))
+    for _ in range(2):  # also when it is on the device already
+        [note] = engine.begin(asked).notes
+        assert 'Only a part of the LoRA "mixed" is used' in note
+        assert "text_encoder.layers.0.q_proj" in note
+        assert note.endswith("and 2 more")
+    assert torch.equal(draw(engine, asked), expected(files, FIRST.loras))
+    assert engine.begin(FIRST).notes == ()
 
 
 def test_other_families_draw_with_loras_too_and_each_set_has_a_batch_of_its_own(tmp_path: Path) -> None:

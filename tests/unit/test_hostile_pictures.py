@@ -6,7 +6,7 @@ import io
 from contextlib import closing
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from api.pictures.decode import NotAPicture, Picture
 from tests.hostile_pictures import MAX_PIXELS, Hostile, hostile_pictures
@@ -50,6 +50,37 @@ def test_a_picture_is_turned_as_its_exif_says() -> None:
     left, right = image.getpixel((5, 30)), image.getpixel((120, 30))
     assert left == pytest.approx((0, 128, 0), abs=8), "what was below is at the left"
     assert right == pytest.approx((255, 0, 0), abs=8)
+
+
+def profile(*, swapped: bool = True) -> bytes:
+    """An ICC profile for RGB, in which what is called red is green, and green is red."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    table, rest = data[: 128 + 4 + 12 * 30], data[128 + 4 + 12 * 30 :]
+    if swapped:
+        table = table.replace(b"rXYZ", b"tmp ").replace(b"gXYZ", b"rXYZ").replace(b"tmp ", b"gXYZ")
+    return (table + rest).replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize(
+    ("file_format", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "RGB"), ("WEBP", "RGB")]
+)
+def test_the_colours_are_those_of_the_profile_that_a_picture_comes_with(file_format: str, mode: str) -> None:
+    red = Image.new("RGB", (64, 64), (204, 51, 51)).convert(mode)
+    given = plain(file_of(red, file_format, icc_profile=profile()))
+    assert given.getpixel((9, 9)) == pytest.approx((51, 204, 51), abs=12)
+    assert set(given.info) == set(), "no profile is kept: the same picture always has the same SHA-256"
+    unnamed = plain(file_of(red, file_format, icc_profile=profile(swapped=False)))
+    assert unnamed.getpixel((9, 9)) == pytest.approx((204, 51, 51), abs=8)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"not a profile", profile()[:200], profile()[:-40], b"", profile().replace(b"RGB XYZ ", b"CMYKXYZ ")]
+)
+def test_a_profile_that_can_not_be_used_is_left_out(broken: bytes) -> None:
+    data = file_of(Image.new("RGB", (64, 64), (200, 40, 40)), "JPEG", icc_profile=broken, quality=95)
+    assert plain(data).getpixel((9, 9)) == pytest.approx((200, 40, 40), abs=8)
+    cmyk = file_of(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), "JPEG", icc_profile=broken, quality=95)
+    assert plain(cmyk).getpixel((9, 9)) == pytest.approx((254, 0, 0), abs=8)
 
 
 def test_a_picture_is_stored_with_at_most_twice_the_sides_of_the_drawing() -> None:

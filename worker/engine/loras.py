@@ -32,11 +32,15 @@ class Loras:
         self._files = files
         self._max_on_device = max_on_device
         self._loaded: OrderedDict[str, str] = OrderedDict()  # name → the name that diffusers knows it by
+        self._notes: dict[str, str] = {}  # name → what of the file has no effect
         self._numbered = 0
         self.active: tuple[Lora, ...] = ()
 
-    def load(self, loras: tuple[Lora, ...]) -> None:
-        """Bring these onto the device. Raises DrawingFailed if there is no such LoRA, or it doesn't fit the model."""
+    def load(self, loras: tuple[Lora, ...]) -> tuple[str, ...]:
+        """Bring these onto the device. Returns lines for `logs` about files of which only a part fits the model.
+
+        Raises DrawingFailed if there is no such LoRA, or it doesn't fit the model at all.
+        """
         for lora in loras:
             if lora.name in self._loaded:
                 self._loaded.move_to_end(lora.name)
@@ -46,6 +50,7 @@ class Loras:
         unused = [name for name in self._loaded if name not in names]
         for name in unused[: max(0, len(self._loaded) - self._max_on_device)]:
             self._drop(name)
+        return tuple(self._notes[lora.name] for lora in loras if lora.name in self._notes)
 
     def switch(self, loras: tuple[Lora, ...]) -> None:
         """Let the model draw with exactly these from now on. Raises what `load` raises."""
@@ -70,7 +75,7 @@ class Loras:
         self._numbered += 1
         try:
             weights = self._pipeline.lora_state_dict(str(file))
-            _check_fits(name, weights[0] if isinstance(weights, tuple) else weights, self._pipeline)
+            unused = _unused_parts(name, weights[0] if isinstance(weights, tuple) else weights, self._pipeline)
             with _changing_adapters():
                 self._pipeline.load_lora_weights(str(file), adapter_name=adapter)
         except DrawingFailed:
@@ -81,7 +86,9 @@ class Loras:
             raise DrawingFailed(f'The LoRA "{_shown(name)}" does not fit this model: {reason}') from error
         self._loaded[name] = adapter
         self.active = UNKNOWN  # diffusers has made the new one the active one
-        log.info("lora.loaded", name=_shown(name), on_device=len(self._loaded))
+        if unused:
+            self._notes[name] = f'Only a part of the LoRA "{_shown(name)}" is used. No part of this model is {unused}'
+        log.info("lora.loaded", name=_shown(name), on_device=len(self._loaded), unused=unused or None)
 
     def _drop(self, name: str) -> None:
         self._forget(self._loaded.pop(name))
@@ -115,8 +122,11 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _check_fits(name: str, weights: Mapping[str, object], pipeline: Any) -> None:
-    """Raise DrawingFailed if no weight belongs to a part of this pipeline; the message names some that don't."""
+def _unused_parts(name: str, weights: Mapping[str, object], pipeline: Any) -> str:
+    """Names of parts in the file that this pipeline doesn't have; "" if it has them all.
+
+    Raises DrawingFailed if it has none of them.
+    """
     modules = {
         f"{part}.{module}"
         for part in pipeline._lora_loadable_modules
@@ -124,8 +134,10 @@ def _check_fits(name: str, weights: Mapping[str, object], pipeline: Any) -> None
         for module, _ in model.named_modules()
     }
     asked = {PART.split(key)[0] for key in weights}
-    if not asked or not asked & modules:
-        missing = sorted(asked)
-        shown = ", ".join(missing[:SHOWN_NAMES]) or "nothing"
-        rest = f" and {len(missing) - SHOWN_NAMES} more" if len(missing) > SHOWN_NAMES else ""
-        raise DrawingFailed(f'The LoRA "{_shown(name)}" fits this model nowhere: it is for {shown}{rest}.')
+    missing = sorted(asked - modules)
+    shown = ", ".join(missing[:SHOWN_NAMES]) or "nothing"
+    if len(missing) > SHOWN_NAMES:
+        shown += f" and {len(missing) - SHOWN_NAMES} more"
+    if not asked & modules:
+        raise DrawingFailed(f'The LoRA "{_shown(name)}" fits this model nowhere: it is for {shown}.')
+    return shown if missing else ""

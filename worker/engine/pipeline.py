@@ -98,7 +98,7 @@ class PipelineEngine:
         return (*size_and_steps, parameters.loras, *pictures)
 
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> PipelineDrawing:
-        self._loras.load(parameters.loras)
+        lora_notes = self._loras.load(parameters.loras)
         texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
         scheduler = getattr(self._pipeline, "scheduler", None)
         if pictures is not None:
@@ -112,7 +112,7 @@ class PipelineEngine:
             parameters,
             steps=parameters.num_inference_steps,
             sampler="" if scheduler is None else type(scheduler).__name__,
-            notes=notes_on(self._pipeline, _accepted_by(self._pipeline), texts),
+            notes=lora_notes + notes_on(self._pipeline, _accepted_by(self._pipeline), texts),
             pictures=pictures,
         )
 

@@ -114,11 +114,11 @@ class ZImageEngine:
 
     @told_apart
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> ZImageDrawing:
-        self._loras.load(parameters.loras)  # so that one that doesn't fit fails before it shares a step
-        return self._begin(parameters, pictures)
+        notes = self._loras.load(parameters.loras)  # so that one that doesn't fit fails before it shares a step
+        return self._begin(parameters, pictures, notes)
 
     @torch.inference_mode()
-    def _begin(self, parameters: Parameters, pictures: Pictures | None) -> ZImageDrawing:
+    def _begin(self, parameters: Parameters, pictures: Pictures | None, notes: tuple[str, ...]) -> ZImageDrawing:
         guided = parameters.guidance_scale > 0
         sigmas, times = self._schedule(parameters)
         kept = None
@@ -138,7 +138,7 @@ class ZImageEngine:
             sigmas=sigmas,
             times=times,
             sampler=type(self._pipeline.scheduler).__name__,
-            notes=self._notes(parameters),
+            notes=(*notes, *self._notes(parameters)),
             pictures=pictures,
             kept=kept,
         )

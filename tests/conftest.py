@@ -93,6 +93,9 @@ RUNNING = pytest.StashKey[RunningServices]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # One torch thread for each process of the tests, also the workers that they start: several threads on busy cores
+    # wait for each other, and the pocket model draws up to ten times slower. Not set on import: bench/ imports this.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         # A shell has started us in the background. What we start would ignore Ctrl-C too, and tests press it.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.engine.tiny_pipelines import save, tiny_zimage
 
@@ -20,9 +19,3 @@ def zimage() -> Any:
 @pytest.fixture(scope="session")
 def zimage_folder(zimage: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(zimage, tmp_path_factory.mktemp("tiny") / "zimage")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    """Matrices this small gain nothing by threads, and threads on a busy machine wait for each other."""
-    torch.set_num_threads(1)

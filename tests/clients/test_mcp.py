@@ -76,7 +76,7 @@ def test_a_client_draws_lists_and_reads(service: Service) -> None:
         assert canceled.content[0].text == f"{prediction_id} is succeeded"
 
     over_stdio(service, use)
-    assert re.fullmatch("step [1-4] of 4", heard[-1][2])  # the last step may be told by the result itself
+    assert re.fullmatch("step [1-4] of 4", str(heard[-1][2]))  # the last step may be told by the result itself
 
 
 def test_what_the_server_refuses_is_the_tools_error(service: Service, guarded: Service) -> None:

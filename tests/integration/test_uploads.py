@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
-import psutil
 import pytest
 import requests
 from PIL import Image
@@ -21,6 +18,7 @@ from storage.access.tokens import create_token
 from storage.postgres.database import connect
 from tests.conftest import RunningServices
 from tests.pictures import data_url, file_of
+from tests.support.api_memory import memory_growth
 from tests.support.serving import Service, serving
 
 MAX_BODY_BYTES = 64 * 1024
@@ -113,25 +111,9 @@ def test_the_client_that_waits_for_100_continue_gets_it(service: Service, draws:
 
 def test_memory_stays_bounded_with_64_uploads_at_once(service: Service, draws: dict[str, str]) -> None:
     """64 pictures of 4 million pixels and 2 MB: decoded together they would take 768 MB, and 260 MB as text."""
-    [api] = [
-        child for child in psutil.Process().children(recursive=True)
-        if service.url.rpartition(":")[2] in child.cmdline() and not child.children()
-    ]  # fmt: skip
     body = request(data_url(noise(2000, 2000, quality=85), "image/jpeg"))
     assert sent(service, body, draws)[0] == 201
-    before, peak, over = api.memory_info().rss, 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not over.is_set():
-            peak = max(peak, api.memory_info().rss)
-            time.sleep(0.02)
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with memory_growth(service) as growth, ThreadPoolExecutor(AT_ONCE) as pool:
         statuses = [status for status, _ in pool.map(lambda _: sent(service, body, draws), range(AT_ONCE))]
-    over.set()
-    watching.join()
     assert statuses == [201] * AT_ONCE
-    assert peak - before < MAX_GROWTH_BYTES
+    assert growth.peak < MAX_GROWTH_BYTES

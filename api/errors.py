@@ -83,7 +83,9 @@ def register(app: Flask) -> None:
     @app.errorhandler(psycopg.OperationalError)
     def answer_postgres_away(error: psycopg.OperationalError) -> Response:
         log.warning("api.postgres_away", reason=str(error).strip().partition("\n")[0])
-        return _unavailable("The database is not reachable; nothing was accepted. Try again.").response()
+        return _unavailable(
+            "The database can't be reached or takes no writes; nothing was accepted. Try again."
+        ).response()
 
     @app.errorhandler(BucketUnavailable)
     def answer_bucket_away(error: BucketUnavailable) -> Response:

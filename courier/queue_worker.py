@@ -13,7 +13,8 @@ import procrastinate
 from procrastinate.jobs import DeleteJobCondition
 from procrastinate.worker import Worker
 
-from storage.postgres.database import KEEPALIVES, POOL_PATIENCE_S, connect, make_async_pool
+from storage.postgres.connecting import AsyncCursor, connect_options
+from storage.postgres.database import POOL_PATIENCE_S, connect, make_async_pool
 from storage.postgres.procrastinate import WEBHOOK_QUEUE
 from storage.settings import Settings
 
@@ -49,7 +50,11 @@ class QueueWorker:
         connector = procrastinate.PsycopgConnector(
             conninfo=self._settings.direct_url,  # it listens, which poolers break
             pool_factory=make_async_pool,
-            kwargs={"application_name": "darkroom-courier-queue", **KEEPALIVES},
+            kwargs={
+                "application_name": "darkroom-courier-queue",
+                "cursor_factory": AsyncCursor,
+                **connect_options(self._settings.direct_url),
+            },
             min_size=1,
             max_size=4,
             timeout=POOL_PATIENCE_S,

@@ -27,7 +27,7 @@ LATE_S = 60.0
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     try:
-        conn = connect(settings.database_url, application_name="darkroom doctor")
+        conn = connect(settings.database_url, application_name="darkroom doctor", target_session_attrs="any")
     except (psycopg.Error, OSError, DarkroomError) as error:
         yield broken(PART, f"can't be reached: {first_line(error)}", "check DATABASE_URL, and that Postgres runs")
         return

@@ -9,17 +9,8 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from storage.postgres.connecting import Cursor, connect_options
 from storage.settings import Settings
-
-# A dead network is noticed in about 10 s instead of the kernel's minutes or hours: a lease lasts 6 s.
-KEEPALIVES: dict[str, Any] = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-    "connect_timeout": 5,
-}
 
 # How long a request waits for a connection. A pool whose reconnecting failed for as long starts anew with the next
 # request; by its own default it would go on for 5 minutes, with pauses that double each time: after a minute without
@@ -30,12 +21,16 @@ Connection = psycopg.Connection[DictRow]
 Row = DictRow
 
 
-def connect(url: str, *, application_name: str) -> Connection:
+def connect(url: str, *, application_name: str, **more: Any) -> Connection:
     """One autocommit connection whose rows are dicts; transactions are `with conn.transaction()`.
 
-    Raises psycopg.OperationalError when Postgres can't be reached within 5 s.
+    `more`: options of libpq instead of those of `connect_options`. Raises psycopg.OperationalError if Postgres can't be
+    reached within 5 s, or no host of the URL takes writes.
     """
-    return psycopg.connect(url, autocommit=True, row_factory=dict_row, application_name=application_name, **KEEPALIVES)
+    options = connect_options(url) | more
+    return psycopg.Connection[DictRow].connect(
+        url, autocommit=True, row_factory=dict_row, cursor_factory=Cursor, application_name=application_name, **options
+    )
 
 
 def open_pool(settings: Settings, *, application_name: str, size: int | None = None) -> ConnectionPool[Connection]:
@@ -52,7 +47,8 @@ def open_pool(settings: Settings, *, application_name: str, size: int | None = N
             "row_factory": dict_row,
             "application_name": application_name,
             "prepare_threshold": None,
-            **KEEPALIVES,
+            "cursor_factory": Cursor,
+            **connect_options(settings.database_url),
         },
         min_size=1,
         max_size=size or settings.database_pool_size,
@@ -67,7 +63,7 @@ def _check_if_it_spoke(conn: Connection) -> None:
     """Raise OperationalError where the connection is closed, without a round trip for one that is well.
 
     A server says nothing on an idle connection but that it closes it, and the kernel speaks for one that is dead
-    (KEEPALIVES). So only one that has something to read is asked.
+    (its keepalives). So only one that has something to read is asked.
     """
     if _has_something_to_read(conn.fileno()):
         ConnectionPool.check_connection(conn)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -16,9 +18,8 @@ from alembic.util.exc import CommandError
 
 import migrations
 from storage.errors import OperatorError, SchemaMismatch
-from storage.postgres.database import KEEPALIVES
+from storage.postgres.connecting import connect_options
 from storage.postgres.tables import Table
-from storage.postgres.url import SCHEMES
 from storage.settings import Settings
 
 # Any number will do, as long as no other program that uses the same database takes the same one.
@@ -26,11 +27,15 @@ ADVISORY_LOCK = 4_936_172_350_127_001
 
 
 def open_engine(url: str) -> sa.Engine:
-    """An engine without a pool. SQLAlchemy serves migrations only; requests run on psycopg itself."""
-    for scheme in SCHEMES:
-        if url.startswith(scheme):
-            url = "postgresql+psycopg://" + url.removeprefix(scheme)
-    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=KEEPALIVES)
+    """An engine without a pool. SQLAlchemy serves migrations only; requests run on psycopg itself.
+
+    psycopg reads the URL: SQLAlchemy's own parser refuses several hosts.
+    """
+
+    def open_connection() -> psycopg.Connection[Any]:
+        return psycopg.connect(url, **connect_options(url))
+
+    return sa.create_engine("postgresql+psycopg://", poolclass=sa.NullPool, creator=open_connection)
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:

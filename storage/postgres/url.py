@@ -15,13 +15,14 @@ def check_postgres_url(url: str) -> None:
     if not url.startswith(SCHEMES):
         raise ValueError("needs to be postgresql://user:password@host:5432/database")
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-        conninfo_to_dict(url)
+        ports = str(conninfo_to_dict(url).get("port") or "")
+        if any(port and not port.isdecimal() for port in ports.split(",")):
+            raise ValueError
+        netloc = urlsplit(url).netloc
     except (ValueError, psycopg.Error):
         raise ValueError(
-            "can't be read as postgresql://user:password@host:5432/database; signs such as / and @ in a password are"
-            " written %2F and %40"
+            "can't be read as postgresql://user:password@host:5432/database (several hosts: host1:5432,host2:5432);"
+            " characters such as / and @ in a password are written %2F and %40"
         ) from None
-    if parts.netloc.count("@") > 1:
+    if netloc.count("@") > 1:
         raise ValueError("has more than one @: in a password it is written %40")

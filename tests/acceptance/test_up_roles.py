@@ -85,6 +85,7 @@ def test_a_setting_is_named_and_a_secret_one_is_not_shown(tmp_path: Path) -> Non
         ("postgresql://me:hunter/2@h/db", "%2F"),
         ("postgresql://me:hunter@2@h/db", "%40"),
         ("postgresql://h/db?pasword=hunter2", "can't be read as postgresql://"),
+        ("postgresql://me:hunter2@h1:5432,h2:x/db", "several hosts: host1:5432,host2:5432"),
     ],
 )
 @pytest.mark.parametrize("words", [("migrate",), ("workers",)], ids=" ".join)

@@ -150,6 +150,24 @@ def test_a_drawing_outlives_both_being_away_at_once(servers: Servers, tmp_path: 
             servers.s3.start()
 
 
+def test_a_drawing_outlives_a_postgres_that_takes_no_writes(servers: Servers, tmp_path: Path) -> None:
+    """As managed servers do it when their disk is full, and for a moment in a failover."""
+    with drawing(servers, tmp_path), connect(servers.settings.database_url, application_name="test") as conn:
+        try:
+            set_read_only(conn, "on")
+            eventually(lambda: "publish.retry" in said(tmp_path))  # it is drawn, and waits to be told
+            time.sleep(OUTAGE_S)
+        finally:
+            set_read_only(conn, "off")
+
+
+def set_read_only(conn: Connection, value: str) -> None:
+    conn.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+    conn.execute("SELECT pg_reload_conf()")
+    with connect(conn.info.dsn, application_name="test") as fresh:
+        eventually(lambda: fresh.execute("SHOW transaction_read_only").fetchone() == {"transaction_read_only": value})
+
+
 def test_a_worker_that_has_to_leave_while_s3_hangs_hands_its_picture_back(servers: Servers, tmp_path: Path) -> None:
     settings = servers.settings
     with connect(settings.database_url, application_name="test") as conn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from api.auth import needs
@@ -11,17 +13,22 @@ from storage.predictions.render import dump
 
 blueprint = Blueprint("account", __name__)
 
+USERNAME = "darkroom"  # which owns the deployments
+
 
 @blueprint.get("/account")
 @needs(Scope.READ)
 def get() -> Response:
-    """Replicate's account object; one deployment is one account."""
-    account = {
+    return Response(dump(account()), content_type="application/json")
+
+
+def account() -> dict[str, Any]:
+    """Replicate's account object; one service is one account."""
+    return {
         "type": "organization",
-        "username": "darkroom",
+        "username": USERNAME,
         "name": "Darkroom",
         "github_url": None,
         "avatar_url": None,
         "url": services().settings.public_url,
     }
-    return Response(dump(account), content_type="application/json")

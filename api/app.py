@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
-from api import account, errors, models, predictions, request_span, webhook_secret
+from api import account, deployments, errors, models, predictions, request_span, warm, webhook_secret
 from api.auth import Authentication
 from api.browsers import cors
 from api.browsers.cross_site import CrossSite
@@ -115,6 +115,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     for prefix in ("/v1", ""):  # Replicate's 1.x client wants a base URL without /v1, the others with it
         name = prefix.strip("/") or "root"
         app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
+        app.register_blueprint(deployments.blueprint, url_prefix=prefix, name=f"deployments-{name}")
         app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
         app.register_blueprint(edits.blueprint, url_prefix=prefix, name=f"edits-{name}")
         app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")
@@ -122,6 +123,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         app.register_blueprint(predictions.blueprint, url_prefix=prefix, name=f"predictions-{name}")
         app.register_blueprint(streams.blueprint, url_prefix=prefix, name=f"streams-{name}")
         app.register_blueprint(uploads.blueprint, url_prefix=prefix, name=f"uploads-{name}")
+        app.register_blueprint(warm.blueprint, url_prefix=prefix, name=f"warm-{name}")
         app.register_blueprint(webhook_secret.blueprint, url_prefix=prefix, name=f"webhook-secret-{name}")
         app.register_blueprint(usage.blueprint, url_prefix=prefix, name=f"usage-{name}")
         app.register_blueprint(webhook_deliveries.blueprint, url_prefix=prefix, name=f"webhook-deliveries-{name}")

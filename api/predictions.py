@@ -17,11 +17,12 @@ from api.ownership import find_own
 from api.parsing.cursor import Cursor, Direction
 from api.parsing.json_body import json_object
 from api.parsing.list_request import list_request
-from api.parsing.prefer import cancel_after_s, wait_s
+from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
 from api.schemas import KeepRequest, PredictionRequest
 from api.services import Services, services
+from api.warm import keep_warm_as_preferred
 from storage.access.scopes import Scope
 from storage.catalog import Model
 from storage.postgres.database import Row
@@ -41,14 +42,14 @@ blueprint = Blueprint("predictions", __name__)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create() -> Response:
-    return _create()
+    return create_with()
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create_for_model(owner: str, name: str) -> Response:
-    return _create(model_in_path(f"{owner}/{name}"))
+    return create_with(model_in_path(f"{owner}/{name}"))
 
 
 @blueprint.get("/predictions/<prediction_id>")
@@ -114,21 +115,28 @@ def list_() -> Response:
     )
 
 
-def _create(in_path: Model | None = None) -> Response:
+def create_with(in_path: Model | None = None) -> Response:
+    """Create a prediction from the request's body. `in_path`: the model that the path names."""
     here = services()
     asked = validated(PredictionRequest, json_object(with_pictures=True))
     model = model_asked_for(asked, in_path)
     wait = wait_s(request.headers.get("Prefer"))
     accepted = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
+    applied = {}
+    if (warm := warm_s(request.headers.get("Prefer"))) is not None:
+        with here.pool.connection() as conn:
+            keep_warm_as_preferred(conn, model, warm)
+        applied = {"Preference-Applied": f"warm={warm}"}
     # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
     owner = caller().token_id
     if wait is None or not here.waiting.take(owner):
         if accepted.is_new:
-            return _answer(here.renderer.body(accepted.row, []), 201)
+            return _answer(here.renderer.body(accepted.row, []), 201, applied)
         with here.pool.connection() as conn:
-            return _answer(here.body_of(conn, accepted.row), 201)
+            return _answer(here.body_of(conn, accepted.row), 201, applied)
+    applied = {"Preference-Applied": ", ".join([f"wait={wait}", *applied.values()])}
     try:
-        return _answer(_wait(here, accepted.row, wait), 201, {"Preference-Applied": f"wait={wait}"})
+        return _answer(_wait(here, accepted.row, wait), 201, applied)
     finally:
         here.waiting.give_back(owner)
 

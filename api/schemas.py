@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from api.parsing.prefer import MAX_WARM_S, WARM_S
+from storage.catalog import MOST_WORKERS
 from storage.formats import DEFAULT, FORMATS, NAMES
 from storage.predictions.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
 from storage.webhooks.events import WebhookEvent
@@ -212,3 +214,41 @@ class KeepRequest(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     keep: bool = Field(default=True, description="false: RETENTION_S applies to it again.")
+
+
+class WarmRequest(BaseModel):
+    """The body of `POST /v1/models/{owner}/{name}/warm`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    seconds: Annotated[int, Field(ge=1, le=MAX_WARM_S), BeforeValidator(whole)] = Field(
+        default=WARM_S, description="For how long a worker stays ready, also if nothing is asked for."
+    )
+
+
+DEPLOYMENT_NAME = r"^[a-z0-9][a-z0-9._-]*$"
+Instances = Annotated[int, Field(ge=0, le=MOST_WORKERS), BeforeValidator(whole)]
+
+
+class DeploymentRequest(BaseModel):
+    """The body of `POST /v1/deployments`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: str = Field(max_length=64, pattern=DEPLOYMENT_NAME, description="Of the new deployment, without its owner.")
+    model: Name
+    version: Name | None = Field(default=None, description="Of the model, which has one.")
+    hardware: Name = Field(default="gpu", description="Shown as it is given; it has no effect.")
+    min_instances: Instances = Field(description="So many workers stay ready.")
+    max_instances: Instances = Field(description="The model has no more workers. 0: nothing is drawn.")
+
+
+class DeploymentChange(BaseModel):
+    """The body of `PATCH /v1/deployments/{owner}/{name}`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    version: Name | None = None
+    hardware: Name | None = None
+    min_instances: Instances | None = None
+    max_instances: Instances | None = None

@@ -35,6 +35,10 @@ def _rows(part: type[BaseModel], prefix: str = "") -> Iterator[str]:
         inner = named or _table(field.annotation)
         default = "" if inner is not None or field.is_required() else f"`{_toml(field.default)}`"
         meaning = cell(field.description or "")
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "key" in extra:  # its name is the operator's: this is an example
+            yield f"| `{prefix}{extra['key']}` | whole number |  | {meaning} |"
+            continue
         yield f"| `{prefix}{name}` | {_kind(field) if inner is None else 'table'} | {default} | {meaning} |"
         if inner is not None:
             yield from _rows(inner, f'{prefix}{name}."<name>".' if named else f"{prefix}{name}.")

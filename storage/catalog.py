@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from storage.errors import OperatorError, UnknownModel
+from storage.hours import EXAMPLE, Hours
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.parameters import Parameters
 
+MOST_WORKERS = 64  # that can be asked for to stay ready
+MinWorkers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
 NEVER = datetime.fromtimestamp(0, UTC)
 NAME = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"
 
@@ -63,6 +67,45 @@ class LoraEntry(_Part):
     source: str = Field(min_length=1, description="a .safetensors file beside models.toml, or a hub id")
     scale: float = Field(default=1.0, ge=-4, le=4, description="used where a request gives none")
     description: str = Field(default="", description="shown by GET /v1/models")
+
+
+class Warm(_Part):
+    """How many workers stay ready when nothing waits."""
+
+    min_workers: int = Field(default=0, ge=0, le=MOST_WORKERS, description="at any time")
+    hours: dict[str, MinWorkers] = Field(
+        default={},
+        description="as a key of its own, beside min_workers: in these hours so many (days, hours, time zone)",
+        json_schema_extra={"key": f'"{EXAMPLE}"'},
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_keys_are_hours(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {
+            "min_workers": given.get("min_workers", 0),
+            "hours": {key: value for key, value in given.items() if key != "min_workers"},
+        }
+
+    @field_validator("hours")
+    @classmethod
+    def _can_be_read(cls, hours: dict[str, int]) -> dict[str, int]:
+        for text in hours:
+            try:
+                Hours.parse(text)
+            except ValueError as error:
+                raise ValueError(f"{error}. The keys of this table are min_workers and hours") from None
+        return hours
+
+    def min_workers_at(self, moment: datetime) -> int:
+        """The largest of the numbers that hold at this moment."""
+        return max([self.min_workers, *(number for hours, number in self._hours if hours.include(moment))])
+
+    @cached_property
+    def _hours(self) -> list[tuple[Hours, int]]:
+        return [(Hours.parse(text), number) for text, number in self.hours.items()]
 
 
 class Blank(_Part):
@@ -133,6 +176,7 @@ class Model(_Part):
         default="fail",
         description="if the safety checker blackened an image, or it is NaN: fail the prediction, or pass it on",
     )
+    warm: Warm = Field(default=Warm(), description="workers that stay ready when nothing waits")
     device: DeviceSettings = Field(default=DeviceSettings(), description="how the weights are kept on the device")
     blank: Blank = Field(default=Blank(), description="settings of the blank engine")
 
@@ -293,7 +337,7 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         *tables, key = problem["loc"]
         return f"{where}: {_no_such_key(str(key), _keys_of([str(table) for table in tables]))}"
-    return f"{where}: {problem['msg']}."
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}."
 
 
 def _keys_of(tables: Sequence[str]) -> list[str]:

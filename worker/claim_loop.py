@@ -28,6 +28,10 @@ from worker.publish.results import Results
 log = structlog.get_logger(__name__)
 
 
+# How often a worker that has been idle for long enough asks whether it may leave.
+ASK_TO_LEAVE_EVERY_S = 5.0
+
+
 class Asked(Enum):
     """The answer to "is there work?". Only NOTHING counts as idle."""
 
@@ -52,8 +56,12 @@ class ClaimLoop:
         *,
         poll_s: float,
         idle_exit_s: float | None,
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`poll_s`: how often to look for work if no bell rings. `idle_exit_s`: see `run`; None: never."""
+        """`poll_s`: how often to look for work if no bell rings. `idle_exit_s`: see `run`; None: never.
+
+        `may_leave`: asked after `idle_exit_s` without work; no: it stays, and asks again later.
+        """
         self._pool = pool
         self._renderer = renderer
         self._bucket = bucket
@@ -64,6 +72,8 @@ class ClaimLoop:
         self._heartbeat = heartbeat
         self._poll_s = poll_s
         self._idle_exit_s = idle_exit_s
+        self._may_leave = may_leave
+        self._ask_to_leave_at = 0.0
         self._loaded: tuple[float, float] | None = None
         self._cold_start: ColdStart | None = None
 
@@ -93,11 +103,18 @@ class ClaimLoop:
             self._heartbeat.note("drawing" if holds_some or asked is Asked.CLAIMED else "idle")
             if asked is Asked.CLAIMED:
                 continue
-            if self._idle_exit_s is not None and is_idle and time.monotonic() - idle_since >= self._idle_exit_s:
+            if is_idle and self._leaves_after(time.monotonic() - idle_since):
                 log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
                 return
             saved_costs.save_if_due()
             self._intake.wait(self._poll_s)
+
+    def _leaves_after(self, idle_s: float) -> bool:
+        now = time.monotonic()
+        if self._idle_exit_s is None or idle_s < self._idle_exit_s or now < self._ask_to_leave_at:
+            return False
+        self._ask_to_leave_at = now + ASK_TO_LEAVE_EVERY_S
+        return self._may_leave()
 
     def _claim_one(self, scheduler: BatchScheduler) -> Asked:
         """Claim one more prediction, if the scheduler has a slot for it and there is one."""

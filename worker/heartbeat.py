@@ -15,11 +15,13 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from storage.catalog import Model
 from storage.postgres.database import Connection
 from storage.predictions.progress import note_on_waiting
 from storage.workers.load_failures import forget_failures_to_load, record_failure
 from storage.workers.load_times import write_load_time
 from storage.workers.registry import WorkerLoad, WorkerRow, WorkerState, forget_failures, say_alive, say_goodbye
+from storage.workers.warm import leave_if_enough
 from worker.cold_start import process_age_s
 
 PATH = re.compile(r"(?<![\w.:/])(?:/[^/\s:'\"]+)*/(?=[^/\s])")
@@ -89,6 +91,21 @@ class Heartbeat:
             if not self._is_gone:
                 load = replace(self._read_load(), memory_bytes=psutil.Process().memory_info().rss)
                 say_alive(conn, self._presence, load)
+
+    def leave_if_enough(self, model: Model) -> bool:
+        """Whether there are enough workers of the model without this one; then it counts as draining from now on.
+
+        While Postgres is unreachable it stays.
+        """
+        with self._saying:  # or a beat would write that it is idle
+            try:
+                with self._pool.connection() as conn:
+                    may_leave = leave_if_enough(conn, model, self.worker_id)
+            except psycopg.OperationalError:
+                return False
+            if may_leave:
+                self.note("draining")
+            return may_leave
 
     def say_not_loaded(self, reason: str) -> None:
         """Report it in the log, in the table of workers, and in the `logs` of the predictions that wait for the model.

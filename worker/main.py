@@ -26,6 +26,7 @@ def run_worker(
 ) -> int:
     """Serve one model until SIGTERM, or until there was no work for `idle_exit_s`; returns the exit code.
 
+    If the model is to be kept ready, it stays (`storage.workers.warm`), but not with `drain`.
     `drain` draws what is waiting, then leaves (after `idle_exit_s`, if that is given too). A command that listens for
     `signals` already hands them over. Call it on the main thread.
     Raises OperatorError: no such model, no Postgres, a schema that this release can't work with.
@@ -39,7 +40,7 @@ def run_worker(
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
     tracing.start(settings, "worker")
-    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s)
+    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s, leaves_always=drain)
     signals.call(partial(_on_stop_signal, process))
     code = process.run()
     tracing.stop()

@@ -54,10 +54,13 @@ class WorkerProcess:
         model: Model,
         *,
         idle_exit_s: float | None,
+        leaves_always: bool = False,
         load: Callable[[], Engine] | None = None,
         bucket: Bucket | None = None,
     ) -> None:
-        """`load` and `bucket` replace those that the settings describe: benchmarks measure theirs."""
+        """`leaves_always`: it leaves when it is idle, also if the model is to be kept ready.
+
+        `load` and `bucket` replace those that the settings describe: benchmarks measure theirs."""
         self._model = model
         downloads = LoraDownloads(
             settings.lora_folder,
@@ -119,6 +122,7 @@ class WorkerProcess:
             self._heartbeat,
             poll_s=settings.poll_seconds,
             idle_exit_s=idle_exit_s,
+            may_leave=(lambda: True) if leaves_always else partial(self._heartbeat.leave_if_enough, model),
         )
         self._scheduler: BatchScheduler | None = None  # from DRAWING on
         self.hangs = False  # after `run`: a thread still waits for S3

@@ -107,3 +107,53 @@ class OpenAIError(BaseModel):
     """The same in the shape that OpenAI's clients read."""
 
     error: OpenAIErrorDetail
+
+
+class WorkerCounts(BaseModel):
+    """Workers of a model."""
+
+    ready: int
+    loading: int
+
+
+class KeptWarm(BaseModel):
+    """Until when a worker of the model stays ready, and how many there are now."""
+
+    model: str
+    warm_until: datetime
+    workers: WorkerCounts
+
+
+class DeploymentConfiguration(BaseModel):
+    """Of a release."""
+
+    hardware: str
+    min_instances: int
+    max_instances: int
+
+
+class DeploymentRelease(BaseModel):
+    """The state of a deployment since its last change."""
+
+    number: int
+    model: str
+    version: str
+    created_at: datetime
+    created_by: dict[str, Any] = Field(description="the account, as from GET /v1/account")
+    configuration: DeploymentConfiguration
+
+
+class Deployment(BaseModel):
+    """Replicate's deployment object."""
+
+    owner: str
+    name: str
+    current_release: DeploymentRelease
+
+
+class DeploymentPage(BaseModel):
+    """All deployments, the latest one first."""
+
+    next: str | None
+    previous: str | None
+    results: list[Deployment]

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.account import USERNAME
 from api.docs.model_schema import openapi_schema
 from api.docs.operations import JSON, OPERATIONS, PARAMETERS, Operation
 from api.schemas import PredictionInput
@@ -46,6 +47,7 @@ def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, An
     inputs = {f"Input.{name.replace('/', '.')}": _input(model) for name, model in sorted(catalog.models.items())}
     components |= inputs
     _fit(components["PredictionRequest"], catalog, list(inputs))
+    components["DeploymentRequest"]["properties"]["model"] |= {"enum": _references(catalog)}
     components["ImageRequest"]["properties"]["model"]["anyOf"][0] |= {"enum": _references(catalog)}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
@@ -111,7 +113,10 @@ def _error(operation: Operation, status: int) -> dict[str, Any]:
 
 def _parameters(operation: Operation, catalog: Catalog) -> Iterable[dict[str, Any]]:
     model = catalog.models[min(catalog.models)]
-    known = {"owner": model.owner, "name": model.name.partition("/")[2], "version": model.version}
+    if "{deployment}" in operation.path:
+        known = {"owner": USERNAME}
+    else:
+        known = {"owner": model.owner, "name": model.name.partition("/")[2], "version": model.version}
     for part in operation.path.split("/"):
         if part.startswith("{"):
             name = part.strip("{}")

@@ -9,17 +9,30 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from api.docs.answers import OpenAIError, Prediction, PredictionPage, ProblemDocument, Usage
+from api.docs.answers import (
+    Deployment,
+    DeploymentPage,
+    KeptWarm,
+    OpenAIError,
+    Prediction,
+    PredictionPage,
+    ProblemDocument,
+    Usage,
+)
 from api.docs.forms import EditForm, FileAnswer, FileForm, FilePage, VariationForm
 from api.openai.schemas import ImageRequest
 from api.parsing.list_request import MAX_SEARCH_CHARS
 from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
-from api.schemas import KeepRequest, PredictionRequest
+from api.schemas import DeploymentChange, DeploymentRequest, KeepRequest, PredictionRequest, WarmRequest
 from storage.predictions.states import PredictionStatus
 from storage.webhooks.history import STATUSES
 
 PARAMETERS: dict[str, dict[str, object]] = {
-    "Prefer": {"example": "wait=30", "description": "A wish: `wait` or `wait=60` at most; anything else is ignored."},
+    "Prefer": {
+        "example": "wait=30",
+        "description": "Wishes: `wait` or `wait=60` at most, and `warm` or `warm=3600` at most: the "
+        "model stays ready for so many seconds. Anything else is ignored.",
+    },
     "Cancel-After": {
         "pattern": r"^([5-9]|[1-9][0-9]{1,5})s?$"
         r"|^[1-9][0-9]{0,2}h([0-9]{1,4}m)?([0-9]{1,4}s)?$|^[1-9][0-9]{0,3}m([0-9]{1,4}s)?$",
@@ -174,6 +187,26 @@ OPERATIONS = (
               errors=(404, 422)),
     Operation("get", "/v1/models/{owner}/{name}/versions/{version}", "A version and its inputs", {200: None},
               section="Models", errors=(404,)),
+    Operation("post", "/v1/models/{owner}/{name}/warm", "Have a worker ready before the first request", {202: KeptWarm},
+              section="Models", body=WarmRequest, needs_body=False, errors=(400, 404, 413, 422),
+              example={"seconds": 300}),
+    Operation("get", "/v1/deployments", "The deployments", {200: DeploymentPage}, section="Deployments", errors=(422,)),
+    Operation("post", "/v1/deployments", "Keep workers of a model ready under a name", {200: Deployment},
+              section="Deployments", body=DeploymentRequest, errors=(400, 413, 422),
+              example={"name": "pictures", "hardware": "gpu", "min_instances": 1, "max_instances": 2},
+              details="It needs the scope `admin`."),
+    Operation("get", "/v1/deployments/{owner}/{deployment}", "A deployment", {200: Deployment}, section="Deployments",
+              errors=(404,)),
+    Operation("patch", "/v1/deployments/{owner}/{deployment}", "Change a deployment", {200: Deployment},
+              section="Deployments", body=DeploymentChange, errors=(400, 404, 413, 422), example={"min_instances": 0},
+              details="It needs the scope `admin`."),
+    Operation("delete", "/v1/deployments/{owner}/{deployment}", "Delete a deployment", {204: None},
+              section="Deployments", errors=(404,), details="It needs the scope `admin`."),
+    Operation(
+        "post", "/v1/deployments/{owner}/{deployment}/predictions", "Draw with the model of a deployment",
+        {201: Prediction}, section="Deployments", body=PredictionRequest, headers=SUBMIT_HEADERS,
+        errors=(*_SUBMIT_ERRORS, 404), example={"input": {"prompt": "a red circle on a blue background"}},
+    ),
     Operation("get", "/v1/webhooks/default/secret", "The secret that signs webhooks", {200: None}, section="Account"),
     Operation("get", "/v1/webhooks/deployment/secret", "The secret of the deployment", {200: None}, section="Account",
               details="It signs the webhooks of predictions that belong to no token. It needs the scope `admin`."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import psycopg
 from flask import Blueprint, Flask, Response, current_app, g, request
@@ -17,6 +17,7 @@ from api.auth import needs
 from api.services import Services
 from storage.access.scopes import Scope
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
+from storage.workers.warm import WorkerBounds, read_bounds
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -90,6 +91,7 @@ class DeploymentCollector(Collector):
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._totals: Totals | None = None
+        self._bounds: dict[str, WorkerBounds] = {}
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
@@ -109,6 +111,7 @@ class DeploymentCollector(Collector):
         if totals is not None:
             shown = _shown_models(here.catalog.models, totals)
             yield from _of_queues(totals, shown)
+            yield from _of_bounds(self._bounds)
             yield from _of_models(totals, shown)
             yield from _of_webhooks(totals)
             yield GaugeMetricFamily(
@@ -122,6 +125,7 @@ class DeploymentCollector(Collector):
     def _read(self) -> Totals | None:
         try:
             with self._services.pool.connection(timeout=2) as conn:
+                self._bounds = read_bounds(conn, self._services.catalog.models.values())
                 return read_totals(conn)
         except (psycopg.Error, PoolTimeout):
             return None
@@ -151,6 +155,15 @@ def _of_queues(totals: Totals, models: Sequence[str]) -> Iterator[Metric]:
             continue
         workers.add_metric([row["model"], row["state"]], row["n"])
     yield workers
+
+
+def _of_bounds(bounds: Mapping[str, WorkerBounds]) -> Iterator[Metric]:
+    at_least = GaugeMetricFamily("darkroom_workers_at_least", "Workers that are to stay ready", labels=["model"])
+    at_most = GaugeMetricFamily("darkroom_workers_at_most", "The most workers that may run", labels=["model"])
+    for model, bound in sorted(bounds.items()):
+        at_least.add_metric([model], bound.at_least)
+        at_most.add_metric([model], bound.at_most)
+    yield from (at_least, at_most)
 
 
 def _of_models(totals: Totals, models: Sequence[str]) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,7 @@ from storage.postgres.database import Row
 from storage.predictions.render import dump, timestamp
 from storage.status import DAY_POINTS, HOUR_POINTS, Status, read_status
 from storage.webhooks.history import show
+from storage.workers.warm import NO_BOUNDS, WorkerBounds, read_bounds
 
 blueprint = Blueprint("status", __name__)
 
@@ -37,9 +39,13 @@ def get() -> Response:
     here = services()
     with here.pool.connection() as conn:
         found = read_status(conn)
+        bounds = read_bounds(conn, here.catalog.models.values())
     body = {
         "version": version("darkroom"),
-        "models": [model_json(name, name in here.catalog.models, found) for name in _names(here, found)],
+        "models": [
+            model_json(name, name in here.catalog.models, found) | {"workers": _bounds(bounds.get(name, NO_BOUNDS))}
+            for name in _names(here, found)
+        ],
         "workers": [_worker(row) for row in found.workers],
         "failures": [row | {"last_at": timestamp(row["last_at"])} for row in found.failures],
         "webhooks": _webhooks(found),
@@ -79,6 +85,14 @@ def model_json(name: str, is_in_catalog: bool, found: Status) -> dict[str, Any]:
         "last_day": _summary(day.sum() if day else NOTHING),
         "hour": _series(hour or _empty(found.hour[WEBHOOKS], HOUR_POINTS)),
         "day": _series(day or _empty(found.day[WEBHOOKS], DAY_POINTS)),
+    }
+
+
+def _bounds(bounds: WorkerBounds) -> dict[str, Any]:
+    return {
+        "at_least": bounds.at_least,
+        "at_most": None if math.isinf(bounds.at_most) else bounds.at_most,
+        "warm_until": timestamp(bounds.warm_until),
     }
 
 

@@ -1,4 +1,4 @@
-"""Reading the two headers that carry a time: `Prefer: wait` and `Cancel-After`."""
+"""Reading the headers that carry a time: `Prefer: wait`, `Prefer: warm` and `Cancel-After`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from api.errors import InvalidInput
 
 MAX_WAIT_S = 60
 MIN_CANCEL_AFTER_S = 5
+WARM_S = 300
+MAX_WARM_S = 3600
 
 # RFC 7240 and RFC 9110: `Prefer: a, b=1; parameter=2, c="a, b"`.
 WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -27,23 +29,32 @@ def wait_s(prefer: str | None) -> int | None:
     are rounded down, and a value that is no time (or less than a second) is ignored. If `wait` is there twice, the
     first one counts. A WSGI server joins several `Prefer` headers into one, with commas.
     """
+    return _preferred_s(prefer, "wait", usual=MAX_WAIT_S, at_most=MAX_WAIT_S)
+
+
+def warm_s(prefer: str | None) -> int | None:
+    """For how many seconds the model is to stay ready by `Prefer: warm[=seconds]`, by the same rules."""
+    return _preferred_s(prefer, "warm", usual=WARM_S, at_most=MAX_WARM_S)
+
+
+def _preferred_s(prefer: str | None, name: str, *, usual: int, at_most: int) -> int | None:
     for item in ITEM.findall(prefer or ""):
         preference = PREFERENCE.match(item)
-        if preference is not None and preference[1].lower() == "wait":
-            return _wait_of(preference[2] or "")
+        if preference is not None and preference[1].lower() == name:
+            return _seconds_of(preference[2] or "", usual=usual, at_most=at_most)
     return None
 
 
-def _wait_of(value: str) -> int | None:
+def _seconds_of(value: str, *, usual: int, at_most: int) -> int | None:
     if value.startswith('"'):
         value = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
     if not value:  # RFC 7240: an empty value is the same as none
-        return MAX_WAIT_S
+        return usual
     number = SECONDS.fullmatch(value)
     if number is None:
         return None
     digits = number[1].lstrip("0")
-    seconds = MAX_WAIT_S if len(digits) > len(str(MAX_WAIT_S)) else min(int(digits or 0), MAX_WAIT_S)
+    seconds = at_most if len(digits) > len(str(at_most)) else min(int(digits or 0), at_most)
     return seconds or None
 
 

@@ -19,6 +19,7 @@ from cli.up.supervise import Child
 from cli.up.workers import Workers
 from storage.catalog import Catalog
 from storage.settings import Settings
+from storage.workers.warm import NO_BOUNDS
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,11 @@ class Host:
         self._may_be_warm = options.warm_parent and is_possible()
         self._warm_parent: WarmParent | None = None
         host = uuid4()
-        self.watch = DemandWatch(settings.direct_url, host=host, changed=self.changed)
-        self._leases = DemandLeases(settings.direct_url, host, self.changed)
+        models = list(catalog.models.values())
+        self.watch = DemandWatch(settings.direct_url, models=models, host=host, changed=self.changed)
+        self._leases = DemandLeases(
+            settings.direct_url, host, self.changed, bounds_of=lambda model: self.watch.bounds.get(model, NO_BOUNDS)
+        )
         self.limit = options.workers or max(1, self._gpus)
         self.workers = Workers(
             self.limit,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import psycopg
 
 from storage.postgres.database import Connection, connect
 from storage.workers.demand_leases import give_back, lease_demand, renew_leases
+from storage.workers.warm import NO_BOUNDS, WorkerBounds
 
 RENEW_EVERY_S = 3.0
 # Asked again so soon after there were enough workers: one of them may have ended meanwhile.
@@ -24,8 +25,17 @@ RECONNECT_AFTER_S = 0.5
 class DemandLeases:
     """`changed` is set when a lease was granted."""
 
-    def __init__(self, url: str, host: UUID, changed: threading.Event) -> None:
+    def __init__(
+        self,
+        url: str,
+        host: UUID,
+        changed: threading.Event,
+        *,
+        bounds_of: Callable[[str], WorkerBounds] = lambda model: NO_BOUNDS,
+    ) -> None:
+        """`bounds_of`: how many workers a model has at least and at most, as far as is known."""
         self._url = url
+        self._bounds_of = bounds_of
         self._host = host
         self._changed = changed
         self._lock = threading.Lock()
@@ -89,7 +99,7 @@ class DemandLeases:
 
     def _ask(self, conn: Connection, asked: Sequence[str]) -> None:
         for model in asked:
-            lease = lease_demand(conn, model, self._host)
+            lease = lease_demand(conn, model, self._host, self._bounds_of(model))
             with self._lock:
                 self._asked.remove(model)
                 if lease is None:

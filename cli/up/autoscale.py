@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from storage.workers.demand import Demand
+from storage.workers.warm import NO_BOUNDS, WorkerBounds
 
 NOTHING = Demand(waiting=0, processing=0)
 
@@ -60,14 +62,16 @@ def decide(
     resting: Collection[str] = (),
     modest: Collection[str] = (),
     elsewhere: Mapping[str, int] | None = None,
+    bounds: Mapping[str, WorkerBounds] | None = None,
 ) -> Decision:
     """What to do now.
 
     A model wants one worker for each prediction that waits or is being drawn. Free places go first to models that have
     work and no worker: to those in `reserved`, since a place was freed for them, then to the one that has waited
-    longest for a place (`waited_s`, by model). What is left goes to the models with the most work for each worker.
-    If a model without a worker finds no free place, another worker is stopped for it: one whose model has nothing to
-    do, else one whose turn is over.
+    longest for a place (`waited_s`, by model). The next ones go to models that have fewer workers than `bounds` asks
+    for. What is left goes to the models with the most work for each worker. No model gets more than `bounds` allows.
+    If a model with work and without a worker finds no free place, another worker is stopped for it: one whose model has
+    nothing to do, else one whose turn is over. No worker is stopped for what `bounds` asks for.
 
     Nothing is started for a model in `resting`, because its last worker died a moment ago. A model in `modest` could
     not be loaded the last time: it may use a free place, but no worker is stopped for it. `elsewhere`: how many workers
@@ -76,15 +80,21 @@ def decide(
     have = Counter(elsewhere or {})
     have.update(worker.model for worker in running if not worker.is_leaving)
     free = limit - len(running)
-    line = _line(demand, have, waited_s or {}, reserved, resting)
+    bounds = bounds or {}
+    full = {model for model, bound in bounds.items() if bound.at_most == 0}
+    line = _line(demand, have, waited_s or {}, reserved, {*resting, *full})
     start = line[: max(0, free)]
     have.update(start)
     startable = {model: work for model, work in demand.items() if model not in resting}
-    while len(start) < free and (short := _most_in_need(startable, have)) is not None:
-        start.append(short)
-        have[short] += 1
+    to_keep_ready = {model: bound for model, bound in bounds.items() if model not in resting}
+    while len(start) < free:
+        next_one = _below_its_bounds(to_keep_ready, have) or _most_in_need(startable, have, bounds)
+        if next_one is None:
+            break
+        start.append(next_one)
+        have[next_one] += 1
     without_place = [model for model in line if model not in start and model not in modest]
-    return Decision(start, _stops(without_place, demand, running, have, switch_after_s))
+    return Decision(start, _stops(without_place, demand, running, have, switch_after_s, bounds))
 
 
 def _line(
@@ -101,8 +111,19 @@ def _line(
     return sorted(waiting, key=lambda model: (model not in reserved, -waited_s.get(model, 0.0)))
 
 
-def _most_in_need(demand: Mapping[str, Demand], have: Mapping[str, int]) -> str | None:
-    short = [model for model, work in demand.items() if work.waiting > 0 and have[model] < _work(demand, model)]
+def _below_its_bounds(bounds: Mapping[str, WorkerBounds], have: Mapping[str, int]) -> str | None:
+    short = [model for model, bound in bounds.items() if have[model] < bound.at_least]
+    return min(short, key=lambda model: have[model] / bounds[model].at_least, default=None)
+
+
+def _most_in_need(
+    demand: Mapping[str, Demand], have: Mapping[str, int], bounds: Mapping[str, WorkerBounds]
+) -> str | None:
+    short = [
+        model
+        for model, work in demand.items()
+        if work.waiting > 0 and have[model] < min(_work(demand, model), bounds.get(model, NO_BOUNDS).at_most)
+    ]
     return max(short, key=lambda model: _work(demand, model) / (have[model] + 1), default=None)
 
 
@@ -112,6 +133,7 @@ def _stops(
     running: Sequence[Running],
     have: Counter[str],
     switch_after_s: float,
+    bounds: Mapping[str, WorkerBounds],
 ) -> list[Stop]:
     """One worker for each model in `line`, as far as there are any that may be stopped."""
     leaving = [worker for worker in running if worker.is_leaving]
@@ -128,10 +150,18 @@ def _stops(
         ]
         if not candidates:
             break
-        chosen = min(candidates, key=lambda w: (_work(demand, w.model) / have[w.model], -(w.turn_s or 0.0)))
+        chosen = min(candidates, key=partial(_stay_value, demand=demand, have=have, bounds=bounds))
         have[chosen.model] -= 1
         stops.append(Stop(chosen.place, model))
     return stops
+
+
+def _stay_value(
+    worker: Running, *, demand: Mapping[str, Demand], have: Mapping[str, int], bounds: Mapping[str, WorkerBounds]
+) -> tuple[float, bool, float]:
+    """The worker with the smallest value is stopped: it has the least work, and if it can be, is not asked to stay."""
+    is_asked_to_stay = have[worker.model] <= bounds.get(worker.model, NO_BOUNDS).at_least
+    return _work(demand, worker.model) / have[worker.model], is_asked_to_stay, -(worker.turn_s or 0.0)
 
 
 def _work(demand: Mapping[str, Demand], model: str) -> int:

@@ -14,12 +14,14 @@ import psutil
 import psycopg
 
 from cli.up.frozen_workers import LOOK_EVERY_S
+from storage.catalog import Model
 from storage.postgres.database import Connection, connect
-from storage.postgres.notify import WORKERS_CHANNEL
+from storage.postgres.notify import WARM_CHANNEL, WORKERS_CHANNEL
 from storage.predictions.rescue import expire_leases_of_process
 from storage.workers.demand import Demand, waiting_by_model
 from storage.workers.demand_leases import workers_elsewhere
 from storage.workers.registry import Sign, read_signs, read_states
+from storage.workers.warm import WorkerBounds, read_bounds
 
 POLL_S = 0.5
 AT_MOST_EVERY_S = 0.05
@@ -31,25 +33,32 @@ ANY_QUEUE = "procrastinate_any_queue_v1"
 class DemandWatch:
     """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't.
 
-    The same holds for `elsewhere` (by model, the workers that are not ours, also those that another host is about to
-    start), and for `signed_in` and `ready`: the pids of this machine's workers that have a row in `workers`, and of
-    those that have loaded their model. `signs`, the workers' signs of life by pid, is a new object every LOOK_EVERY_S.
+    The same holds for `bounds` (by model, how many workers there are at least and at most), for `elsewhere` (by model,
+    the workers that are not ours, also those that another host is about to start), and for `signed_in` and `ready`: the
+    pids of this machine's workers that have a row in `workers`, and of those that have loaded their model. `signs`, the
+    workers' signs of life by pid, is a new object every LOOK_EVERY_S.
     """
 
     def __init__(
         self,
         url: str,
         *,
+        models: Collection[Model] = (),
         host: UUID | None = None,
         changed: threading.Event | None = None,
         look_every_s: float = LOOK_EVERY_S,
     ) -> None:
-        """`host`: the name of our leases on demand. `changed` is set whenever something new is known."""
+        """`models`: whose `bounds` are read. `host`: the name of our leases on demand.
+
+        `changed` is set whenever something new is known.
+        """
         self.demand: Mapping[str, Demand] = {}
+        self.bounds: Mapping[str, WorkerBounds] = {}
         self.elsewhere: Mapping[str, int] = {}
         self.signed_in: Collection[int] = ()
         self.ready: Collection[int] = ()
         self.own_pids: Collection[int] = ()  # of our workers, which our supervisor writes here
+        self._models = models
         self._host = host or uuid4()
         self._changed = changed or threading.Event()
         self.signs: Mapping[int, Sign] = {}
@@ -80,6 +89,7 @@ class DemandWatch:
             with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
                 conn.execute(f"LISTEN {ANY_QUEUE}")
                 conn.execute(f"LISTEN {WORKERS_CHANNEL}")
+                conn.execute(f"LISTEN {WARM_CHANNEL}")
                 self._forget_the_dead(conn)
                 while not self._stopped.is_set():
                     self._look_at_workers(conn)
@@ -95,6 +105,7 @@ class DemandWatch:
         self.signed_in = frozenset(states)
         self.ready = frozenset(pid for pid, state in states.items() if state in ("idle", "drawing"))
         self.elsewhere = workers_elsewhere(conn, host=self._host, hostname=hostname, pids=self.own_pids)
+        self.bounds = read_bounds(conn, self._models)
         self.demand = waiting_by_model(conn)
 
     def _forget_the_dead(self, conn: Connection) -> None:

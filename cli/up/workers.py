@@ -18,6 +18,7 @@ from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
 from cli.up.supervise import Child, RestartDelay, describe_exit
 from cli.up.waiting_models import WaitingModels
+from storage.workers.warm import NO_BOUNDS
 
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
 # Loading a model costs more than a drawing, so a worker keeps its place for this long after it has loaded.
@@ -104,6 +105,7 @@ class Workers:
             resting={name for name, model in self._models.items() if now < model.start_again_at},
             modest={name for name, model in self._models.items() if now < model.modest_until},
             elsewhere=self._watch.elsewhere,
+            bounds={model: self._watch.bounds.get(model, NO_BOUNDS) for model in self._models},
         )
         for model in decision.start:
             self._start(model)

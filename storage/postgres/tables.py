@@ -490,6 +490,31 @@ class DemandLease(Table):
     expires_at: Mapped[datetime]
 
 
+class WarmRequest(Table):
+    """Until when a worker of a model stays ready, by a request (`storage.workers.warm`)."""
+
+    __tablename__ = "warm_requests"
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[datetime]
+
+
+class Deployment(Table):
+    """A deployment of Replicate's API: how many workers of a model there are at least, and at most."""
+
+    __tablename__ = "deployments"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    version: Mapped[str]  # the id of the version, as clients know it
+    hardware: Mapped[str]  # shown as it was given
+    min_instances: Mapped[int] = mapped_column(Integer)
+    max_instances: Mapped[int] = mapped_column(Integer)
+    release: Mapped[int] = mapped_column(Integer, server_default=text("1"))  # one more with every change
+    released_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class CompatibleRevision(Table):
     """The schema revisions whose releases may run on this schema.
 

@@ -10,26 +10,24 @@ from collections.abc import Collection, Sequence
 from uuid import UUID, uuid4
 
 from storage.postgres.database import Connection
+from storage.workers.warm import COUNTED, NO_BOUNDS, SILENT_AFTER_S, WorkerBounds, lock_worker_count
 
 # Longer than a Postgres failover that renewals can't get through, and short enough that the work of a host that died
 # in mid-start isn't left waiting.
 LEASE_S = 15.0
-# A worker renews its row every 1.5 s. One that was silent for so long may be dead, so another may start in its place.
-SILENT_AFTER_S = 10.0
-
-COUNTED = "state NOT IN ('failed', 'draining') AND seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)"
 
 
-def lease_demand(conn: Connection, model: str, host: UUID) -> UUID | None:
+def lease_demand(conn: Connection, model: str, host: UUID, bounds: WorkerBounds = NO_BOUNDS) -> UUID | None:
     """A lease to start one more worker for a model; None if there are enough.
 
-    Enough is one for each prediction that waits or is being drawn. Workers of all hosts count, and so do the leases of
-    workers to come. The count is a statement of its own: it has to see what was committed while the first one waited
-    for the lock.
+    Enough is one for each prediction that waits or is being drawn, within the bounds. Workers of all hosts count, and
+    so do the leases of workers to come. The count is a statement of its own: it has to see what was committed while the
+    first one waited for the lock.
     """
     about = {"model": model, "host": host, "id": uuid4(), "lease_s": LEASE_S}
+    about |= {"at_least": bounds.at_least, "at_most": bounds.at_most, "silent_s": SILENT_AFTER_S}
     with conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('darkroom demand of ' || %s, 0))", (model,))
+        lock_worker_count(conn, model)
         conn.execute("DELETE FROM demand_leases WHERE model = %s AND expires_at < clock_timestamp()", (model,))
         row = conn.execute(
             f"""
@@ -37,11 +35,12 @@ def lease_demand(conn: Connection, model: str, host: UUID) -> UUID | None:
             SELECT %(id)s, %(model)s, %(host)s, clock_timestamp() + make_interval(secs => %(lease_s)s)
             WHERE (SELECT count(*) FROM workers WHERE model = %(model)s AND {COUNTED})
                   + (SELECT count(*) FROM demand_leases WHERE model = %(model)s)
-                < (SELECT count(*) FROM predictions
-                   WHERE model = %(model)s AND status IN ('starting', 'processing'))
+                < least(%(at_most)s::float8,
+                        greatest(%(at_least)s, (SELECT count(*) FROM predictions
+                                                WHERE model = %(model)s AND status IN ('starting', 'processing'))))
             RETURNING id
             """,  # noqa: S608 (constants)
-            about | {"silent_s": SILENT_AFTER_S},
+            about,
         ).fetchone()
     return None if row is None else row["id"]
 

@@ -122,6 +122,20 @@ def list_workers(conn: Connection, *, hostname: str | None = None) -> list[Row]:
     ).fetchall()
 
 
+def count_workers(conn: Connection, model: str) -> dict[str, int]:
+    """How many workers of a model are `ready` to draw, and how many are `loading`."""
+    row = conn.execute(
+        """
+        SELECT count(*) FILTER (WHERE state IN ('idle', 'drawing')) AS ready,
+               count(*) FILTER (WHERE state = 'loading') AS loading
+        FROM workers WHERE model = %s
+        """,
+        (model,),
+    ).fetchone()
+    assert row is not None
+    return {"ready": row["ready"], "loading": row["loading"]}
+
+
 def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
     """The last sign of life of each worker of a machine, by its pid.
 

@@ -19,6 +19,7 @@ from storage.predictions.finish import Failed, finish
 from storage.predictions.render import open_renderer
 from storage.workers.load_failures import record_failure
 from storage.workers.registry import WorkerRow, say_alive
+from storage.workers.warm import keep_warm
 from tests.browser.drawing import findings, opened
 from tests.conftest import REPOSITORY, RunningServices
 from tests.integration.deliveries_of import read, write
@@ -232,3 +233,12 @@ def test_its_modules_are_all_asked_for_at_once() -> None:
         r'rel="modulepreload" href="\{assets\}/([^"]+)"', (folder / "status.html").read_text("utf-8")
     )
     assert set(preloaded) == needed
+
+
+def test_it_says_how_many_workers_are_kept_ready(page: Page, conn: Connection) -> None:
+    card = page.locator("article.model", has_text=BLANK)
+    expect(card).not_to_contain_text("Kept ready")
+    keep_warm(conn, BLANK, 600)
+    expect(card).to_contain_text("Kept ready", timeout=60_000)
+    expect(card).to_contain_text("until ")
+    conn.execute("DELETE FROM warm_requests")

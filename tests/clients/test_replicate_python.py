@@ -215,3 +215,37 @@ def test_errors_are_errors_with_their_status(replicate: Client) -> None:
         replicate.run(MODEL, input={"prompt": "x", "width": 65})
     assert invalid.value.status == 422
     assert "multiple of 16" in (invalid.value.detail or "")
+
+
+def test_deployments_are_created_listed_changed_drawn_with_and_deleted(replicate: Client) -> None:
+    version = replicate.models.get(MODEL).latest_version
+    assert version is not None
+    made = replicate.deployments.create(
+        name="darkroom/by-replicate",
+        model=MODEL,
+        version=version.id,
+        hardware="gpu-t4",
+        min_instances=0,
+        max_instances=2,
+    )
+    try:
+        assert made.id == "darkroom/by-replicate"
+        assert made.current_release is not None
+        assert made.current_release.created_by is not None
+        assert (made.current_release.model, made.current_release.version) == (MODEL, version.id)
+        assert made.id in [each.id for each in replicate.deployments.list().results]
+        changed = replicate.deployments.update("darkroom", "by-replicate", min_instances=1).current_release
+        assert changed is not None
+        assert (changed.number, changed.configuration.min_instances, changed.configuration.max_instances) == (2, 1, 2)
+        found = replicate.deployments.get("darkroom/by-replicate")
+        assert found.current_release == changed
+        for prediction in (
+            found.predictions.create(INPUT, wait=True),
+            replicate.deployments.predictions.create("darkroom/by-replicate", INPUT, wait=True),
+        ):
+            assert (prediction.status, prediction.model) == ("succeeded", MODEL)
+    finally:
+        assert replicate.deployments.delete("darkroom", "by-replicate")
+    with pytest.raises(ReplicateError) as gone:
+        replicate.deployments.get("darkroom/by-replicate")
+    assert gone.value.status == 404

@@ -137,9 +137,11 @@ def test_a_named_origin_may_and_so_may_its_requests_without_cors_if_all_are_name
 
 
 def test_a_body_has_to_say_that_it_is_json(client: FlaskClient, conn: Connection) -> None:
-    bodies = {each.path for each in OPERATIONS if each.body is not None}
-    assert {"/v1/predictions", "/v1/images/generations"} <= bodies
-    paths = [path.format(owner="darkroom", name="blank", prediction_id="0" * 26) for path in bodies]
+    bodies = {(each.method, each.path) for each in OPERATIONS if each.body is not None}
+    assert {("post", "/v1/predictions"), ("patch", "/v1/deployments/{owner}/{deployment}")} <= bodies
+    named = {"owner": "darkroom", "name": "blank", "deployment": "pictures", "prediction_id": "0" * 26}
+    deployment = {"name": "pictures", "model": MODEL, "min_instances": 0, "max_instances": 1}
+    assert client.post("/v1/deployments", json=deployment).status_code == 200
     content_types = (
         None,
         "",
@@ -152,8 +154,8 @@ def test_a_body_has_to_say_that_it_is_json(client: FlaskClient, conn: Connection
         "application/jsonx",
         "x/application/json",
     )
-    for path, content_type in product(paths, content_types):
-        answer = client.post(path, data=BODY, content_type=content_type)
+    for (method, path), content_type in product(bodies, content_types):
+        answer = client.open(path.format(**named), method=method.upper(), data=BODY, content_type=content_type)
         assert answer.status_code == 415, (path, content_type, answer.text)
         assert "Content-Type: application/json" in answer.text
     assert count(conn, "predictions") == 0

@@ -40,6 +40,8 @@ BETWEEN_FIELDS = {
     "webhook",
     "cursor",
     "Idempotency-Key",
+    "name",  # of a deployment, which must not exist yet
+    "min_instances",
 }
 TOO_LARGE = "bytes as JSON"  # of metadata as a whole, which a schema can't say
 # OpenAI's names for what only the model's limits say; and a name that leads to no model.
@@ -141,8 +143,9 @@ def _send(
                     f"refused: {about} {answer.text}"
                 )
             return
-        if answer.status_code < 300:
-            validator(document, "Prediction").validate(answer.get_json())
+        kind = operation.answers.get(answer.status_code)
+        if kind is not None:
+            validator(document, kind.__name__).validate(answer.get_json())
         if mode is GenerationMode.POSITIVE and is_valid and answer.status_code == 422:
             [problem] = answer.get_json()["invalid_fields"]
             is_strict = headers.get("X-Darkroom-Strict") == "1" and "X-Darkroom-Strict is 1" in problem["description"]

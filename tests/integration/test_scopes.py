@@ -23,6 +23,12 @@ from tests.support.making import submit_one
 # The scope of every route, by method and path: a new one has to be added here.
 NEEDED = {
     "get /account": "read",
+    "get /deployments": "read",
+    "post /deployments": "admin",
+    "get /deployments/<owner>/<deployment>": "read",
+    "patch /deployments/<owner>/<deployment>": "admin",
+    "delete /deployments/<owner>/<deployment>": "admin",
+    "post /deployments/<owner>/<deployment>/predictions": "draw",
     "get /events": "read",
     "get /events/ws": "read",
     "get /files": "read",
@@ -39,6 +45,7 @@ NEEDED = {
     "get /models/<owner>/<name>/versions": "read",
     "get /models/<owner>/<name>/versions/<version>": "read",
     "post /models/<owner>/<name>/predictions": "draw",
+    "post /models/<owner>/<name>/warm": "draw",
     "get /predictions": "read",
     "post /predictions": "draw",
     "get /predictions/<prediction_id>": "read",

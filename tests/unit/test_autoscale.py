@@ -8,6 +8,7 @@ from cli.up.autoscale import Decision, Running, Stop
 from cli.up.autoscale import decide as decide_with
 from cli.up.supervise import RestartDelay
 from storage.workers.demand import Demand
+from storage.workers.warm import WorkerBounds
 
 decide = partial(decide_with, switch_after_s=30.0)
 
@@ -93,6 +94,39 @@ def test_the_only_worker_of_a_waiting_model_is_not_taken_for_a_model_that_rests(
     demand = {"a": Demand(5, 1), "b": Demand(1, 0)}
     assert decide(demand, ready("a"), limit=2, resting={"b"}).stop == []
     assert decide(demand, ready("a"), limit=2, resting={"b"}).start == ["a"]
+
+
+def test_workers_that_are_to_stay_ready_are_started_in_free_places_only() -> None:
+    bounds = {"a": WorkerBounds(at_least=2), "b": WorkerBounds(at_least=1)}
+    assert decide({}, [], limit=4, bounds=bounds).start == ["a", "b", "a"]
+    assert decide({}, ready("a", "a", "b"), limit=4, bounds=bounds) == Decision()
+    assert decide({}, ready("c", "c"), limit=2, bounds=bounds) == Decision(), "c ends by itself when it is idle"
+    assert decide({}, [], limit=4, bounds=bounds, elsewhere={"a": 2}).start == ["b"], "another host has them"
+    assert decide({}, [], limit=4, bounds=bounds, resting={"a"}).start == ["b"]
+
+
+def test_work_comes_before_workers_that_only_stay_ready_and_these_before_further_workers_for_a_backlog() -> None:
+    bounds = {"a": WorkerBounds(at_least=1)}
+    assert decide({"b": Demand(9, 0)}, [], limit=1, bounds=bounds).start == ["b"]
+    assert decide({"b": Demand(9, 0)}, [], limit=3, bounds=bounds).start == ["b", "a", "b"]
+
+
+def test_a_worker_that_stays_ready_makes_place_for_work_but_after_one_that_nobody_asked_for() -> None:
+    bounds = {"a": WorkerBounds(at_least=1)}
+    work = {"c": Demand(1, 0)}
+    assert decide(work, ready("a"), limit=1, bounds=bounds).stop == [Stop(1, "c")]
+    assert decide(work, ready("a", "b"), limit=2, bounds=bounds).stop == [Stop(2, "c")]
+    assert decide(work, ready("a", "a"), limit=2, bounds=bounds).stop == [Stop(1, "c")], "one of them may go"
+
+
+def test_a_model_gets_no_more_workers_than_it_may_have() -> None:
+    demand = {"a": Demand(50, 0)}
+    bounds = {"a": WorkerBounds(at_most=2)}
+    assert decide(demand, [], limit=4, bounds=bounds).start == ["a", "a"]
+    assert decide(demand, ready("a"), limit=4, bounds=bounds, elsewhere={"a": 1}) == Decision()
+    none = {"a": WorkerBounds(at_most=0)}
+    assert decide(demand, [], limit=4, bounds=none) == Decision()
+    assert decide(demand, ready("b"), limit=1, bounds=none) == Decision(), "and nobody makes place for it"
 
 
 def test_what_keeps_dying_is_started_more_and_more_seldom() -> None:

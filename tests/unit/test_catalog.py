@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,32 @@ def test_queue_names_are_short_readable_and_never_shared() -> None:
     assert len(set(queues)) == len(names)
     assert max(map(len, queues)) <= MAX_QUEUE_NAME
     assert queues[0] == "draw-darkroom.pocket"
+
+
+def test_a_model_can_be_kept_ready_at_all_times_and_more_of_it_in_some_hours(tmp_path: Path) -> None:
+    entry = """
+        [models."a/b"]
+        engine = "blank"
+        [models."a/b".warm]
+        min_workers = 1
+        "Mon-Fri 08:00-18:00 Europe/Berlin" = 3
+        "Sat 10:00-12:00 UTC" = 0
+    """
+    warm = load_catalog(write(tmp_path, entry)).find("a/b").warm
+    monday, saturday = datetime(2026, 1, 5, 12, tzinfo=UTC), datetime(2026, 1, 10, 11, tzinfo=UTC)
+    assert (warm.min_workers_at(monday), warm.min_workers_at(saturday)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("min_worker = 1", "'min_worker' are no hours such as .* min_workers and hours"),
+        ("min_workers = 65", "warm.min_workers: Input should be less than or equal to 64"),
+        ('"Mon-Fri 08:00-18:00 Europe/Berlin" = -1', "greater than or equal to 0"),
+        ('"Mon-Fri 08:00-18:00 Europe/Berln" = 1', "there is no time zone 'Europe/Berln'"),
+    ],
+)
+def test_what_is_wrong_with_the_hours_is_said(tmp_path: Path, line: str, said: str) -> None:
+    entry = f'[models."a/b"]\nengine = "blank"\n[models."a/b".warm]\n{line}\n'
+    with pytest.raises(OperatorError, match=said):
+        load_catalog(write(tmp_path, entry))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import InvalidInput
-from api.parsing.prefer import cancel_after_s, wait_s
+from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,19 @@ def test_cancel_after_takes_or_refuses_any_text(header: str) -> None:
         return
     assert seconds is not None
     assert 5 <= seconds < 2**53
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("wait=5", None),
+        ("warm", 300),
+        ("wait=5, warm=60", 60),
+        ("warm=86400", 3600),
+        ("warm=soon", None),
+        ("warm=0", None),
+    ],
+)
+def test_prefer_says_how_long_a_model_is_to_stay_ready(header: str | None, seconds: int | None) -> None:
+    assert warm_s(header) == seconds

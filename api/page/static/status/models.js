@@ -21,6 +21,7 @@ function card(found, period) {
       figure(t("model.drawing"), count(found.queue.processing)),
       figure(t("model.images"), count(summary.images), t("model.ended", { count: summary.succeeded })),
       figure(t("model.failed"), count(summary.failed), summary.canceled ? t("model.canceled", { count: summary.canceled }) : "", summary.failed ? "bad" : ""),
+      bounds(found.workers),
       figure(t("model.load"), seconds(summary.load_s.p50), summary.load_s.p95 === null ? "" : t("model.p95", { time: seconds(summary.load_s.p95) })),
     ),
     isQuiet(series)
@@ -33,6 +34,16 @@ function card(found, period) {
           times(found.model, series, summary, "drawing"),
         ),
   );
+}
+
+/** How many workers stay ready and how many there may be, where that was asked for. */
+function bounds({ at_least, at_most, warm_until }) {
+  if (!at_least && at_most === null) return null;
+  const more = [
+    at_most === null ? "" : t("model.at_most", { count: at_most }),
+    warm_until === null ? "" : t("model.warm_until", { time: clock(new Date(warm_until)) }),
+  ];
+  return figure(t("model.kept_ready"), count(at_least), more.filter(Boolean).join(", "));
 }
 
 export function figure(name, value, more = "", state = "") {

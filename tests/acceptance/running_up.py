@@ -121,7 +121,7 @@ class RunningUp:
         self._reader.join(10)
         return code
 
-    def wait_until_ready(self, timeout_s: float = 90) -> str:
+    def wait_until_ready(self, timeout_s: float = 180) -> str:
         """The URL out of the ready line."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -155,7 +155,7 @@ class RunningUp:
         assert status == 200, prediction
         return str(prediction["status"])
 
-    def wait_for_status(self, prediction_id: str, *wanted: str, timeout_s: float = 40) -> str:
+    def wait_for_status(self, prediction_id: str, *wanted: str, timeout_s: float = 150) -> str:
         reached = ""
 
         def there() -> bool:

@@ -251,7 +251,7 @@ MOMENTS: dict[str, Callable[[RunningUp], bool]] = {
 def test_ctrl_c_at_any_moment_of_the_start_leaves_nothing_and_stands_in_no_ones_way(folder: Path) -> None:
     for moment, has_come in MOMENTS.items():
         with RunningUp(folder) as running:
-            eventually(partial(has_come, running), 60)
+            eventually(partial(has_come, running))
             code = running.interrupt()
             # Not ready yet, ready. Before `main` runs, Python gives the answer: killed, or 1 where it imports `site`.
             in_python_itself = moment == "python is loading" and "KeyboardInterrupt" in running.output
@@ -302,7 +302,7 @@ def test_a_killed_worker_is_replaced_and_its_prediction_is_drawn(folder: Path) -
         running.wait_for_status(prediction_id, "processing")
         (worker,) = running.workers()
         worker.kill()
-        assert running.wait_for_status(prediction_id, "succeeded", timeout_s=30) == "succeeded"
+        assert running.wait_for_status(prediction_id, "succeeded") == "succeeded"
         assert "another is started at once if there is work" in running.output
 
 

@@ -84,7 +84,7 @@ def test_a_worker_outlives_its_warm_parent_and_the_next_one_is_forked_again(tmp_
         running.wait_for_status(prediction, "succeeded")
         assert running.request("GET", f"/v1/predictions/{prediction}")[1]["metrics"]["step_count"] == 10
         wait_until_warm(running, times=2)
-        eventually(lambda: not worker.is_running(), 60)
+        eventually(lambda: not worker.is_running())
         prediction = running.submit("test/slow", num_inference_steps=5)
         running.wait_for_status(prediction, "processing")
         assert all(is_forked(worker) for worker in running.workers())
@@ -115,7 +115,7 @@ def test_nothing_that_was_forked_outlives_a_killed_supervisor(tmp_path: Path) ->
         running.wait_for_status(prediction, "processing")
         parent, (worker,) = warm_parent(running), running.workers()
         running.kill()
-        eventually(lambda: not is_alive(parent) and not is_alive(worker), 60)
+        eventually(lambda: not is_alive(parent) and not is_alive(worker))
 
 
 @pytest.mark.parametrize("how", ["option", "setting"])

@@ -56,7 +56,7 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
         receiver.wait_for(2)
         token = darkroom("tokens", "create", "n8n", "--data", str(running.data))
         bearer = {"Authorization": f"Bearer {token}"}
-        eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422, 30)
+        eventually(lambda: submit(running, receiver.url, **bearer)[0] == 422)
         assert "WEBHOOK_ALLOW=127.0.0.1" in submit(running, receiver.url, **bearer)[1]
 
         def attempts() -> int:
@@ -65,9 +65,9 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
             found = re.search(r"(\d+) attempts .*not public", line)
             return int(found[1]) if found else 0
 
-        eventually(lambda: attempts() > 0, 60)
+        eventually(lambda: attempts() > 0)
         came, before = len(receiver.requests), attempts()
-        eventually(lambda: attempts() > before, 60)
+        eventually(lambda: attempts() > before)
         assert len(receiver.requests) == came
         receiver.answers(Answer())
         assert running.interrupt() == 0
@@ -76,14 +76,14 @@ def test_this_machine_is_allowed_until_the_first_token_and_our_own_servers_never
     with up(folder, env={"WEBHOOK_ALLOW": named}) as running:  # with tokens, it has to be named
         status, prediction_id = submit(running, receiver.url, **bearer)
         assert status == 201
-        eventually(lambda: any(prediction_id.encode() in each.body for each in receiver.requests), 90)
+        eventually(lambda: any(prediction_id.encode() in each.body for each in receiver.requests))
         path = f"/v1/webhook_deliveries?prediction_id={prediction_id}"
 
         def told() -> dict[str, object]:
             (delivery,) = running.request("GET", path, **bearer)[1]["results"]
             return dict(delivery)
 
-        eventually(lambda: told()["status"] == "delivered", 60)
+        eventually(lambda: told()["status"] == "delivered")
         assert told()["last_status"] is None
         for port in own_ports(running):
             assert submit(running, f"http://{named}:{port}/", **bearer)[0] == 422

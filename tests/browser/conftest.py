@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from storage.postgres.database import Connection, connect
 from tests.browser.drawing import opened
@@ -28,6 +28,8 @@ ARGUMENTS = [
     "--disable-features=LocalNetworkAccessChecks",  # Chromium's own guard of loopback: other browsers have none
     "--host-resolver-rules=MAP * 127.0.0.1",  # every name is this machine; nothing else can be reached
 ]
+
+expect.set_options(timeout=60_000)  # ms; its own 5 s are too short for a machine that does other things too
 
 
 @pytest.fixture(scope="module")  # not longer: while it lives, asyncio.run() fails in other tests of this process

@@ -77,7 +77,7 @@ def test_what_is_drawn_meanwhile_appears_without_a_reload(page: Page, service: S
     body = {"model": BLANK, "input": {"prompt": "a red circle", "num_outputs": 3}}
     answer = requests.post(f"{service.url}/v1/predictions", json=body, headers={"Prefer": "wait=30"}, timeout=60)
     assert answer.json()["status"] == "succeeded"
-    expect(card.locator("dl div", has_text="Pictures").locator("dd")).to_contain_text("3", timeout=20_000)
+    expect(card.locator("dl div", has_text="Pictures").locator("dd")).to_contain_text("3")
     expect(card.get_by_role("img", name=f"{BLANK}: 1 done, 0 failed, 0 canceled")).to_be_visible()
     expect(page.locator("#usage")).to_contain_text("no token")
     page.get_by_text("Last day", exact=True).click()
@@ -88,9 +88,9 @@ def test_it_says_at_a_glance_what_is_wrong(page: Page, conn: Connection, service
     health = page.locator("#health")
     expect(health).to_contain_text("No courier is running")
     with connect(service.settings.database_url, application_name="darkroom-rescue"):
-        expect(health).to_have_text("All is well", timeout=20_000)
+        expect(health).to_have_text("All is well")
         fill(conn, service)
-        expect(health).to_contain_text("darkroom/nobody can't be loaded: no weights", timeout=20_000)
+        expect(health).to_contain_text("darkroom/nobody can't be loaded: no weights")
         expect(page.locator("#workers")).to_contain_text("Could not start")
         expect(page.locator("#failures")).to_contain_text("too large")
 
@@ -98,7 +98,7 @@ def test_it_says_at_a_glance_what_is_wrong(page: Page, conn: Connection, service
 def test_a_webhook_that_did_not_arrive_is_sent_again(page: Page, conn: Connection) -> None:
     delivery_id = fail_a_delivery(conn)
     row = page.locator("#webhooks tr", has_text="hooks.example.com")
-    expect(row).to_contain_text("503 · it said 503", timeout=20_000)
+    expect(row).to_contain_text("503 · it said 503")
     expect(row).to_contain_text("Given up")
     button = row.get_by_role("button", name=f"Send {delivery_id} again")
     button.focus()
@@ -133,7 +133,7 @@ def test_markup_is_shown_as_it_was_written(page: Page, conn: Connection, service
         (evil,),
     )
     for section in ("health", "models", "workers", "failures", "webhooks", "usage"):
-        expect(page.locator(f"#{section}")).to_contain_text(evil, timeout=20_000)
+        expect(page.locator(f"#{section}")).to_contain_text(evil)
     assert page.locator("main script, main img[src=x]").count() == 0
     assert page.evaluate("window.xss") is None
 
@@ -214,7 +214,7 @@ def test_nothing_is_in_the_way_of_a_screen_reader_or_a_phone(
     counts = json.dumps({"succeeded": 9, "failed": 2, "canceled": 1, "images": 9, "q1": 4, "d2": 5, "l3": 1})
     conn.execute("SELECT darkroom_note_activity(%s, clock_timestamp(), %s)", (BLANK, counts))
     conn.execute("SELECT darkroom_note_activity('', clock_timestamp(), '{\"delivered\": 9, \"code 200\": 9}')")
-    expect(page.locator("#webhooks button")).to_be_visible(timeout=20_000)
+    expect(page.locator("#webhooks button")).to_be_visible()
     expect(page.locator("#usage table")).to_be_visible()
     assert findings(page) == []
     assert page.evaluate(STICKS_OUT) == []

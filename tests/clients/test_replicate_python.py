@@ -195,7 +195,7 @@ def test_the_webhook_is_signed_with_the_secret_that_the_client_fetches(replicate
     prediction = replicate.predictions.create(
         model=MODEL, input=INPUT, webhook=receiver.url, webhook_events_filter=["completed"]
     )
-    came = receiver.wait_for(1, timeout_s=60)[0]
+    came = receiver.wait_for(1)[0]
     secret = replicate.webhooks.default.secret()
     Webhooks.validate(headers=came.headers, body=came.body.decode(), secret=secret)
     assert Prediction.parse_raw(came.body).id == prediction.id

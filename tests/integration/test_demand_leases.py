@@ -106,6 +106,6 @@ def test_a_lease_that_is_not_fetched_is_given_back(settings: Settings, conn: Con
         assert leases.take(MODEL) is None
         eventually(lambda: count(conn, "demand_leases") == 1)
         conn.execute("UPDATE predictions SET status = 'canceled', completed_at = clock_timestamp()")
-        eventually(lambda: count(conn, "demand_leases") == 0, timeout_s=60)
+        eventually(lambda: count(conn, "demand_leases") == 0)
     finally:
         leases.stop()

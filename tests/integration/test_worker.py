@@ -134,7 +134,7 @@ def test_a_cancel_drops_the_drawing_and_leaves_the_others(
     with working(worker_settings, blank(step_s=0.3)) as process:
         eventually(lambda: count(conn, "predictions", "status = 'processing'") >= 1)
         assert finish(conn, renderer, ids[0], Canceled()) is not None
-        eventually(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()), timeout_s=10)
+        eventually(lambda: all(held.claim.prediction_id != ids[0] for held in process._leases.held()))
         eventually(over(conn, 3))
     assert count(conn, "images", f"prediction_id = '{ids[0]}'") == 0
     # The steps that it took are counted though nothing came of them.

@@ -117,7 +117,7 @@ def test_a_worker_that_drains_keeps_its_claim_until_the_drawing_is_done(
     with rescuing(settings), worker(settings, tmp_path, step_s=0.2) as draining:
         wait_until(settings, "status = 'processing' AND logs <> ''")
         draining.send_signal(signal.SIGTERM)
-        eventually(lambda: count(conn, "workers", "state = 'draining'") == 1, timeout_s=60)
+        eventually(lambda: count(conn, "workers", "state = 'draining'") == 1)
         assert draining.wait(120) == 0
     row = the_only(conn)
     assert (row["status"], row["attempt"], row["crashes"]) == ("succeeded", 1, 0)

@@ -60,7 +60,7 @@ class Receiver:
 
         self.answer = next_answer
 
-    def wait_for(self, count: int, *, timeout_s: float = 30) -> list[Received]:
+    def wait_for(self, count: int, *, timeout_s: float = 120) -> list[Received]:
         """The requests, once there are `count` of them. Fails the test otherwise."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self.requests) >= count, timeout_s)

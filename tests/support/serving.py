@@ -140,7 +140,7 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def wait_until_ready(url: str, api: subprocess.Popen[bytes], *, timeout_s: float = 90) -> None:
+def wait_until_ready(url: str, api: subprocess.Popen[bytes], *, timeout_s: float = 180) -> None:
     give_up_at = time.monotonic() + timeout_s
     while time.monotonic() < give_up_at:
         assert api.poll() is None, f"the API ended with {api.returncode}"

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from api.auth import needs
+from api.docs.operation import documented
 from api.services import services
 from storage.access.scopes import Scope
 from storage.predictions.render import dump
@@ -17,6 +18,7 @@ USERNAME = "darkroom"  # which owns the deployments
 
 
 @blueprint.get("/account")
+@documented("Who this is", {200: None}, section="Account")
 @needs(Scope.READ)
 def get() -> Response:
     return Response(dump(account()), content_type="application/json")

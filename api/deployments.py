@@ -15,13 +15,16 @@ from flask import Blueprint, Response
 from api.account import USERNAME, account
 from api.asked_model import model_in_path
 from api.auth import needs
+from api.docs.answers import Deployment, DeploymentPage, Prediction
+from api.docs.operation import SUBMIT_ERRORS, documented
+from api.docs.parameters import SUBMIT_HEADERS
 from api.errors import InvalidInput, NotFound
 from api.parsing.json_body import json_object
 from api.parsing.list_query import query
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
 from api.predictions import create_with
-from api.schemas import DEPLOYMENT_NAME, DeploymentChange, DeploymentRequest
+from api.schemas import DEPLOYMENT_NAME, DeploymentChange, DeploymentRequest, PredictionRequest
 from api.services import services
 from storage.access.scopes import Scope
 from storage.catalog import Model
@@ -45,6 +48,7 @@ NAME = re.compile(DEPLOYMENT_NAME, re.ASCII)
 
 
 @blueprint.get("/deployments")
+@documented("The deployments", {200: DeploymentPage}, section="Deployments", errors=(422,))
 @needs(Scope.READ)
 def list_() -> Response:
     """All on one page."""
@@ -55,6 +59,15 @@ def list_() -> Response:
 
 
 @blueprint.post("/deployments")
+@documented(
+    "Keep workers of a model ready under a name",
+    {200: Deployment},
+    section="Deployments",
+    body=DeploymentRequest,
+    errors=(400, 413, 422),
+    example={"name": "pictures", "hardware": "gpu", "min_instances": 1, "max_instances": 2},
+    details="It needs the scope `admin`.",
+)
 @needs(Scope.ADMIN)
 def create() -> Response:
     asked = validated(DeploymentRequest, json_object())
@@ -74,6 +87,7 @@ def create() -> Response:
 
 
 @blueprint.get("/deployments/<owner>/<deployment>")
+@documented("A deployment", {200: Deployment}, section="Deployments", errors=(404,))
 @needs(Scope.READ)
 def get(owner: str, deployment: str) -> Response:
     with services().pool.connection() as conn:
@@ -81,6 +95,15 @@ def get(owner: str, deployment: str) -> Response:
 
 
 @blueprint.patch("/deployments/<owner>/<deployment>")
+@documented(
+    "Change a deployment",
+    {200: Deployment},
+    section="Deployments",
+    body=DeploymentChange,
+    errors=(400, 404, 413, 422),
+    example={"min_instances": 0},
+    details="It needs the scope `admin`.",
+)
 @needs(Scope.ADMIN)
 def change(owner: str, deployment: str) -> Response:
     """A new release. What isn't given stays as it is."""
@@ -102,6 +125,9 @@ def change(owner: str, deployment: str) -> Response:
 
 
 @blueprint.delete("/deployments/<owner>/<deployment>")
+@documented(
+    "Delete a deployment", {204: None}, section="Deployments", errors=(404,), details="It needs the scope `admin`."
+)
 @needs(Scope.ADMIN)
 def delete(owner: str, deployment: str) -> Response:
     with services().pool.connection() as conn:
@@ -113,6 +139,15 @@ def delete(owner: str, deployment: str) -> Response:
 
 
 @blueprint.post("/deployments/<owner>/<deployment>/predictions")
+@documented(
+    "Draw with the model of a deployment",
+    {201: Prediction},
+    section="Deployments",
+    body=PredictionRequest,
+    headers=SUBMIT_HEADERS,
+    errors=(*SUBMIT_ERRORS, 404),
+    example={"input": {"prompt": "a red circle on a blue background"}},
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create_prediction(owner: str, deployment: str) -> Response:

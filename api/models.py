@@ -9,7 +9,9 @@ from flask import Blueprint, Response
 from api.asked_model import model_in_path
 from api.auth import needs
 from api.compression import compressed
+from api.docs.answers import OpenAIError
 from api.docs.model_schema import COG_VERSION, openapi_schema
+from api.docs.operation import documented
 from api.parsing.list_query import query
 from api.services import services
 from storage.access.scopes import Scope
@@ -20,6 +22,7 @@ blueprint = Blueprint("models", __name__)
 
 
 @blueprint.get("/models")
+@documented("The models that are served", {200: None}, section="Models", errors=(422,))
 @needs(Scope.READ)
 def list_() -> Response:
     """`results` is what Replicate's clients read, `data` what OpenAI's do."""
@@ -29,6 +32,7 @@ def list_() -> Response:
 
 
 @blueprint.get("/models/<alias>")
+@documented("A model by its alias", {200: None}, section="Models", errors=(404,), error=OpenAIError)
 @needs(Scope.READ)
 def get_alias(alias: str) -> Response:
     """OpenAI's `models.retrieve("dall-e-3")`."""
@@ -36,12 +40,14 @@ def get_alias(alias: str) -> Response:
 
 
 @blueprint.get("/models/<owner>/<name>")
+@documented("A model", {200: None}, section="Models", errors=(404,))
 @needs(Scope.READ)
 def get(owner: str, name: str) -> Response:
     return _answer(_model(model_in_path(f"{owner}/{name}")))
 
 
 @blueprint.get("/models/<owner>/<name>/versions")
+@documented("Its versions", {200: None}, section="Models", errors=(404, 422))
 @needs(Scope.READ)
 def versions(owner: str, name: str) -> Response:
     query()
@@ -49,6 +55,7 @@ def versions(owner: str, name: str) -> Response:
 
 
 @blueprint.get("/models/<owner>/<name>/versions/<version>")
+@documented("A version and its inputs", {200: None}, section="Models", errors=(404,))
 @needs(Scope.READ)
 def get_version(owner: str, name: str, version: str) -> Response:
     return _answer(_version(model_in_path(f"{owner}/{name}:{version}")))

@@ -11,11 +11,15 @@ from flask import Blueprint, Response, request
 from api.accept import accept
 from api.asked_model import model_asked_for, model_in_path
 from api.auth import caller, needs
+from api.docs.answers import Prediction, PredictionPage
+from api.docs.operation import SUBMIT_ERRORS, documented
+from api.docs.parameters import FILTERS, SUBMIT_HEADERS
 from api.errors import NotFound, Problem
 from api.live.waiting import wait_until_over
 from api.ownership import find_own
 from api.parsing.cursor import Cursor, Direction
 from api.parsing.json_body import json_object
+from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
 from api.parsing.list_request import list_request
 from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 from api.parsing.validation import validated
@@ -39,6 +43,16 @@ blueprint = Blueprint("predictions", __name__)
 
 
 @blueprint.post("/predictions")
+@documented(
+    "Draw",
+    {201: Prediction},
+    body=PredictionRequest,
+    headers=SUBMIT_HEADERS,
+    errors=SUBMIT_ERRORS,
+    example={"input": {"prompt": "a red circle on a blue background"}},
+    details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
+    "same request again is the same prediction.",
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create() -> Response:
@@ -46,6 +60,14 @@ def create() -> Response:
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
+@documented(
+    "Draw with the model of the path",
+    {201: Prediction},
+    body=PredictionRequest,
+    headers=SUBMIT_HEADERS,
+    errors=(*SUBMIT_ERRORS, 404),
+    example={"input": {"prompt": "a red circle on a blue background"}},
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create_for_model(owner: str, name: str) -> Response:
@@ -53,6 +75,7 @@ def create_for_model(owner: str, name: str) -> Response:
 
 
 @blueprint.get("/predictions/<prediction_id>")
+@documented("Read one", {200: Prediction}, errors=(404,))
 @needs(Scope.READ)
 def get(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -60,6 +83,7 @@ def get(prediction_id: str) -> Response:
 
 
 @blueprint.post("/predictions/<prediction_id>/cancel")
+@documented("Cancel", {200: Prediction}, errors=(404,), details="At once; one that is over stays as it is.")
 @needs(Scope.DRAW)
 def cancel(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -70,6 +94,12 @@ def cancel(prediction_id: str) -> Response:
 
 
 @blueprint.delete("/predictions/<prediction_id>")
+@documented(
+    "Delete",
+    {204: None},
+    errors=(404,),
+    details="It is canceled first if it isn't over. Its data and images go, and its webhooks are not sent.",
+)
 @needs(Scope.DRAW)
 def delete(prediction_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -81,6 +111,14 @@ def delete(prediction_id: str) -> Response:
 
 
 @blueprint.post("/predictions/<prediction_id>/keep")
+@documented(
+    "Keep beyond the retention time",
+    {200: Prediction},
+    body=KeepRequest,
+    needs_body=False,
+    errors=(400, 404, 410, 413, 422),
+    example={"keep": True},
+)
 @needs(Scope.DRAW)
 def keep(prediction_id: str) -> Response:
     has_body = request.content_length or "Transfer-Encoding" in request.headers
@@ -94,6 +132,14 @@ def keep(prediction_id: str) -> Response:
 
 
 @blueprint.get("/predictions")
+@documented(
+    "List and search, newest first",
+    {200: PredictionPage},
+    query=LIST_PARAMETERS,
+    parameters=FILTERS,
+    errors=(422,),
+    details="A prediction is listed if it passes all filters that are given.",
+)
 @needs(Scope.READ)
 def list_() -> Response:
     asked = list_request()

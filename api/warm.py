@@ -7,6 +7,8 @@ from flask import Blueprint, Response, request
 
 from api.asked_model import model_in_path
 from api.auth import needs
+from api.docs.answers import KeptWarm
+from api.docs.operation import documented
 from api.parsing.json_body import json_object
 from api.parsing.validation import validated
 from api.schemas import WarmRequest
@@ -24,6 +26,15 @@ blueprint = Blueprint("warm", __name__)
 
 
 @blueprint.post("/models/<owner>/<name>/warm")
+@documented(
+    "Have a worker ready before the first request",
+    {202: KeptWarm},
+    section="Models",
+    body=WarmRequest,
+    needs_body=False,
+    errors=(400, 404, 413, 422),
+    example={"seconds": 300},
+)
 @needs(Scope.DRAW)
 def warm(owner: str, name: str) -> Response:
     model = model_in_path(f"{owner}/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from api.auth import caller, needs
+from api.docs.operation import documented
 from api.services import services
 from storage.access.scopes import Scope
 from storage.access.sealing import open_sealer
@@ -15,6 +16,7 @@ blueprint = Blueprint("webhook_secret", __name__)
 
 
 @blueprint.get("/webhooks/default/secret")
+@documented("The secret that signs webhooks", {200: None}, section="Account")
 @needs(Scope.READ)
 def get() -> Response:
     """The caller's newest one; while a secret is being rotated, the older one signs too."""
@@ -24,6 +26,12 @@ def get() -> Response:
 
 
 @blueprint.get("/webhooks/deployment/secret")
+@documented(
+    "The secret of the deployment",
+    {200: None},
+    section="Account",
+    details="It signs the webhooks of predictions that belong to no token. It needs the scope `admin`.",
+)
 @needs(Scope.ADMIN)
 def get_deployments() -> Response:
     """The one that signs the webhooks of predictions that belong to no token."""

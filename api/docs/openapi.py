@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,7 +10,8 @@ from pydantic.json_schema import models_json_schema
 
 from api.account import USERNAME
 from api.docs.model_schema import openapi_schema
-from api.docs.operations import JSON, OPERATIONS, PARAMETERS, Operation
+from api.docs.operation import JSON, SECTIONS, Operation
+from api.docs.parameters import PARAMETERS
 from api.schemas import PredictionInput
 from storage.catalog import Catalog, Model
 
@@ -37,9 +38,9 @@ TITLES = {
 }
 
 
-def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, Any]:
+def document(operations: Sequence[Operation], catalog: Catalog, public_url: str, *, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of this deployment."""
-    used = {kind for each in OPERATIONS for kind in (*each.answers.values(), each.body, each.form, each.error) if kind}
+    used = {kind for each in operations for kind in (*each.answers.values(), each.body, each.form, each.error) if kind}
     _, schemas = models_json_schema(
         [(kind, "validation") for kind in sorted(used, key=lambda kind: kind.__name__)], ref_template=REF
     )
@@ -50,7 +51,7 @@ def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, An
     components["DeploymentRequest"]["properties"]["model"] |= {"enum": _references(catalog)}
     components["ImageRequest"]["properties"]["model"]["anyOf"][0] |= {"enum": _references(catalog)}
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation, catalog)
     return {
         "openapi": "3.1.0",
@@ -61,7 +62,7 @@ def document(catalog: Catalog, public_url: str, *, version: str) -> dict[str, An
             "`/v1` are there without it too.",
         },
         "servers": [{"url": public_url}],
-        "tags": [{"name": name} for name in dict.fromkeys(each.section for each in OPERATIONS)],
+        "tags": [{"name": name} for name in SECTIONS],
         "security": [{"token": []}],
         "paths": paths,
         "components": {

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 from flask import Blueprint, Response, current_app, render_template
 
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
 from api.docs.openapi import document
-from api.docs.operations import OPERATIONS, PARAMETERS
+from api.docs.operation import Operation, operations_of
+from api.docs.parameters import PARAMETERS
 from api.services import services
 from storage.predictions.render import dump
 
@@ -47,16 +49,21 @@ def _once(name: str, render: Callable[[], str]) -> str:
 
 
 def _openapi_text() -> str:
+    return dump(_document(operations_of(current_app)))
+
+
+def _document(operations: Sequence[Operation]) -> dict[str, Any]:
     here = services()
-    return dump(document(here.catalog, here.settings.public_url, version=version("darkroom")))
+    return document(operations, here.catalog, here.settings.public_url, version=version("darkroom"))
 
 
 def _page_text() -> str:
     here = services()
+    operations = operations_of(current_app)
     return render_template(
         "docs.html",
-        document=document(here.catalog, here.settings.public_url, version=version("darkroom")),
-        operations=OPERATIONS,
+        document=_document(operations),
+        operations=operations,
         parameters=PARAMETERS,
         models=[here.catalog.models[name] for name in sorted(here.catalog.models)],
         url=here.settings.public_url,

@@ -15,6 +15,9 @@ from werkzeug.datastructures import FileStorage
 
 from api.auth import caller, needs, open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.docs.forms import FileAnswer, FileForm, FilePage
+from api.docs.operation import documented
+from api.docs.parameters import SIGNED
 from api.errors import InvalidInput, NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.files.stored_file import open_file
@@ -44,6 +47,14 @@ MAX_TYPE_CHARS = 127
 
 
 @blueprint.post("/files")
+@documented(
+    "Upload a file",
+    {201: FileAnswer},
+    section="Files",
+    form=FileForm,
+    errors=(400, 413, 415, 422),
+    details="Name it in requests by its `urls.get` until it expires (`RETENTION_S`).",
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create() -> Response:
@@ -80,6 +91,7 @@ def create() -> Response:
 
 
 @blueprint.get("/files")
+@documented("Your uploaded files, newest first", {200: FilePage}, section="Files", query=("cursor",), errors=(422,))
 @needs(Scope.READ)
 def list_files() -> Response:
     given = query("cursor")
@@ -104,6 +116,7 @@ def list_files() -> Response:
 
 
 @blueprint.get("/files/<file_id>")
+@documented("An uploaded file", {200: FileAnswer}, section="Files", errors=(404,))
 @needs(Scope.READ)
 def get(file_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -111,6 +124,13 @@ def get(file_id: str) -> Response:
 
 
 @blueprint.delete("/files/<file_id>")
+@documented(
+    "Delete an uploaded file",
+    {204: None},
+    section="Files",
+    errors=(404,),
+    details="Predictions that were made from it keep their own copy of the picture.",
+)
 @needs(Scope.DRAW)
 def delete(file_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -122,6 +142,14 @@ def delete(file_id: str) -> Response:
 
 
 @blueprint.get("/files/<file_id>/download")
+@documented(
+    "The bytes of an uploaded file, by signed URL (`urls.download`)",
+    {200: None},
+    section="Files",
+    media="application/octet-stream",
+    query=SIGNED,
+    errors=(403, 404, 410, 503),
+)
 @for_all_pages
 @open_to_all
 def download(file_id: str) -> Response:

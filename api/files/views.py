@@ -6,6 +6,8 @@ from flask import Blueprint, Response, request
 
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.docs.operation import documented
+from api.docs.parameters import SIGNED
 from api.errors import NotFound, Problem
 from api.files.ranges import ByteRange, Unsatisfiable, parse_range
 from api.files.signed_link import require_signed_link
@@ -22,6 +24,17 @@ CACHE_CONTROL = "private, max-age=86400, immutable"
 
 
 @blueprint.get("/files/<prediction_id>/<name>")
+@documented(
+    "An image, by signed URL (`output`)",
+    {200: None, 206: None, 304: None},
+    section="Files",
+    media="image/*",
+    query=SIGNED,
+    headers=("Range", "If-None-Match"),
+    errors=(403, 404, 410, 412, 416, 503),
+    details="`ETag` is the SHA-256 of the file. One range of bytes is served as 206; for several, the whole "
+    "file is served.",
+)
 @for_all_pages
 @open_to_all
 def get(prediction_id: str, name: str) -> Response:

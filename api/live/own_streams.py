@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from flask import Blueprint, Response
 
 from api.auth import caller, needs
+from api.docs.operation import documented
 from api.live.own_predictions import follow_own
 from api.live.sse import compact, event, stream_response, take_slot
 from api.live.upgrade import websocket_response
@@ -19,6 +20,14 @@ blueprint = Blueprint("own_streams", __name__)
 
 
 @blueprint.get("/events")
+@documented(
+    "What happens to all your predictions, as server-sent events",
+    {200: None},
+    section="Live",
+    media="text/event-stream",
+    errors=(422,),
+    details="ready, prediction, deleted, queued, loading, progress, preview. It never ends.",
+)
 @needs(Scope.READ)
 def events() -> Response:
     """Server-sent events without ids: who connects again gets `ready`, and reads the list."""
@@ -36,6 +45,7 @@ def events() -> Response:
 # Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
 @blueprint.get("/events/ws")
 @blueprint.route("/events/ws", websocket=True)
+@documented("The same over a WebSocket", {101: None}, section="Live", errors=(422, 426))
 @needs(Scope.READ)
 def websocket() -> Response:
     """The same events, each a text message: `{"event", "data"}`."""

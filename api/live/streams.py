@@ -10,6 +10,8 @@ from flask import Blueprint, Response, request
 
 from api.auth import caller, needs, open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.docs.operation import documented
+from api.docs.parameters import SIGNED
 from api.errors import NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.live.access_watch import Access
@@ -31,6 +33,14 @@ NOTHING_MORE = 204  # tells a browser's EventSource not to connect again
 
 
 @blueprint.get("/files/<prediction_id>/stream")
+@documented(
+    "Replicate's stream, by signed URL (`urls.stream`)",
+    {200: None, 204: None},
+    section="Live",
+    media="text/event-stream",
+    query=SIGNED,
+    errors=(403, 404),
+)
 @for_all_pages
 @open_to_all
 def replicate_stream(prediction_id: str) -> Response:
@@ -45,6 +55,14 @@ def replicate_stream(prediction_id: str) -> Response:
 
 
 @blueprint.get("/predictions/<prediction_id>/events")
+@documented(
+    "Progress as server-sent events",
+    {200: None, 204: None},
+    section="Live",
+    media="text/event-stream",
+    errors=(404,),
+    details="queued, loading, progress, preview, output, done; the state as it is comes first.",
+)
 @needs(Scope.READ)
 def events(prediction_id: str) -> Response:
     """The present state, then each change: queued, loading, progress, preview, output, done."""
@@ -53,6 +71,14 @@ def events(prediction_id: str) -> Response:
 
 
 @blueprint.get("/files/<prediction_id>/events")
+@documented(
+    "Progress, by signed URL",
+    {200: None, 204: None},
+    section="Live",
+    media="text/event-stream",
+    query=SIGNED,
+    errors=(403, 404),
+)
 @for_all_pages
 @open_to_all
 def signed_events(prediction_id: str) -> Response:
@@ -63,6 +89,7 @@ def signed_events(prediction_id: str) -> Response:
 # Werkzeug lets a rule match either WebSockets or all other requests: the others are told what they need.
 @blueprint.get("/predictions/<prediction_id>/ws")
 @blueprint.route("/predictions/<prediction_id>/ws", websocket=True)
+@documented("The same over a WebSocket", {101: None}, section="Live", errors=(404, 426))
 @needs(Scope.READ)
 def websocket(prediction_id: str) -> Response:
     """The same events over a WebSocket, each a text message: `{"event", "id", "data"}`."""
@@ -72,6 +99,7 @@ def websocket(prediction_id: str) -> Response:
 
 @blueprint.get("/files/<prediction_id>/ws")
 @blueprint.route("/files/<prediction_id>/ws", websocket=True)
+@documented("The same over a WebSocket", {101: None}, section="Live", query=SIGNED, errors=(403, 404, 426))
 @for_all_pages
 @open_to_all
 def signed_websocket(prediction_id: str) -> Response:

@@ -10,6 +10,9 @@ from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import FileStorage
 
 from api.auth import needs
+from api.docs.answers import OpenAIError
+from api.docs.forms import EditForm, VariationForm
+from api.docs.operation import documented
 from api.errors import InvalidInput, Problem
 from api.openai.images import draw, find_model
 from api.openai.schemas import EditRequest
@@ -34,6 +37,16 @@ FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
 @blueprint.post("/images/edits")
+@documented(
+    "Draw from a picture, as OpenAI's clients ask for it",
+    {200: None},
+    section="OpenAI",
+    form=EditForm,
+    headers=("Idempotency-Key",),
+    errors=(400, 404, 409, 410, 413, 415, 429, 504),
+    error=OpenAIError,
+    details="The transparent area of `mask` is drawn anew. All fields of a generation are taken, as text.",
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def edit() -> Response:
@@ -41,6 +54,15 @@ def edit() -> Response:
 
 
 @blueprint.post("/images/variations")
+@documented(
+    "Draw a picture like another one",
+    {200: None},
+    section="OpenAI",
+    form=VariationForm,
+    headers=("Idempotency-Key",),
+    errors=(400, 404, 409, 410, 413, 415, 429, 504),
+    error=OpenAIError,
+)
 @needs(Scope.DRAW)
 @may_carry_pictures
 def vary() -> Response:

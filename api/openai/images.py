@@ -12,6 +12,8 @@ from flask import Blueprint, Response
 
 from api.accept import accept
 from api.auth import caller, needs
+from api.docs.answers import OpenAIError
+from api.docs.operation import documented
 from api.errors import Problem, bucket_away
 from api.live.access_watch import Access
 from api.live.client_connection import LOOK_EVERY_S
@@ -44,6 +46,17 @@ DO_NOT_REPEAT = {"x-should-retry": "false"}
 
 
 @blueprint.post("/images/generations")
+@documented(
+    "Draw, as OpenAI's clients ask for it",
+    {200: None},
+    section="OpenAI",
+    body=ImageRequest,
+    headers=("Idempotency-Key",),
+    errors=(400, 404, 409, 410, 413, 429, 504),
+    error=OpenAIError,
+    example={"prompt": "a red circle on a blue background"},
+    details="Waits until the picture is done; `stream` tells how it goes.",
+)
 @needs(Scope.DRAW)
 def generate() -> Response:
     asked = validated(ImageRequest, json_object())

@@ -10,6 +10,7 @@ import structlog
 from flask import Blueprint, Response
 
 from api.auth import caller, needs
+from api.docs.operation import documented
 from api.errors import InvalidInput, NotFound, Problem
 from api.parsing.list_query import query
 from api.services import services
@@ -28,6 +29,13 @@ PREDICTION_ID = re.compile(r"[0-9a-z]{26}")
 
 
 @blueprint.get("/webhook_deliveries")
+@documented(
+    "Deliveries, newest first",
+    {200: None},
+    section="Webhooks",
+    query=("cursor", "status", "prediction_id"),
+    errors=(422,),
+)
 @needs(Scope.READ)
 def list_() -> Response:
     """Newest first; `?status=`, `?prediction_id=`, and `next` as it was given."""
@@ -54,6 +62,7 @@ def list_() -> Response:
 
 
 @blueprint.get("/webhook_deliveries/<delivery_id>")
+@documented("A delivery", {200: None}, section="Webhooks", errors=(404,))
 @needs(Scope.READ)
 def get(delivery_id: str) -> Response:
     with services().pool.connection() as conn:
@@ -61,6 +70,13 @@ def get(delivery_id: str) -> Response:
 
 
 @blueprint.post("/webhook_deliveries/<delivery_id>/replay")
+@documented(
+    "Send it again",
+    {200: None},
+    section="Webhooks",
+    errors=(404, 409),
+    details="With the same webhook-id and the same body.",
+)
 @needs(Scope.DRAW)
 def send_again(delivery_id: str) -> Response:
     """The same webhook-id and the same body, from the start of the schedule."""

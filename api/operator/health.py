@@ -7,6 +7,7 @@ from flask import Blueprint, Response
 
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
+from api.docs.operation import documented
 from api.page.views import page, wants_page
 from api.services import services
 from storage.bucket import BucketUnavailable
@@ -17,6 +18,7 @@ blueprint = Blueprint("health", __name__)
 
 
 @blueprint.get("/healthz")
+@documented("Whether the process lives", {200: None}, section="Operation")
 @for_all_pages
 @open_to_all
 def live() -> Response:
@@ -25,6 +27,7 @@ def live() -> Response:
 
 
 @blueprint.get("/readyz")
+@documented("Whether a request would be accepted", {200: None, 503: None}, section="Operation")
 @for_all_pages
 @open_to_all
 def ready() -> Response:

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from psycopg_pool import PoolTimeout
 
 from api.auth import needs
+from api.docs.operation import documented
 from api.services import Services
 from storage.access.scopes import Scope
 from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
@@ -77,6 +78,7 @@ def register(app: Flask, services: Services) -> None:
 
 
 @blueprint.get("/metrics")
+@documented("For Prometheus", {200: None}, section="Operation", media="text/plain")
 @needs(Scope.METRICS)
 def get() -> Response:
     metrics: Metrics = current_app.extensions[KEY]

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from api.auth import needs
+from api.docs.operation import documented
 from api.operator.usage import usage_row
 from api.parsing.list_query import query
 from api.services import Services, services
@@ -32,6 +33,13 @@ NOTHING: Counts = {}
 
 
 @blueprint.get("/status")
+@documented(
+    "The state of the deployment",
+    {200: None},
+    section="Operation",
+    errors=(422,),
+    details="Queues, workers, durations, failures, webhooks, usage. It needs the scope `admin`.",
+)
 @needs(Scope.ADMIN)
 def get() -> Response:
     """Everything at once: some ten statements, each of a few milliseconds."""

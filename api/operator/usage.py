@@ -10,6 +10,8 @@ from typing import cast
 from flask import Blueprint, Response, request
 
 from api.auth import caller, needs
+from api.docs.answers import Usage
+from api.docs.operation import documented
 from api.errors import InvalidInput
 from api.parsing.list_query import query
 from api.services import services
@@ -27,6 +29,14 @@ FORMATS = ("json", "csv")
 
 
 @blueprint.get("/usage")
+@documented(
+    "Pictures, steps and GPU seconds by day, token or model",
+    {200: Usage},
+    section="Account",
+    query=("from", "to", "by", "format"),
+    errors=(422,),
+    details="Its own for a token, of all tokens for one with the scope `admin`. Also as CSV.",
+)
 @needs(Scope.READ)
 def get() -> Response:
     """Of all tokens for an operator, of its own for a token."""

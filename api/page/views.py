@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 from api.auth import open_to_all
 from api.browsers.cross_site import for_all_pages
 from api.compression import accepts_gzip
+from api.docs.operation import documented
 from api.errors import NotFound
 from api.page.assets import Asset, Assets
 from api.services import services
@@ -32,6 +33,13 @@ def asset(version: str, name: str) -> Response:
 
 
 @blueprint.get("/status")
+@documented(
+    "The state of the deployment",
+    {200: None},
+    section="Operation",
+    errors=(422,),
+    details="Queues, workers, durations, failures, webhooks, usage. It needs the scope `admin`.",
+)
 @for_all_pages
 @open_to_all
 def status() -> Response:

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from api import auth
 from api.auth import OPEN
 from api.browsers.cross_site import FOR_ALL_PAGES
-from api.docs.operations import OPERATIONS
+from api.docs.operation import operations_of
 from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
@@ -136,8 +136,8 @@ def test_a_named_origin_may_and_so_may_its_requests_without_cors_if_all_are_name
             assert client.get("/v1/predictions", headers=image).status_code == expected
 
 
-def test_a_body_has_to_say_that_it_is_json(client: FlaskClient, conn: Connection) -> None:
-    bodies = {(each.method, each.path) for each in OPERATIONS if each.body is not None}
+def test_a_body_has_to_say_that_it_is_json(app: Flask, client: FlaskClient, conn: Connection) -> None:
+    bodies = {(each.method, each.path) for each in operations_of(app) if each.body is not None}
     assert {("post", "/v1/predictions"), ("patch", "/v1/deployments/{owner}/{deployment}")} <= bodies
     named = {"owner": "darkroom", "name": "blank", "deployment": "pictures", "prediction_id": "0" * 26}
     deployment = {"name": "pictures", "model": MODEL, "min_instances": 0, "max_instances": 1}

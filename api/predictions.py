@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import urlencode
 
 import structlog
 from flask import Blueprint, Response, request
@@ -17,10 +16,10 @@ from api.docs.parameters import FILTERS, SUBMIT_HEADERS
 from api.errors import NotFound, Problem
 from api.live.waiting import wait_until_over
 from api.ownership import find_own
-from api.parsing.cursor import Cursor, Direction
 from api.parsing.json_body import json_object
 from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
 from api.parsing.list_request import list_request
+from api.parsing.paging import list_page
 from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
@@ -144,21 +143,10 @@ def keep(prediction_id: str) -> Response:
 def list_() -> Response:
     asked = list_request()
     with services().pool.connection() as conn:
-        rows = asked.read(conn, caller().token_id)
-        more = len(rows) > asked.limit
-        rows = rows[-asked.limit :] if asked.page.is_forward else rows[: asked.limit]
-        rows, images = with_images(conn, rows)
-    renderer = services().answers
-    has_newer, has_older = (more, bool(rows)) if asked.page.is_forward else (asked.page.before is not None, more)
-    return _answer(
-        dump(
-            {
-                "next": _page_url("older", rows[-1]) if rows and has_older else None,
-                "previous": _page_url("newer", rows[0]) if rows and has_newer else None,
-                "results": [renderer.prediction(row, images[row["id"]]) for row in rows],
-            }
-        )
-    )
+        found = list_page(asked.read(conn, caller().token_id), asked.page, "/v1/predictions")
+        rows, images = with_images(conn, found.rows)
+    shown = [services().answers.prediction(row, images[row["id"]]) for row in rows]
+    return _answer(dump({"next": found.next, "previous": found.previous, "results": shown}))
 
 
 def create_with(in_path: Model | None = None) -> Response:
@@ -198,13 +186,6 @@ def _wait(here: Services, row: Row, timeout_s: int) -> str:
     if waited.over is not None:
         return here.answers.body(waited.over.row, waited.over.images)
     return here.renderer.body(dict(waited.row) | {"status": PredictionStatus.STARTING.value}, [])
-
-
-def _page_url(direction: Direction, beside: Row) -> str:
-    """The same list, read on in that direction from this prediction."""
-    cursor = Cursor(direction, beside["created_at"], beside["id"])
-    same_list = {name: value for name, value in request.args.items() if name != "cursor"}
-    return f"{services().settings.public_url}/v1/predictions?{urlencode(same_list | {'cursor': cursor.encode()})}"
 
 
 def _answer(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import structlog
 from flask import Blueprint, Response, request
@@ -22,8 +22,8 @@ from api.errors import InvalidInput, NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.files.stored_file import open_file
 from api.ownership import is_id
-from api.parsing.cursor import Cursor, decode_cursor
 from api.parsing.list_query import query
+from api.parsing.paging import asked_page, list_page
 from api.pictures.large_bodies import may_carry_pictures
 from api.pictures.sent import PIECE_CHARS
 from api.schemas import MAX_METADATA_BYTES
@@ -33,7 +33,6 @@ from storage import files
 from storage.access.scopes import Scope
 from storage.postgres.database import Connection, Row
 from storage.predictions.object_keys import file_key
-from storage.predictions.page import Page
 from storage.predictions.render import FOR_EVER, dump, timestamp
 from storage.sent_objects import SentObject, begin_to_store
 
@@ -95,24 +94,10 @@ def create() -> Response:
 @needs(Scope.READ)
 def list_files() -> Response:
     given = query("cursor")
-    cursor = decode_cursor(given["cursor"]) if "cursor" in given else None
-    page = Page(
-        limit=PAGE + 1,
-        before=cursor.position if cursor is not None and cursor.direction == "older" else None,
-        after=cursor.position if cursor is not None and cursor.direction == "newer" else None,
-    )
+    page = asked_page(given.get("cursor"), PAGE)
     with services().pool.connection() as conn:
-        rows = files.read_files(conn, page, token_id=caller().token_id)
-    more = len(rows) > PAGE
-    rows = rows[-PAGE:] if page.is_forward else rows[:PAGE]
-    has_older, has_newer = (bool(rows), more) if page.is_forward else (more, page.before is not None)
-    return _answer(
-        {
-            "next": _page_url("older", rows[-1]) if rows and has_older else None,
-            "previous": _page_url("newer", rows[0]) if rows and has_newer else None,
-            "results": [_file(row) for row in rows],
-        }
-    )
+        found = list_page(files.read_files(conn, page, token_id=caller().token_id), page, "/v1/files")
+    return _answer({"next": found.next, "previous": found.previous, "results": [_file(row) for row in found.rows]})
 
 
 @blueprint.get("/files/<file_id>")
@@ -263,11 +248,6 @@ def _file(row: Row) -> dict[str, Any]:
             "download": links.of_upload(row["id"], row["expires_at"] or FOR_EVER),
         },
     }
-
-
-def _page_url(direction: Any, beside: Row) -> str:
-    cursor = Cursor(direction, beside["created_at"], beside["id"])
-    return f"{services().settings.public_url}/v1/files?{urlencode({'cursor': cursor.encode()})}"
 
 
 def _answer(body: dict[str, Any], status: int = 200) -> Response:

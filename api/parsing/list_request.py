@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from api.errors import InvalidInput
-from api.parsing.cursor import decode_cursor, parse_moment
+from api.parsing.cursor import parse_moment
 from api.parsing.list_query import query
+from api.parsing.paging import asked_page
 from api.parsing.validation import shown, validated
 from api.schemas import Metadata
 from api.services import services
@@ -35,8 +36,7 @@ SOURCES = ("api", "web")
 class ListRequest:
     """A list that was asked for, checked."""
 
-    limit: int
-    page: Page  # of one more: whether there is one says whether there is a next page
+    page: Page
     filters: Filters
     source: str | None
 
@@ -54,20 +54,12 @@ def list_request() -> ListRequest:
     """The list that this request's query asks for. Raises InvalidInput."""
     given = query(*PARAMETERS)
     limit = _limit(given.get("limit"))
-    cursor = decode_cursor(given["cursor"]) if "cursor" in given else None
     window = {name: parse_moment(name, given[name]) for name in ("created_after", "created_before") if name in given}
     source = given.get("source")
     if source is not None:
         _one_of("source", source, SOURCES)
     return ListRequest(
-        limit=limit,
-        page=Page(
-            limit=limit + 1,
-            before=cursor.position if cursor is not None and cursor.direction == "older" else None,
-            after=cursor.position if cursor is not None and cursor.direction == "newer" else None,
-            created_after=window.get("created_after"),
-            created_before=window.get("created_before"),
-        ),
+        page=asked_page(given.get("cursor"), limit, **window),
         filters=Filters(
             words=_words(given["q"]) if "q" in given else None,
             model=_model(given["model"]) if "model" in given else None,

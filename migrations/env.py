@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection
 
-from storage.postgres.migrate import is_ours, open_engine
+from storage.postgres.migrate import current_schema, is_ours, open_engine
 from storage.postgres.tables import Table
 from storage.settings import Settings
 
@@ -14,6 +14,7 @@ def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Table.metadata,
+        version_table_schema=current_schema(connection),
         include_object=is_ours,
         compare_type=True,
         compare_server_default=True,

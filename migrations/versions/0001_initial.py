@@ -11,8 +11,6 @@ from alembic import op
 from procrastinate.schema import SchemaManager
 from sqlalchemy.dialects import postgresql
 
-from storage.errors import OperatorError
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -50,11 +48,6 @@ def execute(sql: str) -> None:
 
 
 def upgrade() -> None:
-    if op.get_bind().exec_driver_sql("SELECT to_regclass('procrastinate_jobs')").scalar() is not None:
-        raise OperatorError(
-            "The database already holds another application's Procrastinate tables: give Darkroom a database "
-            "of its own, or a schema of its own with ?options=-csearch_path%3Ddarkroom in DATABASE_URL."
-        )
     execute(SchemaManager.get_schema())
     execute(QUEUE_INDEX)
     op.create_table(

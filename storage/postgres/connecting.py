@@ -11,6 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import DictRow
 
+from storage.postgres.system_certificates import system_certificates
+
 # A dead network is noticed in about 10 s instead of the kernel's minutes or hours: a lease lasts 6 s.
 KEEPALIVES: dict[str, Any] = {
     "keepalives": 1,
@@ -19,6 +21,8 @@ KEEPALIVES: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+# Whatever PGCLIENTENCODING or ALTER ROLE says: prompts may hold any character.
+ENCODING = {"client_encoding": "UTF8"}
 CONNECT_TIMEOUT_S = 5
 # For each of several hosts. A host that is switched off doesn't refuse connections: every new one waits for it first.
 CONNECT_TIMEOUT_PER_HOST_S = 2  # libpq's shortest
@@ -32,9 +36,11 @@ def connect_options(url: str) -> dict[str, Any]:
     """What every connection to this URL is made with, beside what the URL says."""
     given = conninfo_to_dict(url)
     has_several = "," in f"{given.get('host') or ''}{given.get('hostaddr') or ''}"
-    options = KEEPALIVES | {"connect_timeout": CONNECT_TIMEOUT_PER_HOST_S if has_several else CONNECT_TIMEOUT_S}
+    options = KEEPALIVES | ENCODING | {"connect_timeout": CONNECT_TIMEOUT_PER_HOST_S if has_several else CONNECT_TIMEOUT_S}
     if has_several and "target_session_attrs" not in given:
         options["target_session_attrs"] = "read-write"
+    if given.get("sslrootcert") == "system" and given.get("sslmode", "verify-full") == "verify-full":
+        options |= system_certificates()
     return options
 
 

@@ -19,6 +19,8 @@ from alembic.util.exc import CommandError
 import migrations
 from storage.errors import OperatorError, SchemaMismatch
 from storage.postgres.connecting import connect_options
+from storage.postgres.database import connect
+from storage.postgres.own_schema import ensure_schema, require_own_tables, require_utf8
 from storage.postgres.tables import Table
 from storage.settings import Settings
 
@@ -86,16 +88,27 @@ def differences(settings: Settings) -> list[object]:
         return list(compare_metadata(context, Table.metadata))
 
 
+def current_schema(connection: sa.Connection) -> str | None:
+    """The schema that has our tables: another one of `search_path` may have another application's Alembic table."""
+    name: str | None = connection.execute(sa.text("SELECT current_schema()")).scalar()
+    return name
+
+
 def is_ours(item: object, name: str | None, type_: str, reflected: bool, compare_to: object) -> bool:
     """Procrastinate's tables are its own business, and so is our index on one of them (revision 0001)."""
-    return not str(getattr(getattr(item, "table", item), "name", "")).startswith("procrastinate_")
+    return not str(getattr(getattr(item, "table", item), "name", "")).startswith(("procrastinate_", "alembic_version"))
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[sa.Connection]:
+def _connected(settings: Settings, *, makes_schema: bool = False) -> Iterator[sa.Connection]:
     try:
+        with connect(settings.direct_url, application_name="darkroom migrate") as conn:
+            require_utf8(conn)  # before SQLAlchemy, which can't read the answers of other databases
+            if makes_schema:
+                ensure_schema(conn)
+            require_own_tables(conn)
         connection = open_engine(settings.direct_url).connect()
-    except (sa.exc.OperationalError, sa.exc.ArgumentError) as error:
+    except (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.ArgumentError) as error:
         raise OperatorError(
             f"Postgres can't be reached: {_first_line(error)}. Is DATABASE_URL right, and Postgres running?"
         ) from None
@@ -105,7 +118,10 @@ def _connected(settings: Settings) -> Iterator[sa.Connection]:
 
 @contextmanager
 def _locked(settings: Settings) -> Iterator[sa.Connection]:
-    with _connected(settings) as connection:
+    with _connected(settings, makes_schema=True) as connection:
+        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            # A provider's limit for requests. A migration may take longer, and may wait for another one.
+            connection.execute(sa.text(f"SET {timeout} = 0"))
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
         connection.commit()
         try:
@@ -133,7 +149,8 @@ def _newer(current: str, head: str | None) -> SchemaMismatch:
 
 
 def _current(connection: sa.Connection) -> str | None:
-    revision = MigrationContext.configure(connection).get_current_revision()
+    opts = {"version_table_schema": current_schema(connection)}
+    revision = MigrationContext.configure(connection, opts=opts).get_current_revision()
     connection.rollback()  # reading began a transaction, Alembic wants to begin its own
     return revision
 

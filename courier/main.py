@@ -58,7 +58,7 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     WEBHOOK_DENY can't be read.
     """
     stop = stop or threading.Event()
-    for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils"):
+    for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils", "asyncio"):
         logging.getLogger(name).addFilter(_shorten_database_errors)
     tracing.start(settings, "courier")
     deliverer = Deliverer(
@@ -149,10 +149,9 @@ def _shorten_database_errors(record: logging.LogRecord) -> bool:
     """Procrastinate tells of each lost connection with pages of traceback; one line says the same."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, procrastinate.exceptions.ConnectorException):
-        record.msg, record.args = (
-            "%s %s",
-            (" ".join(record.getMessage().split()), _on_one_line(error.__cause__ or error)),
-        )
+        # asyncio's: Procrastinate leaves the task of a job, whose outcome it couldn't write, to the garbage collector.
+        what = "A job lost its connection:" if record.name == "asyncio" else " ".join(record.getMessage().split())
+        record.msg, record.args = "%s %s", (what, _on_one_line(error.__cause__ or error))
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.exc_info = record.exc_text = None
     return True

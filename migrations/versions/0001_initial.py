@@ -25,16 +25,16 @@ CREATE INDEX darkroom_jobs_todo ON procrastinate_jobs (queue_name, priority DESC
 
 DROP_PROCRASTINATE = """
 DO $$
-DECLARE thing record;
+DECLARE thing record; ours regnamespace = quote_ident(current_schema());
 BEGIN
     FOR thing IN SELECT oid::regclass AS name FROM pg_class
-        WHERE relkind = 'r' AND relname LIKE 'procrastinate\\_%' AND relnamespace = current_schema()::regnamespace
+        WHERE relkind = 'r' AND relname LIKE 'procrastinate\\_%' AND relnamespace = ours
     LOOP EXECUTE 'DROP TABLE ' || thing.name || ' CASCADE'; END LOOP;
     FOR thing IN SELECT oid::regprocedure AS name FROM pg_proc
-        WHERE proname LIKE 'procrastinate\\_%' AND pronamespace = current_schema()::regnamespace
+        WHERE proname LIKE 'procrastinate\\_%' AND pronamespace = ours
     LOOP EXECUTE 'DROP FUNCTION ' || thing.name || ' CASCADE'; END LOOP;
     FOR thing IN SELECT oid::regtype AS name FROM pg_type
-        WHERE typname LIKE 'procrastinate\\_%' AND typnamespace = current_schema()::regnamespace
+        WHERE typname LIKE 'procrastinate\\_%' AND typnamespace = ours
     LOOP EXECUTE 'DROP TYPE ' || thing.name || ' CASCADE'; END LOOP;
 END $$
 """

@@ -36,7 +36,8 @@ def connect_options(url: str) -> dict[str, Any]:
     """What every connection to this URL is made with, beside what the URL says."""
     given = conninfo_to_dict(url)
     has_several = "," in f"{given.get('host') or ''}{given.get('hostaddr') or ''}"
-    options = KEEPALIVES | ENCODING | {"connect_timeout": CONNECT_TIMEOUT_PER_HOST_S if has_several else CONNECT_TIMEOUT_S}
+    timeout_s = CONNECT_TIMEOUT_PER_HOST_S if has_several else CONNECT_TIMEOUT_S
+    options: dict[str, Any] = KEEPALIVES | ENCODING | {"connect_timeout": timeout_s}
     if has_several and "target_session_attrs" not in given:
         options["target_session_attrs"] = "read-write"
     if given.get("sslrootcert") == "system" and given.get("sslmode", "verify-full") == "verify-full":

@@ -27,6 +27,12 @@ from storage.settings import Settings
 # Any number will do, as long as no other program that uses the same database takes the same one.
 ADVISORY_LOCK = 4_936_172_350_127_001
 
+# Providers limit what a request may take. A migration may take longer, and may wait for another one.
+NO_TIME_LIMITS = """
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
+    ('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')
+"""
+
 
 def open_engine(url: str) -> sa.Engine:
     """An engine without a pool. SQLAlchemy serves migrations only; requests run on psycopg itself.
@@ -119,15 +125,13 @@ def _connected(settings: Settings, *, makes_schema: bool = False) -> Iterator[sa
 @contextmanager
 def _locked(settings: Settings) -> Iterator[sa.Connection]:
     with _connected(settings, makes_schema=True) as connection:
-        for timeout in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-            # A provider's limit for requests. A migration may take longer, and may wait for another one.
-            connection.execute(sa.text(f"SET {timeout} = 0"))
+        connection.execute(sa.text(NO_TIME_LIMITS))
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
         connection.commit()
         try:
             yield connection
             connection.commit()
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, psycopg.Error) as error:  # 0001 runs Procrastinate's SQL on psycopg itself
             connection.rollback()
             raise OperatorError(f"The migration failed and was rolled back: {_first_line(error)}.") from error
         finally:

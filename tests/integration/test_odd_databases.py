@@ -130,9 +130,9 @@ def test_all_of_it_works_in_a_schema_of_its_own_under_a_providers_time_outs(
             )
             assert answer.json()["status"] == "succeeded", answer.text
             receiver.wait_for(turn)
-            with psycopg.connect(public, autocommit=True) as conn:
-                conn.execute("SET idle_session_timeout = 0")
-                eventually(lambda: _oldest_idle_s(conn) < 1)  # the pools' connections were ended
+            with psycopg.connect(public, autocommit=True) as watch:
+                watch.execute("SET idle_session_timeout = 0")
+                eventually(lambda: _oldest_idle_s(watch) < 1)  # the pools' connections were ended
         with connect(public, application_name="test") as conn:
             assert count(conn, "public.predictions") == count(conn, "public.procrastinate_jobs") == 0
             assert count(conn, "darkroom.predictions", "status = 'succeeded' AND attempt = 1") == 2

@@ -32,6 +32,7 @@ MODEL = "chaos/blank"
 CATALOG = """
 [models."chaos/blank"]
 engine = "blank"
+takes = ["image"]
 defaults = { width = 64, height = 64, num_inference_steps = 8 }
 limits = { multiple_of = 16, max_steps = 100 }
 blank = { load_s = 0.2, step_s = 0.1 }

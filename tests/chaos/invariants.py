@@ -110,9 +110,23 @@ def no_object_is_without_a_row_after_the_sweep(world: World) -> list[str]:
         world.conn, world.bucket, s3_prefix=world.settings.s3_prefix, unknown_after=timedelta(days=7)
     )
     rows = {row["key"] for row in world.conn.execute("SELECT key FROM objects")}
-    folder = f"{world.settings.s3_prefix}/predictions/"
-    stored = {listed.key for page in world.bucket.pages(folder) for listed in page}
+    folders = [f"{world.settings.s3_prefix}/{name}/" for name in ("predictions", "inputs")]
+    stored = {listed.key for folder in folders for page in world.bucket.pages(folder) for listed in page}
     return [f"{key} has no row" for key in sorted(stored - rows)]
+
+
+def every_start_image_is_kept_with_its_prediction(world: World) -> list[str]:
+    given = {
+        row["prediction_id"]: row["object_key"]
+        for row in world.conn.execute(
+            "SELECT prediction_id, object_key FROM input_images JOIN objects ON key = object_key WHERE name = 'image'"
+        )
+    }
+    return [
+        f"{row['id']} was given a picture, and has {given.get(row['id'])}"
+        for row in world.predictions()
+        if (sha256 := row["parameters"].get("image")) and sha256 not in given.get(row["id"], "")
+    ]
 
 
 def nothing_hangs_in_the_queue(world: World) -> list[str]:
@@ -204,6 +218,7 @@ CHECKS: tuple[Callable[[World], list[str]], ...] = (
     one_set_of_images_is_published_by_the_claim_that_finished,
     every_image_is_in_the_bucket_with_its_sha256,
     no_object_is_without_a_row_after_the_sweep,
+    every_start_image_is_kept_with_its_prediction,
     nothing_hangs_in_the_queue,
     every_end_is_told_to_whoever_can_be_told,
     all_attempts_carry_the_same_true_signed_body,

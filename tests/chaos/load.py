@@ -13,11 +13,15 @@ from urllib.parse import urlsplit
 from tests.chaos.deployment import MODEL
 from tests.chaos.receiver import Receiver, choose_manner
 from tests.chaos.schedule import Profile
+from tests.pictures import data_url, file_of, picture
 
 CLIENTS = 6
 CANCEL_CHANCE = 0.06
 DEADLINE_CHANCE = 0.03
 POISON_PROMPT = "poison"
+PICTURE_CHANCE = 0.25
+# Start images: few, so that predictions share them, and the last one that refers to a picture may be any.
+PICTURES = tuple(data_url(file_of(picture(64, 64, colour))) for colour in ("red", "green", "blue"))
 # So long that whoever kills its workers surely finds it there.
 POISON_STEPS = 60
 
@@ -67,6 +71,8 @@ class Load:
             "num_outputs": chance.choice((1, 1, 1, 2)),
             "seed": number,
         }
+        if chance.random() < PICTURE_CHANCE:
+            inputs |= {"image": chance.choice(PICTURES), "strength": 0.6}
         if hostile and number == 2:
             inputs |= {"prompt": POISON_PROMPT, "num_inference_steps": POISON_STEPS}
             manner = "good"

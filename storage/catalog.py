@@ -150,7 +150,18 @@ class Model(_Part):
     """One entry of the catalog."""
 
     name: str = Field(description="owner/name, from the table's header")
-    source: str = Field(default="", description="a diffusers folder, or a hub id")
+    source: str = Field(default="", description="a diffusers folder, a hub id, or one .safetensors file")
+    variant: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_]*$",
+        description="which of several weight files is read, such as fp16 for `model.fp16.safetensors`; default: the "
+        "full weights, or the only variant there is",
+    )
+    config: str = Field(
+        default="",
+        description="for a `source` that is one file: a diffusers folder or hub id of the same family; default: the "
+        "one that diffusers recognizes the file by, from the hub",
+    )
     version: str = Field(
         default="1",
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
@@ -185,6 +196,28 @@ class Model(_Part):
         if self.loras and self.device.compiles:
             raise ValueError('loras and compilation (compile, or preset = "fast") can\'t be combined')
         return self
+
+    @model_validator(mode="after")
+    def _one_file_has_no_variants(self) -> Model:
+        if not self.is_single_file:
+            if self.config:
+                raise ValueError("config is only for a source that is one .safetensors file")
+            return self
+        device = self.device
+        for key, value in (
+            ("variant", self.variant),
+            ("device.quantization", device.quantization),
+            ("device.gguf", device.gguf),
+            ("device.device_map", device.device_map),
+        ):
+            if value:
+                raise ValueError(f"{key} needs a source that is a folder or a hub id, not one file")
+        return self
+
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the weights are one file, as Civitai and ComfyUI have them."""
+        return self.source.endswith(".safetensors")
 
     @property
     def typical(self) -> Parameters:
@@ -264,7 +297,8 @@ class Catalog:
 def load_catalog(path: Path) -> Catalog:
     """Read `models.toml`. Relative paths start from its folder.
 
-    A `source` counts as a path if such a folder exists or it begins with a dot; else it is a hub id.
+    A `source` counts as a path if such a folder exists, it begins with a dot or it is a .safetensors file; else it is a
+    hub id. So does `config`.
 
     Raises OperatorError, which names the file, the entry and what is wrong with it.
     """
@@ -302,9 +336,11 @@ def _read_model(path: Path, name: str, entry: Any) -> Model:
         raise OperatorError(
             f'The catalog {path}: models."{name}": its default size {size[0]}x{size[1]} breaks its own limits.'
         )
-    beside = path.parent / Path(model.source).expanduser()
-    if model.source and (beside.is_dir() or model.source.startswith(("./", "../"))):
-        model = model.model_copy(update={"source": str(beside.resolve())})
+    for key, reference in (("source", model.source), ("config", model.config)):
+        beside = path.parent / Path(reference).expanduser()
+        is_file = key == "source" and model.is_single_file
+        if reference and (is_file or beside.is_dir() or reference.startswith(("./", "../"))):
+            model = model.model_copy(update={key: str(beside.resolve())})
     if model.device.gguf:
         file = (path.parent / Path(model.device.gguf).expanduser()).resolve()
         model = model.model_copy(update={"device": model.device.model_copy(update={"gguf": str(file)})})

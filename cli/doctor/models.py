@@ -14,6 +14,7 @@ from cli.doctor.finding import Finding, broken, first_line, warning, well
 from cli.up.missing_weights import missing_weights
 from storage.catalog import Catalog, Model, load_catalog
 from storage.errors import OperatorError
+from worker.engine import ModelNotLoaded
 from worker.engine.weights import is_path, weight_files
 
 # In a process of its own: torch takes seconds to import, and a broken driver may end the process.
@@ -41,7 +42,7 @@ def check_models(path: Path, device: str, *, has_worker: bool) -> Iterator[Findi
     if not problems:
         yield well("models", f"{len(catalog.models)} in {path}, the weights in folders are whole")
     for model in catalog.models.values():
-        if model.engine == "diffusers" and not Path(model.source).expanduser().is_dir() and not is_path(model.source):
+        if model.engine == "diffusers" and _is_on_hub(model):
             yield well(
                 "models", f"{model.name} comes from the hub: its worker downloads {model.source} at its first start"
             )
@@ -104,7 +105,17 @@ def _look(device: str) -> dict[str, Any]:
     return found
 
 
+def _is_on_hub(model: Model) -> bool:
+    return not (model.is_single_file or is_path(model.source) or Path(model.source).expanduser().is_dir())
+
+
 def _size(model: Model) -> int:
-    """Bytes of the weights in its folder; 0 if it has none here."""
-    folder = Path(model.source).expanduser()
-    return sum(file.stat().st_size for file in weight_files(folder)) if model.source and folder.is_dir() else 0
+    """Bytes of the weights that are read from this machine; 0 if there are none, or they can't be read."""
+    source = Path(model.source).expanduser()
+    if not model.source or not source.exists():
+        return 0
+    try:
+        files = [source] if model.is_single_file else weight_files(source, model.variant)
+    except ModelNotLoaded:
+        return 0
+    return sum(file.stat().st_size for file in files)

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.catalog import Catalog
+from storage.catalog import Catalog, Model
 from worker.engine import ModelNotLoaded
-from worker.engine.weights import check_weights, is_path, pipeline_class_of
+from worker.engine.pipeline_index import read_index
+from worker.engine.single_file import find_single_file
+from worker.engine.weights import check_weights, is_path
 
 
 def missing_weights(catalog: Catalog) -> list[str]:
-    """A line for each model that can't be loaded from its folder. Hub ids are not looked up."""
+    """A line for each model that can't be loaded from its folder or file. Hub ids are not looked up."""
     lines = []
     for model in catalog.models.values():
         if model.engine != "diffusers":
             continue
-        folder = Path(model.source).expanduser()
-        problem = None
-        if not folder.is_dir():
-            if is_path(model.source):
-                problem = f"there is no folder {model.source}: check `source` in models.toml"
-        else:
-            try:
-                pipeline_class_of(folder)
-                check_weights(folder)
-            except ModelNotLoaded as error:
-                problem = str(error)
-            except OSError as error:
-                problem = f"{folder} can't be read: {error.strerror}"
+        problem = _problem_of(model)
         if model.device.gguf and not Path(model.device.gguf).is_file():
             problem = f"there is no file {model.device.gguf}: check `gguf` in models.toml"
         if problem is not None:
             lines.append(f"{model.name} can't be drawn: {problem}")
     return lines
+
+
+def _problem_of(model: Model) -> str | None:
+    folder = Path(model.source).expanduser()
+    try:
+        if model.is_single_file:
+            find_single_file(model.source)
+        elif folder.is_dir():
+            check_weights(folder, model.variant)
+        elif is_path(model.source):
+            return f"there is no folder {model.source}: check `source` in models.toml"
+        if is_path(model.config):
+            read_index(Path(model.config).expanduser())
+    except ModelNotLoaded as error:
+        return str(error)
+    except OSError as error:
+        return f"{folder} can't be read: {error.strerror}"
+    return None

@@ -22,7 +22,7 @@ from diffusers import (
     ZImageTransformer2DModel,
 )
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     CLIPConfig,
@@ -39,6 +39,7 @@ from transformers import (
 
 WORDS = ["a", "red", "green", "blue", "circle", "square", "on", "white", "left", "right", "and", "user", "assistant"]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"]
+WORDS_AND_SIGNS = r"\w+|[^\w\s]+"
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -106,18 +107,18 @@ def tiny_vae(*, latent_channels: int) -> AutoencoderKL:
     ).eval()
 
 
-def word_tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer(*, template: str = TEMPLATE, pieces: str = WORDS_AND_SIGNS) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(
         WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="<|unknown|>")
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "removed", invert=True)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL[:3]])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unknown|>",
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
-        chat_template=TEMPLATE,
+        chat_template=template,
         model_max_length=512,
         padding_side="right",
     )
@@ -136,9 +137,9 @@ def _open_gates(transformer: Any) -> None:
 def tiny_stable_diffusion() -> StableDiffusionPipeline:
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
-        vae=_old_vae(),
+        vae=old_vae(),
         text_encoder=CLIPTextModel(_clip_config()).eval(),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         unet=UNet2DConditionModel(
             sample_size=8, cross_attention_dim=32, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -164,11 +165,11 @@ def tiny_latent_consistency() -> LatentConsistencyModelPipeline:
 def tiny_sdxl() -> StableDiffusionXLPipeline:
     torch.manual_seed(0)
     pipeline = StableDiffusionXLPipeline(
-        vae=_old_vae(),
+        vae=old_vae(),
         text_encoder=CLIPTextModel(_clip_config()).eval(),
         text_encoder_2=CLIPTextModelWithProjection(_clip_config()).eval(),
-        tokenizer=_clip_tokenizer(),
-        tokenizer_2=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=UNet2DConditionModel(
             sample_size=8, cross_attention_dim=64, block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -190,7 +191,7 @@ def tiny_flux() -> FluxPipeline:
         text_encoder_2=T5EncoderModel(
             T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
         ).eval(),
-        tokenizer=_clip_tokenizer(),
+        tokenizer=clip_tokenizer(),
         tokenizer_2=word_tokenizer(),
         transformer=FluxTransformer2DModel(
             patch_size=1, in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=16,
@@ -202,7 +203,7 @@ def tiny_flux() -> FluxPipeline:
     return pipeline
 
 
-def _old_vae() -> AutoencoderKL:
+def old_vae() -> AutoencoderKL:
     """As Stable Diffusion has it: no shift."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -222,7 +223,7 @@ def _clip_config() -> CLIPTextConfig:
     )  # fmt: skip
 
 
-def _clip_tokenizer() -> PreTrainedTokenizerFast:
+def clip_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = word_tokenizer()
     tokenizer.model_max_length = 77
     return tokenizer

@@ -33,7 +33,7 @@ def import_for(models: Iterable[Model]) -> None:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         for name in (*LIBRARIES, "torch", *LOADING):
             importlib.import_module(name)
-        index = _index_of(Path(model.source).expanduser())
+        index = _index_of(Path(model.config if model.is_single_file else model.source).expanduser())
         engine_for(str(index.get("_class_name"))).load()
         for part in [["diffusers", index.get("_class_name")], *index.values()]:
             _import_class(part)

@@ -19,8 +19,12 @@ from worker.engine.devices import choose_device
 from worker.engine.engines import engine_for
 from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.lora_files import find_loras
+from worker.engine.parts import complete, left_out_parts, missing_parts
+from worker.engine.pipeline_index import INDEX, read_index
+from worker.engine.quantization import quantized
 from worker.engine.read_ahead import reading_ahead
-from worker.engine.weights import TRANSFORMER, check_weights, find_weights, pipeline_class_of, weight_files
+from worker.engine.single_file import find_config, find_single_file, read_pipeline
+from worker.engine.weights import TRANSFORMER, check_weights, choose_variants, find_weights, weight_files
 
 PURPOSES = {"image": "image-to-image pipeline", "mask": "inpainting pipeline"}
 
@@ -53,13 +57,23 @@ def load_diffusers(
     after: Callable[[str], None] = lambda phase: None,
 ) -> Engine:
     """Import torch and diffusers and read the weights. Raises ModelNotLoaded."""
-    folder = find_weights(model.source, without_transformer=bool(model.device.gguf))
-    name = pipeline_class_of(folder)
+    if model.is_single_file:
+        weights = find_single_file(model.source)
+        folder, files = find_config(weights, model.config), [weights]
+    else:
+        without = {TRANSFORMER} if model.device.gguf else ()  # most of the download
+        folder = find_weights(model.source, variant=model.variant, without=without)
+        check_weights(folder, model.variant)
+        files = weight_files(folder, model.variant)
+        if model.device.gguf:
+            files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
+    index = read_index(folder)
+    name = str(index["_class_name"])
+    if missing := missing_parts(index):
+        raise ModelNotLoaded(
+            f"{folder} has no {missing[0]}, which a {name} needs: copy it into the folder, with its line in {INDEX}"
+        )
     engine_for(name).check_dtype(model.dtype)
-    check_weights(folder)
-    files = weight_files(folder)
-    if model.device.gguf:
-        files = [*(file for file in files if file.parent.name != TRANSFORMER), Path(model.device.gguf)]
     loras = find_loras(model)
     with reading_ahead(files):
         every_lora = ChainMap(dict(loras), downloads)  # type: ignore[arg-type] # both are only read
@@ -83,7 +97,6 @@ def _load(
         import torch
 
         from worker.engine.placement import set_up_on_device
-        from worker.engine.quantization import quantized
 
         engine_class = engine_for(name).load()
     except (ImportError, OSError) as error:  # for example, torch can't write its cache folder
@@ -97,14 +110,7 @@ def _load(
         raise ModelNotLoaded(f"{folder} holds a {name}, which diffusers {diffusers.__version__} does not know")
     chosen = choose_device(device)
     try:
-        pipeline = pipeline_class.from_pretrained(
-            folder,
-            dtype=getattr(torch, model.dtype),
-            use_safetensors=True,
-            local_files_only=True,
-            **quantized(model, folder),
-            **({"device_map": model.device.device_map} if model.device.device_map else {}),
-        )
+        pipeline = _read(model, pipeline_class, folder, dtype=getattr(torch, model.dtype))
         after("weights")
         set_up_on_device(pipeline, model.device, chosen)
     except ModelNotLoaded:
@@ -139,6 +145,24 @@ def _load(
         load_s=round(time.monotonic() - imported, 2),
     )
     return engine
+
+
+def _read(model: Model, pipeline_class: Any, folder: Path, **more: Any) -> Any:
+    """Read the pipeline's parts into main memory."""
+    more |= left_out_parts(pipeline_class.__name__)
+    if model.is_single_file:
+        return read_pipeline(pipeline_class, Path(model.source).expanduser(), folder, **more)
+    pipeline = pipeline_class.from_pretrained(
+        folder,
+        variant=choose_variants(folder, model.variant).variant or None,
+        use_safetensors=True,
+        local_files_only=True,
+        **more,
+        **quantized(model, folder),
+        **({"device_map": model.device.device_map} if model.device.device_map else {}),
+    )
+    complete(pipeline, folder)
+    return pipeline
 
 
 def _silence_progress_bars() -> None:

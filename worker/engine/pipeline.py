@@ -20,11 +20,13 @@ from storage.predictions.parameters import Parameters
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
-from worker.engine.interface import Drawing, DrawingFailed, Memory, Pictures
+from worker.engine.guidance import guidance_arguments, guidance_notes
+from worker.engine.interface import Drawing, DrawingFailed, Memory, ModelNotLoaded, Pictures
 from worker.engine.long_prompts import notes_on, quiet_diffusers
 from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest
 from worker.engine.pixels import images_of
+from worker.engine.step_bar import watching_steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,9 +73,11 @@ class PipelineEngine:
         self._device = device
         self._memory = DeviceMemory(device)
         accepted = _accepted_by(pipeline)
-        for needed in ("prompt", "num_inference_steps", "callback_on_step_end"):
+        for needed in ("prompt", "num_inference_steps"):
             if needed not in accepted:
-                raise ValueError(f"{type(pipeline).__name__} takes no {needed}, so it draws nothing from a text")
+                raise ModelNotLoaded(
+                    f"a {type(pipeline).__name__} takes no {needed}: it draws nothing from a text alone"
+                )
 
     @property
     def device(self) -> str:
@@ -101,6 +105,7 @@ class PipelineEngine:
         lora_notes = self._loras.load(parameters.loras)
         texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
         scheduler = getattr(self._pipeline, "scheduler", None)
+        accepted = _accepted_by(self._pipeline_for(_kind_of(parameters)))
         if pictures is not None:
             if int(parameters.num_inference_steps * parameters.strength) < 1:
                 raise DrawingFailed(
@@ -112,7 +117,11 @@ class PipelineEngine:
             parameters,
             steps=parameters.num_inference_steps,
             sampler="" if scheduler is None else type(scheduler).__name__,
-            notes=lora_notes + notes_on(self._pipeline, _accepted_by(self._pipeline), texts),
+            notes=(
+                *lora_notes,
+                *notes_on(self._pipeline, accepted, texts),
+                *guidance_notes(self._pipeline, accepted, parameters),
+            ),
             pictures=pictures,
         )
 
@@ -124,6 +133,7 @@ class PipelineEngine:
         for drawing in batch:
             drawing.images = [next(images) for _ in range(drawing.parameters.num_outputs)]
             drawing.unsafe = [next(unsafe) for _ in drawing.images]
+            drawing.notes += _size_notes(drawing.images, drawing.parameters)
             drawing.steps_done = drawing.steps
 
     @told_apart
@@ -135,7 +145,10 @@ class PipelineEngine:
         pipeline = self._pipeline_for(batch[0].kind)
         try:
             with quiet_diffusers():
-                return pipeline(**self._arguments(batch), callback_on_step_end=on_step)
+                if "callback_on_step_end" in _accepted_by(pipeline):
+                    return pipeline(**self._arguments(batch), callback_on_step_end=on_step)
+                with watching_steps(pipeline, lambda taken: on_step(pipeline, taken - 1, None, {})):
+                    return pipeline(**self._arguments(batch))
         except ValueError as error:
             if stopped:
                 raise
@@ -146,7 +159,9 @@ class PipelineEngine:
     def decode(self, drawing: Drawing) -> Callable[[], list[Image]]:
         assert isinstance(drawing, PipelineDrawing)
         assert drawing.images is not None, "all of its steps are done"
-        return partial(keeping_the_rest, partial(images_of, drawing.images, drawing.unsafe), drawing.pictures)
+        asked = drawing.parameters
+        fetch = partial(images_of, drawing.images, drawing.unsafe, (asked.width, asked.height))
+        return partial(keeping_the_rest, fetch, drawing.pictures)
 
     def preview(self, drawing: Drawing) -> Callable[[], Image] | None:
         return None
@@ -162,22 +177,22 @@ class PipelineEngine:
         first, kind = batch[0].parameters, batch[0].kind
         each = [(drawing.parameters, index) for drawing in batch for index in range(drawing.parameters.num_outputs)]
         pictures = [drawing.pictures for drawing in batch for _ in range(drawing.parameters.num_outputs)]
+        accepted = _accepted_by(self._pipeline_for(kind))
         arguments: dict[str, Any] = {
             "prompt": [asked.prompt for asked, _ in each],
-            "negative_prompt": [asked.negative_prompt for asked, _ in each],
             "generator": [torch.Generator("cpu").manual_seed(asked.seed_of(index)) for asked, index in each],
             "width": first.width,
             "height": first.height,
             "num_inference_steps": first.num_inference_steps,
-            "guidance_scale": first.guidance_scale,
             "output_type": "np",  # "pil" makes black of NaN, and nobody could tell
+            "enable_prompt_rewrite": False,  # LongCat would let its text encoder write a new one, never twice the same
+            **guidance_arguments(self._pipeline, accepted, [asked for asked, _ in each]),
         }
         if kind != TEXT:
             arguments["image"] = [given.image for given in pictures if given is not None]
             arguments["strength"] = first.strength
         if kind == "mask":
             arguments["mask_image"] = [given.mask for given in pictures if given is not None]
-        accepted = _accepted_by(self._pipeline_for(kind))
         return {name: value for name, value in arguments.items() if name in accepted}
 
 
@@ -212,6 +227,14 @@ def _unsafe_ones(result: Any) -> list[bool]:
         if (found := getattr(result, name, None)) is not None:
             return [bool(flag) for flag in found]
     return [False] * len(result.images)
+
+
+def _size_notes(images: Sequence[np.ndarray[Any, Any]], asked: Parameters) -> tuple[str, ...]:
+    """Some families draw in the size that they were trained with: HiDream in about a megapixel."""
+    height, width = images[0].shape[:2]
+    if (width, height) == (asked.width, asked.height):
+        return ()
+    return (f"This model drew {width} × {height} pixels; the image was resized to {asked.width} × {asked.height}.",)
 
 
 def _count_step(

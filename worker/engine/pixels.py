@@ -47,9 +47,10 @@ def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
     return fetch_images
 
 
-def images_of(arrays: Sequence[np.ndarray[Any, Any]], unsafe: Sequence[bool]) -> list[Image]:
+def images_of(arrays: Sequence[np.ndarray[Any, Any]], unsafe: Sequence[bool], size: tuple[int, int]) -> list[Image]:
     """Images of what a pipeline returns with `output_type="np"`: each (height, width, channels), in 0..1.
 
+    `size` (width, height) is what was asked for; what was drawn in another size is resized.
     The arithmetic is what diffusers does for `output_type="pil"`. `unsafe`: what the safety checker has blackened.
     Raises BlankImages.
     """
@@ -65,7 +66,8 @@ def images_of(arrays: Sequence[np.ndarray[Any, Any]], unsafe: Sequence[bool]) ->
             reasons[index] = UNSAFE
         pixels = (np.nan_to_num(array) if index in reasons else array) * 255
         values = pixels.round().astype("uint8")
-        images.append(Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).convert("RGB"))
+        image = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).convert("RGB")
+        images.append(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
     _raise_for(reasons, images)
     return images
 

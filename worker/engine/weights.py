@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
-import structlog
-
+from worker.engine.hub import download_pipeline
 from worker.engine.interface import ModelNotLoaded
+from worker.engine.pipeline_index import parts_of, read_index
+from worker.engine.variants import WEIGHTS, Variants, variants_of
 
-log = structlog.get_logger(__name__)
-
-# Safetensors only: the other formats are pickles, which can run code when they are loaded.
-PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 TRANSFORMER = "transformer"
 
 
-def find_weights(source: str, *, without_transformer: bool = False) -> Path:
+def find_weights(source: str, *, variant: str = "", without: Collection[str] = ()) -> Path:
     """The local folder of a diffusers pipeline. Raises ModelNotLoaded.
 
     A source that looks like a path (/…, ./…, ../…, ~…) is one. Anything else that is not a folder is a hub id.
-    `without_transformer` skips the transformer's weights, which are most of the download.
+    `without`: parts whose weights are not downloaded.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     if is_path(source):
         raise ModelNotLoaded(f"there is no folder {source}: check `source` in models.toml")
-    return _download(source, [f"{TRANSFORMER}/*.safetensors"] if without_transformer else [])
+    return download_pipeline(source, variant=variant, without=without)
 
 
 def is_path(source: str) -> bool:
@@ -35,40 +33,37 @@ def is_path(source: str) -> bool:
     return source.startswith(("/", "./", "../", "~"))
 
 
-def pipeline_class_of(folder: Path) -> str:
-    """The name of the diffusers class that a folder was saved from. Raises ModelNotLoaded."""
-    index = folder / "model_index.json"
-    try:
-        name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ModelNotLoaded(f"{folder} is no diffusers folder: {index.name} can't be read ({error})") from error
-    return str(name)
+def weight_files(folder: Path, variant: str = "") -> list[Path]:
+    """The weight files that are read for a variant, sorted by part. Raises ModelNotLoaded."""
+    files = choose_variants(folder, variant).files
+    return [folder / part / name for part in sorted(files) for name in files[part]]
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """All weight files of a pipeline, sorted by part."""
-    return sorted(folder.glob("*/*.safetensors"))
+def choose_variants(folder: Path, asked: str) -> Variants:
+    """Which of its weight files each part of a folder is read from. Raises ModelNotLoaded."""
+    parts = {
+        part: [file.name for file in (folder / part).iterdir()] if (folder / part).is_dir() else []
+        for part in parts_of(read_index(folder))
+    }
+    return variants_of(str(folder), parts, asked)
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, variant: str = "") -> None:
     """Check the weights before torch is imported, which takes seconds. Raises ModelNotLoaded.
 
     Each part of the pipeline must have its weights as safetensors: pickles can run code.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    for part, kind in index.items():
-        if part.startswith("_") or not isinstance(kind, list) or kind[0] is None:
-            continue
+    for part in parts_of(read_index(folder)):
         if not (folder / part).is_dir():
             raise ModelNotLoaded(f"{folder} has no {part}: the download is not complete, or the copy is not")
-        files = [file.name for file in (folder / part).iterdir()]
-        pickles = [name for name in files if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        if pickles and not any(name.endswith(".safetensors") for name in files):
+        names = [file.name for file in (folder / part).iterdir()]
+        pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        if pickles and not any(name.endswith(WEIGHTS) for name in names):
             raise ModelNotLoaded(
                 f"{folder / part} has its weights as {pickles[0]} only, a pickle, which may run any code: "
                 "convert it with save_pretrained(…, safe_serialization=True)"
             )
-    for file in weight_files(folder):
+    for file in weight_files(folder, variant):
         check_whole(file)
 
 
@@ -90,17 +85,3 @@ def check_whole(file: Path) -> None:
     whole = 8 + header_bytes + max(ends, default=0)
     if size < whole:
         raise ModelNotLoaded(f"{file} is cut short: it has {size} bytes of {whole}")
-
-
-def _download(hub_id: str, left_out: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    log.info("weights.download", hub_id=hub_id)
-    try:
-        # The operator names the hub id, and what comes is data: PATTERNS let no code through.
-        folder = snapshot_download(hub_id, allow_patterns=PATTERNS, ignore_patterns=left_out)  # nosec B615
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        first_line = str(error).strip().partition("\n")[0]
-        raise ModelNotLoaded(f"{hub_id} is no folder, and could not be had from the hub: {first_line}") from error
-    return Path(folder)

@@ -96,8 +96,9 @@ test-images: setup ## Carry out both Dockerfiles without an engine, and draw wit
 	@HF_HUB_OFFLINE=1 DARKROOM_TEST_IMAGES=1 $(BIN)/pytest tests/deploy/test_images.py $(ARGS)
 
 .PHONY: test-races
-test-races: setup ## 50 races of a request against a worker that is leaving, of each kind
-	@HF_HUB_OFFLINE=1 DARKROOM_TEST_RACES=50 $(BIN)/pytest tests/deploy/test_leaving_workers.py $(ARGS)
+test-races: setup ## Races of a request against a worker that ends, is switched or goes to standby: 100 or 50 of each kind
+	@HF_HUB_OFFLINE=1 DARKROOM_TEST_RACES=100 $(BIN)/pytest tests/deploy/test_leaving_workers.py $(ARGS)
+	@HF_HUB_OFFLINE=1 DARKROOM_TEST_RACES=50 $(BIN)/pytest tests/integration/test_standby.py $(ARGS)
 
 .PHONY: test-long
 test-long: setup ## What is left out of `make test`: replicate 2.x in an environment of its own (needs a package index)

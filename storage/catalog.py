@@ -139,6 +139,11 @@ class DeviceSettings(_Part):
     def compiles(self) -> bool:
         return self.compile or self.preset == "fast"
 
+    @property
+    def can_rest(self) -> bool:
+        """Whether a worker can move the weights to main memory and back."""
+        return not (self.compiles or self.quantization or self.gguf or self.offload or self.device_map)
+
     @model_validator(mode="after")
     def _is_quantized_once(self) -> DeviceSettings:
         if self.gguf and self.quantization:

@@ -24,6 +24,7 @@ from worker.inputs import Inputs
 from worker.intake import CanNotAsk, Intake
 from worker.leases import Leases
 from worker.publish.results import Results
+from worker.standby import Standby
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +58,12 @@ class ClaimLoop:
         poll_s: float,
         idle_exit_s: float | None,
         may_leave: Callable[[], bool] = lambda: True,
+        standby: Standby | None = None,
     ) -> None:
         """`poll_s`: how often to look for work if no bell rings. `idle_exit_s`: see `run`; None: never.
 
-        `may_leave`: asked after `idle_exit_s` without work; no: it stays, and asks again later.
+        `may_leave`: asked after `idle_exit_s` without work; no: it stays, and asks again later. `standby`: when it
+        stands by.
         """
         self._pool = pool
         self._renderer = renderer
@@ -73,6 +76,7 @@ class ClaimLoop:
         self._poll_s = poll_s
         self._idle_exit_s = idle_exit_s
         self._may_leave = may_leave
+        self._standby = standby or Standby()
         self._ask_to_leave_at = 0.0
         self._loaded: tuple[float, float] | None = None
         self._cold_start: ColdStart | None = None
@@ -95,6 +99,11 @@ class ClaimLoop:
         self._cold_start = cold_start
         idle_since = time.monotonic()
         while goes_on() and scheduler.broken is None:
+            if self._standby.is_ordered:
+                if self._stand_by(scheduler, goes_on, idle_since):
+                    return
+                idle_since = time.monotonic()
+                continue
             asked = self._claim_one(scheduler)
             holds_some = bool(self._leases.held())
             is_idle = asked is Asked.NOTHING and not holds_some
@@ -102,10 +111,13 @@ class ClaimLoop:
                 idle_since = time.monotonic()
             self._heartbeat.note("drawing" if holds_some or asked is Asked.CLAIMED else "idle")
             if asked is Asked.CLAIMED:
+                scheduler.wake_up()
                 continue
-            if is_idle and self._leaves_after(time.monotonic() - idle_since):
-                log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
+            idle_s = time.monotonic() - idle_since
+            if is_idle and self._leaves_after(idle_s):
                 return
+            if is_idle and self._standby.after_s is not None and idle_s >= self._standby.after_s:
+                scheduler.rest()
             saved_costs.save_if_due()
             self._intake.wait(self._poll_s)
 
@@ -114,7 +126,34 @@ class ClaimLoop:
         if self._idle_exit_s is None or idle_s < self._idle_exit_s or now < self._ask_to_leave_at:
             return False
         self._ask_to_leave_at = now + ASK_TO_LEAVE_EVERY_S
-        return self._may_leave()
+        if not self._may_leave():
+            return False
+        log.info("worker.idle_exit", idle_exit_s=self._idle_exit_s)
+        return True
+
+    def _stand_by(self, scheduler: BatchScheduler, goes_on: Callable[[], bool], idle_since: float) -> bool:
+        """Finish what is held, free the device, and claim nothing until the host orders to wake up.
+
+        True: it has stood by for so long that it is to leave.
+        """
+        scheduler.rest()
+        while self._standby.is_ordered and goes_on() and scheduler.broken is None:
+            self._intake.listen_anew()
+            if self._leases.held():
+                idle_since = time.monotonic()
+                self._heartbeat.note("drawing")
+            elif scheduler.is_resting:
+                if self._heartbeat.state != "standby":
+                    self._heartbeat.say("standby")
+                if self._leaves_after(time.monotonic() - idle_since):
+                    return True
+            if self._standby.is_ordered:  # an order that came since `listen_anew` ends the wait
+                self._intake.wait(self._poll_s)
+        if not self._standby.is_ordered:
+            scheduler.wake_up()
+            if self._heartbeat.state == "standby":
+                self._heartbeat.say("idle")
+        return False
 
     def _claim_one(self, scheduler: BatchScheduler) -> Asked:
         """Claim one more prediction, if the scheduler has a slot for it and there is one."""

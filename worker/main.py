@@ -13,6 +13,7 @@ from storage.postgres.migrate import check
 from worker.lifecycle import Stage
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
+from worker.standby import STAND_BY, WAKE_UP
 from worker.stop_signals import StopSignals, leave_now
 
 
@@ -22,11 +23,13 @@ def run_worker(
     model: str | None = None,
     idle_exit_s: float | None = None,
     drain: bool = False,
+    host_decides: bool = False,
     signals: StopSignals | None = None,
 ) -> int:
     """Serve one model until SIGTERM, or until there was no work for `idle_exit_s`; returns the exit code.
 
     If the model is to be kept ready, it stays (`storage.workers.warm`), but not with `drain`.
+    With `host_decides`, it stands by when it gets STAND_BY, and only then (`worker.standby`).
     `drain` draws what is waiting, then leaves (after `idle_exit_s`, if that is given too). A command that listens for
     `signals` already hands them over. Call it on the main thread.
     Raises OperatorError: no such model, no Postgres, a schema that this release can't work with.
@@ -40,8 +43,10 @@ def run_worker(
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
     tracing.start(settings, "worker")
-    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s, leaves_always=drain)
+    process = WorkerProcess(settings, chosen, idle_exit_s=idle_exit_s, leaves_always=drain, host_decides=host_decides)
     signals.call(partial(_on_stop_signal, process))
+    signals.call_at(STAND_BY, process.stand_by)
+    signals.call_at(WAKE_UP, process.wake_up)
     code = process.run()
     tracing.stop()
     if process.hangs:

@@ -36,6 +36,7 @@ from worker.publish.content_credentials import open_credentials
 from worker.publish.publish import Publisher
 from worker.publish.results import Results
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +56,12 @@ class WorkerProcess:
         *,
         idle_exit_s: float | None,
         leaves_always: bool = False,
+        host_decides: bool = False,
         load: Callable[[], Engine] | None = None,
         bucket: Bucket | None = None,
     ) -> None:
-        """`leaves_always`: it leaves when it is idle, also if the model is to be kept ready.
+        """`leaves_always`: it leaves when it is idle, also if the model is to be kept ready. `host_decides`: when it
+        stands by.
 
         `load` and `bucket` replace those that the settings describe: benchmarks measure theirs."""
         self._model = model
@@ -67,6 +70,9 @@ class WorkerProcess:
             hosts=settings.lora_hosts,
             max_bytes=settings.max_lora_bytes,
             max_folder_bytes=settings.max_lora_folder_bytes,
+        )
+        self._standby = Standby(
+            after_s=settings.standby_after_s if model.device.can_rest else None, host_decides=host_decides
         )
         self._cold_start = ColdStart()
         self._load_engine = load or partial(
@@ -123,6 +129,7 @@ class WorkerProcess:
             poll_s=settings.poll_seconds,
             idle_exit_s=idle_exit_s,
             may_leave=(lambda: True) if leaves_always else partial(self._heartbeat.leave_if_enough, model),
+            standby=self._standby,
         )
         self._scheduler: BatchScheduler | None = None  # from DRAWING on
         self.hangs = False  # after `run`: a thread still waits for S3
@@ -158,6 +165,17 @@ class WorkerProcess:
             self._scheduler.leave_by(self.lifecycle.leave_by)
         self._intake.wake()
         return before
+
+    def stand_by(self) -> None:
+        """What the host orders with STAND_BY. Any thread may call it."""
+        if self._model.device.can_rest:
+            self._standby.order(stand_by=True)
+            self._intake.wake()
+
+    def wake_up(self) -> None:
+        """What the host orders with WAKE_UP. Any thread may call it."""
+        self._standby.order(stand_by=False)
+        self._intake.wake()
 
     def say_goodbye(self) -> None:
         """Remove this worker's row while it starts, whatever its main thread is doing."""

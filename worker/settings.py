@@ -28,6 +28,17 @@ class WorkerSettings(Settings):
         default=True,
         description="fork workers from a process that has imported everything: they start at once (Linux)",
     )
+    standby_after_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="after so long without work, a worker moves its weights to main memory and frees the GPU; not set: "
+        "never",
+    )
+    standby_workers: int = Field(
+        default=3,
+        ge=0,
+        description="how many workers of `darkroom up` or `darkroom host` may stand by at the same time",
+    )
     embed_parameters: bool = Field(
         default=True, description="write prompt, seed and the other parameters into the image files"
     )

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, heard by a thread from the first line of the worker's command on.
+"""SIGTERM, SIGINT, and what the host orders, heard by a thread from the first line of the worker's command on.
 
 Python runs signal handlers on the main thread, between two instructions. A main thread that imports torch or reads
 weights in C code would not get there for minutes. So the handlers do nothing. Python itself writes each signal's number
@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ORDERS = (signal.SIGUSR1, signal.SIGUSR2)  # see worker/standby.py
 # A goodbye that takes longer (Postgres hangs) is cut off. Rescue removes the worker's row within a minute.
 GOODBYE_S = 3.0
 
@@ -42,17 +43,21 @@ def leave_now(say_goodbye: Callable[[], None] = lambda: None) -> NoReturn:
 
 
 class StopSignals:
-    """Calls one function for each SIGTERM and SIGINT, on a thread of its own. At first that is `leave_now`."""
+    """Calls one function for each SIGTERM and SIGINT, on a thread of its own. At first that is `leave_now`.
+
+    Orders are ignored until `call_at` has named a function for them.
+    """
 
     def __init__(self) -> None:
         self._on_stop: Callable[[], None] = leave_now
+        self._on_order: dict[int, Callable[[], None]] = {}
 
     def listen(self) -> None:
         """Hear the signals from now on. Call it once a process, on the main thread."""
         reading_end, writing_end = os.pipe()
         os.set_blocking(writing_end, False)
         signal.set_wakeup_fd(writing_end, warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
+        for number in (*STOP_SIGNALS, *ORDERS):
             signal.signal(number, _do_nothing)
         threading.Thread(target=self._hear, args=(reading_end,), name="stop-signals", daemon=True).start()
 
@@ -60,14 +65,19 @@ class StopSignals:
         """Call this function from now on."""
         self._on_stop = on_stop
 
+    def call_at(self, number: signal.Signals, on_order: Callable[[], None]) -> None:
+        """Call this function at one of ORDERS."""
+        self._on_order[number] = on_order
+
     def _hear(self, reading_end: int) -> None:
         while True:
             for number in os.read(reading_end, 64):
-                if number in STOP_SIGNALS:
+                called = self._on_stop if number in STOP_SIGNALS else self._on_order.get(number)
+                if called is not None:
                     try:
-                        self._on_stop()
+                        called()
                     except Exception:  # the next signal must be heard too
-                        logging.getLogger(__name__).exception("worker.stop_failed")
+                        logging.getLogger(__name__).exception("worker.signal_failed")
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

@@ -49,10 +49,13 @@ def command(
     from cli.host.service import HostService
     from worker.settings import WorkerSettings
 
+    settings = WorkerSettings()
     options = HostOptions(
         workers=workers,
         idle_exit_s=idle_exit_s,
         switch_after_s=switch_after_s,
-        warm_parent=warm_parent and WorkerSettings().warm_parent,
+        warm_parent=warm_parent and settings.warm_parent,
+        standby_after_s=settings.standby_after_s,
+        standby_workers=settings.standby_workers,
     )
     sys.exit(HostService(data.expanduser(), options, power_off_s=power_off_s).run())

@@ -23,7 +23,8 @@ from cli.number_options import Number
     help="End after so long without work; default: never.",
 )
 @click.option("--drain", is_flag=True, help="Draw what waits, then end.")
-def command(model: str | None, idle_exit_s: float | None, drain: bool) -> None:
+@click.option("--host-decides", is_flag=True, hidden=True, help="When it stands by: `darkroom host` tells it.")
+def command(model: str | None, idle_exit_s: float | None, drain: bool, host_decides: bool) -> None:
     """Draw: claim predictions of one model, upload the images, commit."""
     from worker.stop_signals import StopSignals
 
@@ -32,7 +33,16 @@ def command(model: str | None, idle_exit_s: float | None, drain: bool) -> None:
     from worker.main import run_worker
     from worker.settings import WorkerSettings
 
-    _end(run_worker(WorkerSettings(), model=model, idle_exit_s=idle_exit_s, drain=drain, signals=signals))
+    _end(
+        run_worker(
+            WorkerSettings(),
+            model=model,
+            idle_exit_s=idle_exit_s,
+            drain=drain,
+            host_decides=host_decides,
+            signals=signals,
+        )
+    )
 
 
 def _end(code: int) -> NoReturn:

@@ -13,7 +13,7 @@ from cli.which_database import data_option, settings_for
 
 # A worker signs in every 1.5 s; this long without one, it is not to be counted on.
 FRESH_S = 15.0
-READY_STATES = {"idle", "drawing"}
+READY_STATES = {"idle", "drawing", "standby"}
 
 
 @click.command("workers")

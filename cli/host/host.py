@@ -15,6 +15,7 @@ from cli.up.demand_watch import DemandWatch
 from cli.up.launch import start_role
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
+from cli.up.standby import StandbyRules
 from cli.up.supervise import Child
 from cli.up.workers import Workers
 from storage.catalog import Catalog
@@ -30,6 +31,8 @@ class HostOptions:
     idle_exit_s: float
     switch_after_s: float
     warm_parent: bool
+    standby_after_s: float | None = None  # None: no worker stands by
+    standby_workers: int = 0
 
 
 class Host:
@@ -73,6 +76,7 @@ class Host:
             log,
             switch_after_s=options.switch_after_s,
             leases=self._leases,
+            standby=self._standby_rules(options, catalog),
             name=name,
         )
 
@@ -94,20 +98,33 @@ class Host:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no worker runs here, and no prediction waits for one, as far as is known."""
+        """Whether no worker runs here and no prediction waits, as far as is known. Those that stand by don't count."""
         return not self.workers.running and not any(work.waiting for work in self.watch.demand.values())
 
     def stop(self) -> list[Child]:
         """Start nothing more; returns the processes that still run, which the caller ends."""
         self.watch.stop()
         self._leases.stop()
-        children = [worker.child for worker in self.workers.running.values()]
+        children = [worker.child for worker in self.workers.all]
         if self._warm_parent is not None and self._warm_parent.child is not None:
             children.append(self._warm_parent.child)
         return children
 
+    def _standby_rules(self, options: HostOptions, catalog: Catalog) -> StandbyRules | None:
+        if options.standby_after_s is None:
+            return None
+        return StandbyRules(
+            options.standby_after_s,
+            options.standby_workers,
+            [name for name, model in catalog.models.items() if model.device.can_rest],
+            lambda place: self._device_of(place).get("DEVICE", ""),
+        )
+
+    def _device_of(self, place: int) -> dict[str, str]:
+        return device_of(place, gpus=self._gpus, asked=self._env.get("DEVICE", ""))
+
     def _launch(self, model: str, place: int) -> Process:
-        words = ("worker", "--model", model, *self._idle_exit)
-        env = device_of(place, gpus=self._gpus, asked=self._env.get("DEVICE", ""))
+        words = ("worker", "--model", model, "--host-decides", *self._idle_exit)
+        env = self._device_of(place)
         forked = self._warm_parent.fork(*words, env=env) if self._warm_parent is not None else None
         return forked or start_role(*words, env={**self._env, **env})

@@ -34,9 +34,10 @@ class DemandWatch:
     """`demand` is at most half a second old while Postgres answers, and stays as it was while it doesn't.
 
     The same holds for `bounds` (by model, how many workers there are at least and at most), for `elsewhere` (by model,
-    the workers that are not ours, also those that another host is about to start), and for `signed_in` and `ready`: the
-    pids of this machine's workers that have a row in `workers`, and of those that have loaded their model. `signs`, the
-    workers' signs of life by pid, is a new object every LOOK_EVERY_S.
+    the workers that are not ours, also those that another host is about to start), and for the pids of this machine's
+    workers: `standing_by`, `idle`, `ready` (those that have loaded their model and don't stand by) and `signed_in`
+    (those that have a row in `workers` and don't stand by). `signs`, the workers' signs of life by pid, is a new object
+    every LOOK_EVERY_S.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class DemandWatch:
         self.elsewhere: Mapping[str, int] = {}
         self.signed_in: Collection[int] = ()
         self.ready: Collection[int] = ()
+        self.idle: Collection[int] = ()
+        self.standing_by: Collection[int] = ()
         self.own_pids: Collection[int] = ()  # of our workers, which our supervisor writes here
         self._models = models
         self._host = host or uuid4()
@@ -102,8 +105,10 @@ class DemandWatch:
     def _read(self, conn: Connection) -> None:
         hostname = socket.gethostname()
         states = read_states(conn, hostname)
-        self.signed_in = frozenset(states)
+        self.signed_in = frozenset(pid for pid, state in states.items() if state != "standby")
         self.ready = frozenset(pid for pid, state in states.items() if state in ("idle", "drawing"))
+        self.idle = frozenset(pid for pid, state in states.items() if state == "idle")
+        self.standing_by = frozenset(pid for pid, state in states.items() if state == "standby")
         self.elsewhere = workers_elsewhere(conn, host=self._host, hostname=hostname, pids=self.own_pids)
         self.bounds = read_bounds(conn, self._models)
         self.demand = waiting_by_model(conn)

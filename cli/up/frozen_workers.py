@@ -12,7 +12,7 @@ SILENT_LOOKS = 6
 SILENT_S = LOOK_EVERY_S * SILENT_LOOKS
 
 # A model that loads may keep everything else in its process waiting, for as long as it takes.
-READY = ("idle", "drawing", "draining")
+READY = ("idle", "drawing", "draining", "standby")
 
 
 class Silence:

@@ -178,11 +178,14 @@ class WholeService:
         from cli.host.host import HostOptions
         from worker.settings import WorkerSettings
 
+        settings = WorkerSettings()
         return HostOptions(
             workers=self._options.workers,
             idle_exit_s=self._options.idle_exit_s,
             switch_after_s=self._options.switch_after_s,
-            warm_parent=self._options.warm_parent and WorkerSettings().warm_parent,
+            warm_parent=self._options.warm_parent and settings.warm_parent,
+            standby_after_s=settings.standby_after_s,
+            standby_workers=settings.standby_workers,
         )
 
     def _wait_until_ready(self, url: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -16,35 +16,17 @@ from cli.up.demand_watch import DemandWatch
 from cli.up.frozen_workers import SILENT_S, Silence
 from cli.up.log_stream import LogStream
 from cli.up.stale_processes import ProcessRecord
+from cli.up.standby import StandbyRules, StandingBy
 from cli.up.supervise import Child, RestartDelay, describe_exit
 from cli.up.waiting_models import WaitingModels
+from cli.up.worker import Worker
 from storage.workers.warm import NO_BOUNDS
 
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written
 # Loading a model costs more than a drawing, so a worker keeps its place for this long after it has loaded.
 SWITCH_AFTER_S = 30.0
-# A worker that loads is not stopped for another model, unless it has been loading for longer than this.
-LOADING_AT_MOST_S = 600.0
 # After a model could not be loaded, no worker is stopped for it for this long; it may try again in a free place.
 MODEST_FOR_S = 120.0
-
-
-@dataclass
-class Worker:
-    child: Child
-    model: str
-    silence: Silence
-    started_at: float = field(default_factory=time.monotonic)
-    ready_at: float | None = None
-    leaving: bool = False
-    makes_place_for: str | None = None
-    lease: UUID | None = None  # held until it has signed in
-
-    def turn_s(self, now: float) -> float | None:
-        """For how long it has been able to draw; None while it loads, as long as that may take."""
-        if self.ready_at is not None:
-            return now - self.ready_at
-        return math.inf if now - self.started_at >= LOADING_AT_MOST_S else None
 
 
 @dataclass
@@ -68,9 +50,10 @@ class Workers:
         *,
         switch_after_s: float = SWITCH_AFTER_S,
         leases: DemandLeases | None = None,
+        standby: StandbyRules | None = None,
         name: str = "up",
     ) -> None:
-        """Without `leases`, no other host may serve the same database."""
+        """Without `leases`, no other host may serve the same database. Without `standby`, no worker stands by."""
         self.running: dict[int, Worker] = {}  # by their place, 1 … limit
         self._limit = limit
         self._models = {model: _Model() for model in models}
@@ -80,6 +63,7 @@ class Workers:
         self._log = log
         self._switch_after_s = switch_after_s
         self._leases = leases
+        self._standing_by = StandingBy(standby)
         self._name = name
         self._leases_of_places: dict[str, list[UUID]] = {}  # model → for the places that are freed for it
         self._waiting = WaitingModels()
@@ -91,6 +75,7 @@ class Workers:
         self.reap()
         self._kill_silent()
         self._note_ready(now)
+        self._note_standby(now)
         demand = {model: work for model, work in self._watch.demand.items() if model in self._models}
         decision = decide(
             demand,
@@ -114,42 +99,54 @@ class Workers:
             self._give_back_unused()
         for stop in decision.stop:
             self._stop(stop)
-        self._watch.own_pids = [worker.child.process.pid for worker in self.running.values()]
+        self._stand_by_if_idle(now)
+        self._watch.own_pids = [worker.pid for worker in self.all]
+
+    @property
+    def all(self) -> list[Worker]:
+        """Those that run and those that stand by."""
+        return [*self.running.values(), *self._standing_by.workers]
 
     def reap(self) -> None:
         """Take note of workers that ended; what a dead one held is free at once."""
-        for place, worker in list(self.running.items()):
+        for worker in self.all:
             if worker.child.process.poll():  # told before its last lines are waited for
-                self._watch.worker_died(worker.child.process.pid)
+                self._watch.worker_died(worker.pid)
             code = worker.child.exit_code()
             if code is None:
                 continue
-            del self.running[place]
-            self._give_back(worker)
-            self._waiting.worker_ended(worker.model, worker.makes_place_for, time.monotonic())
-            if code == 0 and not worker.leaving:
-                self._models[worker.model].restart_delay.reset()
-                self._models[worker.model].modest_until = 0.0
-            if code == 0 or (worker.leaving and code == -signal.SIGTERM):  # it had not come to hearing signals
-                continue
-            model = self._models[worker.model]
-            if code == EXIT_NOT_LOADED:
-                model.modest_until = time.monotonic() + MODEST_FOR_S
-            delay_s = model.restart_delay.after_failure(worker.child.lived_s)
-            model.start_again_at = time.monotonic() + delay_s
-            self._log.from_role(
-                self._name,
-                f"{worker.child.role} ({worker.model}) {describe_exit(code)};"
-                f" another is started {f'in {delay_s:.0f} s' if delay_s else 'at once'} if there is work",
-            )
+            if worker in self._standing_by.workers:
+                self._standing_by.workers.remove(worker)
+            else:
+                del self.running[worker.place]
+                self._give_back(worker)
+                self._waiting.worker_ended(worker.model, worker.makes_place_for, time.monotonic())
+            self._note_exit(worker, code)
+
+    def _note_exit(self, worker: Worker, code: int) -> None:
+        if code == 0 and not worker.leaving:
+            self._models[worker.model].restart_delay.reset()
+            self._models[worker.model].modest_until = 0.0
+        if code == 0 or (worker.leaving and code == -signal.SIGTERM):  # it had not come to hearing signals
+            return
+        model = self._models[worker.model]
+        if code == EXIT_NOT_LOADED:
+            model.modest_until = time.monotonic() + MODEST_FOR_S
+        delay_s = model.restart_delay.after_failure(worker.child.lived_s)
+        model.start_again_at = time.monotonic() + delay_s
+        self._log.from_role(
+            self._name,
+            f"{worker.child.role} ({worker.model}) {describe_exit(code)};"
+            f" another is started {f'in {delay_s:.0f} s' if delay_s else 'at once'} if there is work",
+        )
 
     def _kill_silent(self) -> None:
         """A frozen worker would count as one that can draw, for as long as it is frozen."""
         if self._watch.signs is self._signs:
             return
         self._signs = self._watch.signs
-        for worker in self.running.values():
-            if worker.silence.is_too_long(self._signs.get(worker.child.process.pid)):
+        for worker in self.all:
+            if worker.silence.is_too_long(self._signs.get(worker.pid)):
                 self._log.from_role(
                     self._name,
                     f"{worker.child.role} ({worker.model}) gave no sign of life for {SILENT_S:.0f} s,"
@@ -159,17 +156,45 @@ class Workers:
 
     def _note_ready(self, now: float) -> None:
         for worker in self.running.values():
-            if worker.child.process.pid in self._watch.signed_in:
+            if worker.pid in self._watch.signed_in:
                 self._give_back(worker)
-            if worker.ready_at is None and worker.child.process.pid in self._watch.ready:
+            if worker.ready_at is None and worker.pid in self._watch.ready:
                 worker.ready_at = now
+            if worker.pid not in self._watch.idle:
+                worker.idle_since = None
+            elif worker.idle_since is None:
+                worker.idle_since = now
+
+    def _note_standby(self, now: float) -> None:
+        standing_by = self._watch.standing_by
+        for place, worker in list(self.running.items()):
+            if worker.stands_by and worker.pid in standing_by:
+                del self.running[place]
+                self._give_back(worker)
+                self._waiting.worker_ended(worker.model, worker.makes_place_for, now)
+                self._standing_by.add(worker)
+        self._standing_by.repeat_orders(self.running.values(), standing_by)
+
+    def _stand_by_if_idle(self, now: float) -> None:
+        """One that is to stay ready does not."""
+        have = Counter(worker.model for worker in self.running.values() if not worker.leaving)
+        for worker in self.running.values():
+            at_least = self._watch.bounds.get(worker.model, NO_BOUNDS).at_least
+            if have[worker.model] > at_least and self._standing_by.is_due(worker, now):
+                self._standing_by.order(worker)
+                have[worker.model] -= 1
 
     def _start(self, model: str) -> None:
         lease = self._lease(model)
         if lease is None and self._leases is not None:
             return
         self._waiting.worker_started(model)
-        place = next(place for place in range(1, self._limit + 1) if place not in self.running)
+        places = [place for place in range(1, self._limit + 1) if place not in self.running]
+        if (woken := self._standing_by.wake(model, places)) is not None:
+            worker, place = woken
+            worker.lease, self.running[place] = lease, worker
+            return
+        place = places[0]
         try:
             process = self._launch(model, place)
         except OSError as error:
@@ -179,7 +204,7 @@ class Workers:
             self._log.from_role(self._name, f"a worker for {model} can't be started: {error}")
             return
         child = Child(f"worker-{place}", process, self._record, self._log)
-        self.running[place] = Worker(child, model, Silence(self._watch.signs.get(process.pid)), lease=lease)
+        self.running[place] = Worker(child, model, place, Silence(self._watch.signs.get(process.pid)), lease=lease)
 
     def _lease(self, model: str) -> UUID | None:
         """One that was taken when a place was freed for the model, else a new one; None: not granted (yet)."""
@@ -208,5 +233,8 @@ class Workers:
             self._leases_of_places.setdefault(stop.makes_place_for, []).append(lease)
         worker = self.running[stop.place]
         self._log.from_role(self._name, f"{worker.child.role} ({worker.model}) makes place for {stop.makes_place_for}")
+        if self._standing_by.can_take(worker):
+            self._standing_by.order(worker, makes_place_for=stop.makes_place_for)
+            return
         worker.leaving, worker.makes_place_for = True, stop.makes_place_for
         worker.child.terminate()

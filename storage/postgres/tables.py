@@ -324,7 +324,9 @@ class Worker(Table):
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
-    __table_args__ = (CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed')", name="state"),)
+    __table_args__ = (
+        CheckConstraint("state IN ('loading', 'idle', 'drawing', 'draining', 'failed', 'standby')", name="state"),
+    )
 
 
 class LoadFailure(Table):

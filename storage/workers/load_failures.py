@@ -50,7 +50,7 @@ UNLOADABLE_MODELS = """
 SELECT model FROM load_failures AS failure
 WHERE NOT EXISTS (
     SELECT FROM workers
-    WHERE workers.model = failure.model AND workers.state IN ('idle', 'drawing')
+    WHERE workers.model = failure.model AND workers.state IN ('idle', 'drawing', 'standby')
       AND workers.seen_at > clock_timestamp() - %(gone_after)s
 )
 GROUP BY model

@@ -85,6 +85,8 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
     measured = _Measured(conn, model, version)
     ready = [worker for worker in workers if worker["state"] in ("idle", "drawing")]
     loading = [worker for worker in workers if worker["state"] == "loading"]
+    if not ready and not loading:  # the host wakes one that stands by
+        loading = [worker for worker in workers if worker["state"] == "standby"][:1]
     jobs = _jobs(waiting[:FORESEEN])
     forecast = [*_ready(ready, drawing, measured), *_to_come(loading, measured, is_any_ready=bool(ready))]
     return QueueState(

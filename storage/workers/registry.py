@@ -10,7 +10,7 @@ from uuid import UUID
 from storage.postgres.database import Connection, Row
 from storage.postgres.notify import WORKERS_CHANNEL
 
-WorkerState = Literal["loading", "idle", "drawing", "draining", "failed"]
+WorkerState = Literal["loading", "idle", "drawing", "draining", "failed", "standby"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class Sign:
 
 
 def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) -> None:
-    """Write the worker's row, or refresh it; tell those who wait for its model when it begins or ends to load."""
+    """Write the worker's row, or refresh it.
+
+    Those who wait for its model are told when it begins or ends to load, or to stand by.
+    """
     conn.execute(
         """
         WITH before AS (
@@ -67,7 +70,7 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
         )
         SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
         WHERE coalesce((SELECT state FROM before), 'none') IS DISTINCT FROM %(state)s
-          AND ((SELECT state FROM before) = 'loading' OR %(state)s = 'loading')
+          AND ((SELECT state FROM before) IN ('loading', 'standby') OR %(state)s IN ('loading', 'standby'))
         """,
         {
             "channel": WORKERS_CHANNEL,

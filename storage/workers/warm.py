@@ -31,7 +31,9 @@ NO_BOUNDS = WorkerBounds()
 # A worker of any host that draws or will draw. One that has been silent for so long may be dead (it renews its row
 # every 1.5 s), so another may start in its place.
 SILENT_AFTER_S = 10.0
-COUNTED = "state NOT IN ('failed', 'draining') AND seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)"
+COUNTED = """
+state NOT IN ('failed', 'draining', 'standby') AND seen_at > clock_timestamp() - make_interval(secs => %(silent_s)s)
+"""
 
 READ = """
 SELECT model, (SELECT max(min_instances) FROM deployments WHERE deployments.model = asked.model) AS min_instances,

@@ -1,7 +1,7 @@
 """Workers that leave by themselves: what comes in at that very moment is drawn, by them or by the next one.
 
 The test is the autoscaler: it starts the next worker when one has ended and the trigger's query counts something.
-`make test-races` runs 50 races of each kind.
+`make test-races` runs 100 races of each kind.
 """
 
 from __future__ import annotations

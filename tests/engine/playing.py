@@ -48,11 +48,14 @@ class PlayingEngine:
     before_decode: Callable[[Play], None] = lambda play: None
     batches: list[list[str]] = field(default_factory=list)  # the prompts of every step
     begun: list[str] = field(default_factory=list)
+    before_wake: Callable[[], None] = lambda: None
+    is_away: bool = False  # its weights
 
     def batch_key(self, parameters: Parameters) -> object:
         return None if self.joins_midway else parameters.num_inference_steps
 
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> Play:
+        assert not self.is_away
         assert bool(parameters.image) == (pictures is not None)
         self.before_begin(parameters)
         self.begun.append(parameters.prompt)
@@ -83,6 +86,15 @@ class PlayingEngine:
 
     def memory(self) -> Memory | None:
         return None
+
+    def rest(self, goes_on: Callable[[], bool]) -> bool:
+        assert not self.is_away
+        self.is_away = goes_on()
+        return self.is_away
+
+    def wake(self) -> None:
+        self.before_wake()
+        self.is_away = False
 
 
 @dataclass

@@ -8,6 +8,7 @@ from PIL import Image
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import Load
 from tests.engine.playing import Play, PlayingEngine, Scene
+from worker.batching import scheduler
 from worker.engine import DeviceLost, DrawingFailed, OutOfMemory, Pictures
 
 
@@ -358,3 +359,45 @@ def test_what_waits_for_its_pictures_is_handed_back_by_a_worker_that_leaves() ->
     scene.scheduler.leave_by(10_000.0)
     scene.play()
     assert scene.heard.of("unfinished") == ["edited"]
+
+
+def test_the_engine_rests_when_all_is_drawn_and_wakes_for_the_next_attempt() -> None:
+    scene = Scene()
+    scene.add("one", steps=2)
+    scene.scheduler.rest()
+    scene.play(1)
+    assert not scene.scheduler.is_resting
+    scene.play()
+    assert scene.scheduler.is_resting
+    assert scene.engine.is_away
+    scene.add("two", steps=2)
+    scene.play()
+    assert scene.heard.of("drawn") == ["one", "two"]
+    assert scene.scheduler.is_resting, "that was asked for, until it is woken"
+    scene.scheduler.wake_up()
+    scene.play()
+    assert not scene.engine.is_away
+
+
+def test_a_device_that_stays_full_when_the_engine_wakes_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        scene.engine.now += scheduler.WAKE_WITHIN_S / 2
+        raise OutOfMemory("full")
+
+    monkeypatch.setattr(scheduler, "WAKE_AGAIN_AFTER_S", 0.0)
+    scene = Scene()
+    scene.scheduler.rest()
+    scene.play()
+    scene.engine.before_wake = full
+    scene.add("one", steps=2)
+    with pytest.raises(DeviceLost, match="no memory for the weights any more"):
+        scene.play()
+
+
+def test_what_is_told_to_leave_while_it_rests_leaves_without_waking() -> None:
+    scene = Scene()
+    scene.scheduler.rest()
+    scene.play()
+    scene.scheduler.leave_by(scene.engine.now)
+    scene.scheduler.run()
+    assert scene.engine.is_away

@@ -33,6 +33,10 @@ IDLE_WAIT_S = 0.5
 SLOW_INPUT_S = 2.0
 MAX_SLOW_INPUTS = 8
 
+# Another process may still be moving its weights away.
+WAKE_WITHIN_S = 20.0
+WAKE_AGAIN_AFTER_S = 0.1
+
 Clock = Callable[[], float]
 
 
@@ -73,6 +77,8 @@ class BatchScheduler:
         self._on_free_slot = on_free_slot
         self.device_free_bytes: int | None = None  # after the latest step; None: nobody counts
         self.broken: Exception | None = None
+        self._rest_is_wanted = False
+        self.is_resting = False  # the weights are in main memory
 
     # What other threads call.
 
@@ -97,6 +103,19 @@ class BatchScheduler:
     def images(self) -> int:
         """How many are being drawn at this moment."""
         return sum(attempt.parameters.num_outputs for attempt in list(self._batch))
+
+    def rest(self) -> None:
+        """Free the device as soon as nothing is left to draw (see `is_resting`), until `wake_up` or an attempt comes.
+
+        `on_free_slot` is called when the device is free.
+        """
+        self._rest_is_wanted = True
+        self._woken.set()
+
+    def wake_up(self) -> None:
+        """Bring the weights back to the device, if they are away, and leave them there."""
+        self._rest_is_wanted = False
+        self._woken.set()
 
     def leave_by(self, moment: float) -> None:
         """End what has not begun, and at `moment` (of `time.monotonic`) the rest: `on_unfinished` is called for it."""
@@ -130,6 +149,8 @@ class BatchScheduler:
     def turn(self) -> bool:
         """One round of the loop; False if there is nothing to do."""
         self._woken.clear()
+        if self.is_resting and (self._added or not self._rest_is_wanted):
+            self._wake_engine()
         while self._added:
             self._waiting.append(self._added.popleft())
         self._waiting.sort(key=lambda attempt: attempt.order)
@@ -141,10 +162,38 @@ class BatchScheduler:
         if self._batch:
             self._step(list(self._batch))
             self._decode()
-        self._count_free_slots()
-        if self._leave_by is not None and not (self._batch or self._waiting or self._added):
+        if not self.is_resting:
+            self._count_free_slots()
+        if self._rest_is_wanted and not self.is_resting and self._has_nothing():
+            self._rest_engine()
+        if self._leave_by is not None and self._has_nothing():
             self._closed = True
         return bool(self._batch or self._ready() or self._added)
+
+    def _has_nothing(self) -> bool:
+        return not (self._batch or self._waiting or self._added)
+
+    def _rest_engine(self) -> None:
+        self.is_resting = self._engine.rest(lambda: self._rest_is_wanted and not self._added and self._leave_by is None)
+        if self.is_resting:
+            memory = self._engine.memory()
+            self.device_free_bytes = memory.free if memory else None
+            log.info("engine.rests", device_free_bytes=self.device_free_bytes)
+            self._on_free_slot()
+
+    def _wake_engine(self) -> None:
+        """Raises DeviceLost if the device stays full: somebody else has taken the memory."""
+        began_at = self._clock()
+        while True:
+            try:
+                self._engine.wake()
+                break
+            except OutOfMemory as error:
+                if self._clock() - began_at > WAKE_WITHIN_S:
+                    raise DeviceLost(f"the device has no memory for the weights any more: {error}") from error
+                time.sleep(WAKE_AGAIN_AFTER_S)
+        self.is_resting = False
+        log.info("engine.woken", wake_s=round(self._clock() - began_at, 3))
 
     def _ready(self) -> list[Attempt]:
         """Those that wait for a slot, in their order. An attempt that waits for its pictures delays no other."""

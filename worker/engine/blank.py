@@ -73,6 +73,12 @@ class BlankEngine:
     def memory(self) -> Memory | None:
         return None
 
+    def rest(self, goes_on: Callable[[], bool]) -> bool:
+        return goes_on()
+
+    def wake(self) -> None:
+        pass
+
 
 def sheets_of(asked: Parameters, pictures: Pictures | None = None) -> list[Image.Image]:
     """The images of a request: a start image is tinted, the more the higher `strength` is."""

@@ -31,3 +31,8 @@ class EmbeddingCache:
             while self.size_bytes > self._max_bytes:
                 self.size_bytes -= self._kept.popitem(last=False)[1].nbytes
         return embedding
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+        self.size_bytes = 0

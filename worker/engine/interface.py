@@ -124,3 +124,12 @@ class Engine(Protocol):
 
     def memory(self) -> Memory | None:
         """The device's memory; None if it isn't measured."""
+
+    def rest(self, goes_on: Callable[[], bool]) -> bool:
+        """Free the device: the weights go to main memory. False if `goes_on` said no meanwhile; then it can still draw.
+
+        Call it only if `DeviceSettings.can_rest`, and only while nothing is drawn.
+        """
+
+    def wake(self) -> None:
+        """Bring the weights back after `rest`. Raises OutOfMemory (try again later), DeviceLost."""

@@ -66,6 +66,11 @@ class Loras:
                 self._pipeline.set_adapters(adapters, [lora.scale for lora in loras])
         self.active = loras
 
+    def drop_all(self) -> None:
+        """Take them all off the device."""
+        for name in list(self._loaded):
+            self._drop(name)
+
     def _load(self, name: str) -> None:
         if name not in self._files:
             known = ", ".join(sorted(each for each in self._files if "://" not in each)) or "none"

@@ -26,6 +26,7 @@ from worker.engine.long_prompts import notes_on, quiet_diffusers
 from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest
 from worker.engine.pixels import images_of
+from worker.engine.standby import Weights
 from worker.engine.step_bar import watching_steps
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class PipelineEngine:
         self._pipeline = pipeline
         self._loras = Loras(pipeline, loras)
         self._device = device
+        self._weights = Weights(pipeline, device)
         self._memory = DeviceMemory(device)
         accepted = _accepted_by(pipeline)
         for needed in ("prompt", "num_inference_steps"):
@@ -168,6 +170,16 @@ class PipelineEngine:
 
     def memory(self) -> Memory | None:
         return self._memory.now()
+
+    @told_apart
+    def rest(self, goes_on: Callable[[], bool]) -> bool:
+        self._loras.drop_all()  # they are read from their files again
+        return self._weights.move_away(goes_on)
+
+    @told_apart
+    def wake(self) -> None:
+        if self._weights.are_away:
+            self._weights.bring_back()
 
     def _arguments(self, batch: Sequence[PipelineDrawing]) -> dict[str, Any]:
         """One prompt and one generator an image, seeded on the CPU so that it is the same on every device.

@@ -29,6 +29,7 @@ from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest, skipped_steps
 from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
+from worker.engine.standby import Weights
 from worker.engine.start_image import Kept, start_from
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class ZImageEngine:
         self._device = device
         self._takes_masks = attention in MASKING_BACKENDS and device.type != "cuda"
         self._embeddings = EmbeddingCache(self._encode)
+        self._weights = Weights(pipeline, device)
         self._memory = DeviceMemory(device)
         self._preview_map: PreviewMap | None = None
 
@@ -182,6 +184,17 @@ class ZImageEngine:
 
     def memory(self) -> Memory | None:
         return self._memory.now()
+
+    @told_apart
+    def rest(self, goes_on: Callable[[], bool]) -> bool:
+        self._loras.drop_all()  # they are read from their files again
+        self._embeddings.clear()
+        return self._weights.move_away(goes_on)
+
+    @told_apart
+    def wake(self) -> None:
+        if self._weights.are_away:
+            self._weights.bring_back()
 
     def _notes(self, parameters: Parameters) -> tuple[str, ...]:
         texts = {"prompt": parameters.prompt}

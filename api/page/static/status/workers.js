@@ -4,7 +4,7 @@ import { moment, t } from "../words.js";
 import { bytes, count, seconds } from "./quantity.js";
 import { nothing, state, table } from "./table.js";
 
-const COLOURS = { idle: "good", drawing: "good", loading: "warn", draining: "soft", failed: "bad" };
+const COLOURS = { idle: "good", drawing: "good", loading: "warn", draining: "soft", standby: "soft", failed: "bad" };
 const SILENT_AFTER_S = 10;
 
 export function workers(all) {

@@ -187,6 +187,7 @@ export default {
   "worker.idle": "Idle",
   "worker.drawing": "Drawing",
   "worker.draining": "Leaving",
+  "worker.standby": "Standing by",
   "worker.failed": "Could not start",
   "failures.none": "Nothing has failed.",
   "failures.count": "Times",

@@ -187,6 +187,7 @@ export default {
   "worker.idle": "空闲",
   "worker.drawing": "绘制中",
   "worker.draining": "正在退出",
+  "worker.standby": "待命",
   "worker.failed": "无法启动",
   "failures.none": "没有失败。",
   "failures.count": "次数",

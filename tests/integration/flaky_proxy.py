@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 class FlakyProxy:
     """Passes everything to `target` (a URL; Postgres' may name the folder of its socket) while `is_down` is not set."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, host: str = "127.0.0.1") -> None:
         self._target = target
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server((host, 0))
         self._open: set[socket.socket] = set()
         self._stopping = False
         self.is_down = threading.Event()
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.url = f"http://{host}:{self._listening.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept), threading.Thread(target=self._cut)]
 
     def __enter__(self) -> FlakyProxy:

@@ -23,6 +23,7 @@ from tests.integration.drawn_by_blank import submit_steps
 from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_running import environment, rescuing
 from tests.support.eventually import eventually
+from tests.support.machines import Machine
 from tests.support.making import count, submit_one
 
 pytestmark = pytest.mark.timeout(400)
@@ -32,10 +33,11 @@ PATIENT_S = 150.0
 class RunningHost:
     """The command and its lines so far."""
 
-    def __init__(self, env: dict[str, str], folder: Path, *options: str) -> None:
+    def __init__(self, env: dict[str, str], folder: Path, *options: str, on: Machine | None = None) -> None:
         self.lines: list[str] = []
+        words = [sys.executable, "-m", "cli.main", "host", "--data", str(folder), *options]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "host", "--data", str(folder), *options],
+            words if on is None else on.command(words),
             cwd=REPOSITORY,
             env=env,
             stdin=subprocess.DEVNULL,

@@ -68,8 +68,8 @@ def test_an_idle_worker_stands_by_and_the_next_prediction_wakes_it(running: Runn
         submit(conn)
         wait_for(conn, number)
         eventually(lambda: count(conn, "workers", "state = 'standby'") == 1, timeout_s=PATIENT_S)
+    eventually(lambda: (running.count("engine.rests"), running.count("engine.woken")) == (3, 2))
     assert running.count("worker.ready") == 1
-    assert (running.count("engine.rests"), running.count("engine.woken")) == (3, 2)
     assert count(conn, "demand_leases") == 0
 
 
@@ -94,6 +94,7 @@ def test_of_more_models_than_may_stand_by_the_oldest_ends(settings: Settings, co
         for number, model in enumerate((MODEL, OTHER, third, OTHER), start=1):
             submit(conn, model)
             wait_for(conn, number)
+        eventually(lambda: running.count("prediction.succeeded") == 4)  # all lines before it are here, too
         assert running.count("worker.ready") == 3
         eventually(lambda: count(conn, "workers", f"model = '{MODEL}'") == 0, timeout_s=PATIENT_S)
         assert count(conn, "workers") == 2

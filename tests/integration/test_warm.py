@@ -201,4 +201,4 @@ def test_two_hosts_keep_one_worker_ready_until_its_time_is_over(
         conn.execute("DELETE FROM warm_requests")
         eventually(lambda: count(conn, "workers") == 0, timeout_s=150)
         assert first.count("worker.ready") + second.count("worker.ready") == 1
-        assert first.count("worker.idle_exit") + second.count("worker.idle_exit") == 1
+        eventually(lambda: first.count("worker.idle_exit") + second.count("worker.idle_exit") == 1)

@@ -45,6 +45,7 @@ from storage.errors import OperatorError
 from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
+from storage.postgres.pooler import wait_for_pooler
 from storage.predictions.render import open_renderer
 from storage.webhooks.addresses import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
@@ -67,6 +68,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     origins = Origins.parse(settings.cors_origins)
     own_hosts = OwnHosts(bound_to=bound_to, public_url=settings.public_url, allowed_hosts=settings.allowed_hosts)
     check(settings)
+    wait_for_pooler(settings)
     if settings.secret_key is None:
         log.warning("secrets.not_encrypted", hint="set SECRET_KEY (openssl rand -hex 32), the same for every role")
     pool = open_pool(settings, application_name="darkroom api")

@@ -10,6 +10,7 @@ from storage import logs, tracing
 from storage.catalog import Catalog, Model, load_catalog
 from storage.errors import OperatorError, UnknownModel
 from storage.postgres.migrate import check
+from storage.postgres.pooler import wait_for_pooler
 from worker.lifecycle import Stage
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings
@@ -40,6 +41,7 @@ def run_worker(
     logs.configure("worker", log_format=settings.log_format, level=settings.log_level)
     chosen = choose_model(load_catalog(settings.models), model)
     check(settings)
+    wait_for_pooler(settings)
     if drain and idle_exit_s is None:
         idle_exit_s = 0.0
     tracing.start(settings, "worker")

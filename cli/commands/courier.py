@@ -14,12 +14,14 @@ def command() -> None:
     from storage import logs
     from storage.postgres.database import connect
     from storage.postgres.migrate import check
+    from storage.postgres.pooler import wait_for_pooler
     from storage.predictions.render import open_renderer
     from storage.settings import Settings
 
     settings = Settings()
     logs.configure("courier", log_format=settings.log_format, level=settings.log_level)
     check(settings)
+    wait_for_pooler(settings)
     with connect(settings.database_url, application_name="darkroom courier") as conn:
         open_renderer(settings, conn)  # a wrong SECRET_KEY is told here, in one line
     sys.exit(run_courier(settings))

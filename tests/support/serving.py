@@ -124,6 +124,7 @@ def environment_of(settings: ApiSettings) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": str(REPOSITORY),
         "DATABASE_URL": settings.database_url,
+        "DATABASE_DIRECT_URL": settings.database_direct_url,
         "S3_ENDPOINT_URL": settings.s3_endpoint_url or "",
         "S3_ACCESS_KEY_ID": settings.s3_access_key_id or "",
         "S3_SECRET_ACCESS_KEY": secret.get_secret_value(),

@@ -1,0 +1,77 @@
+"""PgBouncer in transaction mode before an embedded Postgres, for tests that stop and start it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from cli.processes import start_child
+from tests.support.eventually import eventually
+from tests.support.serving import free_port
+
+# Debian installs it where only root's PATH leads.
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+# The pooler logs in by the socket, as the superuser, whoever asks. Few connections: clients have to share them.
+CONFIG = """
+[databases]
+* = host={host} port={port} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+ignore_startup_parameters = extra_float_digits
+"""
+
+
+class Pooler:
+    """`url` is `direct_url` through it. Nothing runs before `start`."""
+
+    def __init__(self, direct_url: str, folder: Path) -> None:
+        given = conninfo_to_dict(direct_url)
+        host = Path(str(given["host"]))
+        port = free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/{given['dbname']}?sslmode=disable&gssencmode=disable"
+        self._config = folder / "pgbouncer.ini"
+        self._config.write_text(CONFIG.format(host=host, port=given["port"], listen_port=port))
+        self._log = folder / "pgbouncer.log"
+        # It refuses to be root, and has to get to the socket of Postgres, whose folder belongs to this account.
+        owner = host.stat()
+        self._account = (owner.st_uid, owner.st_gid) if os.getuid() == 0 else None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        assert PGBOUNCER is not None
+        with self._log.open("ab") as log, self._config.open() as config:
+            # By its descriptor, since the account may not look into the folders of pytest.
+            self._process = start_child(
+                [PGBOUNCER, "/dev/stdin"],
+                env={"PATH": os.defpath},
+                cwd=Path("/"),
+                user=self._account,
+                stdin=config.fileno(),
+                output=log,
+            )
+        eventually(self._answers, explain=self._log.read_text)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True

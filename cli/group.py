@@ -25,6 +25,7 @@ COMMANDS = {
     "usage": "cli.commands.server:usage",
     "status": "cli.commands.server:status",
     "doctor": "cli.commands.doctor",
+    "check": "cli.commands.check",
     "mcp": "cli.commands.mcp",
     "tokens": "cli.commands.tokens",
     "webhooks": "cli.commands.webhooks",

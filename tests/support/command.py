@@ -20,4 +20,5 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "S3_ACCESS_KEY_ID": str(settings.s3_access_key_id),
         "S3_SECRET_ACCESS_KEY": settings.s3_secret_access_key.get_secret_value(),
         "S3_BUCKET": settings.s3_bucket,
+        "S3_PREFIX": settings.s3_prefix,
     }

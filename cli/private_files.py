@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import os
+import pwd
+import stat
 from contextlib import suppress
 from pathlib import Path
 
+from storage.errors import OperatorError
+
 FOR_OWNER_ONLY = 0o077  # a umask
+ROOT = 0
+
+
+def require_ours(path: Path) -> None:
+    """Refuse what another user of the machine has made, or could replace. What is not there passes.
+
+    Files that we act on (a URL that gets the token, processes to end, keys) are only as good as the folder that they
+    lie in. Root is trusted, and root behind sudo trusts whoever called sudo. Raises OperatorError.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return  # it isn't there, or can't be reached, so that nothing in it is read
+    if found.st_uid not in _trusted_users():
+        raise OperatorError(
+            f"{path} belongs to {_name_of(found.st_uid)}, and you are {_name_of(os.getuid())}: the owner of a data"
+            " folder can read its pictures and your token. Name a folder of your own with --data, or run the command"
+            " as its owner."
+        )
+    others_replace_it = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+    if stat.S_ISDIR(found.st_mode) and others_replace_it:
+        raise OperatorError(
+            f"Every user of this machine may write in {path}, and could replace what Darkroom keeps there:"
+            f" chmod o-w {path}, or name another folder with --data."
+        )
+
+
+def _trusted_users() -> set[int]:
+    us = os.getuid()
+    behind_sudo = os.environ.get("SUDO_UID", "") if us == ROOT else ""
+    return {ROOT, us, *([int(behind_sudo)] if behind_sudo.isdecimal() else [])}
+
+
+def _name_of(uid: int) -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"user {uid}"
 
 
 def make_private_folder(folder: Path, *, others_pass: bool = False) -> None:

@@ -8,11 +8,12 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.private_files import make_private_folder
+from cli.private_files import make_private_folder, require_ours
 from storage.errors import OperatorError
 
 OURS = {
@@ -53,13 +54,15 @@ class DataFolder:
     def open(self) -> None:
         """Create it where needed, closed to other users, and lock it.
 
-        Raises OperatorError: in use, not writable, no space.
+        Raises OperatorError: in use, not writable, no space, or another user's.
         """
         self._made = [each for each in (self.run, self.path) if not each.exists()]
         try:
+            self._require_ours()
             make_private_folder(self.run)
             if {each.name for each in self.path.iterdir()} <= OURS:  # else it is a folder for other things, too
                 make_private_folder(self.path, others_pass=os.getuid() == 0)  # root's Postgres has its own account
+            self._require_ours()  # somebody may have made it at the same moment
             self._take_lock()
             if self.path in self._made:  # it holds keys: a repository around it must not take them in
                 (self.path / ".gitignore").write_text("*\n")
@@ -104,20 +107,24 @@ class DataFolder:
 
     def url_in_use(self) -> str | None:
         """The API of the `darkroom up` that runs on this folder."""
+        self._require_ours()
         return _text_of(self._url_note)
 
     def settings_in_use(self) -> dict[str, str] | None:
         """The settings of the roles of the `darkroom up` that runs on this folder."""
+        self._require_ours()
         found = _text_of(self._settings_note)
         return None if found is None else dict(json.loads(found)["settings"])
 
     def database_in_use(self) -> str | None:
         """The database that it was given; None if it uses its own, or none runs."""
+        self._require_ours()
         found = json.loads(_text_of(self._settings_note) or "{}")
         return found["settings"]["DATABASE_URL"] if found and not found["is_own_database"] else None
 
     def catalog_in_use(self) -> Path | None:
         """The catalog of the `darkroom up` that runs on this folder."""
+        self._require_ours()
         found = _text_of(self._catalog_note)
         return None if found is None else Path(found)
 
@@ -144,6 +151,7 @@ class DataFolder:
 
     def _kept(self, name: str, first: str) -> str:
         """The text of a private file, which is `first` when it is made; never half of it. Raises OperatorError."""
+        self._require_ours()
         path = self.path / name
         try:
             if not path.exists():
@@ -156,6 +164,16 @@ class DataFolder:
             return path.read_text()
         except OSError as error:
             raise self._unusable(error) from error
+
+    def _require_ours(self) -> None:
+        """Neither the folder nor what we keep in it is another user's. Raises OperatorError."""
+        for each in (self.path, *(self.path / name for name in sorted(OURS)), *self._notes()):
+            require_ours(each)
+
+    def _notes(self) -> Iterator[Path]:
+        """All that is in the run folder; nothing if it can't be listed, since then nothing in it can be read."""
+        with suppress(OSError):
+            yield from self.run.iterdir()
 
     def _take_lock(self) -> None:
         lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT, 0o600)

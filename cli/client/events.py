@@ -9,7 +9,7 @@ from typing import Any
 
 import urllib3
 
-from cli.client.server import RequestRefused, Server
+from cli.client.server import RequestRefused, Server, prediction_path
 from storage.errors import OperatorError
 
 ENDED = ("succeeded", "failed", "canceled")
@@ -26,7 +26,7 @@ def follow(server: Server, prediction_id: str) -> Iterator[tuple[str, dict[str, 
     heard_at = time.monotonic()
     while True:
         try:
-            with server.stream(f"/v1/predictions/{prediction_id}/events") as answer:
+            with server.stream(prediction_path(prediction_id, "events")) as answer:
                 for event, data in parsed(_lines(answer)):
                     heard_at = time.monotonic()
                     yield event, data
@@ -42,7 +42,7 @@ def follow(server: Server, prediction_id: str) -> Iterator[tuple[str, dict[str, 
                 raise
         time.sleep(POLL_S)
         try:
-            prediction = server.get(f"/v1/predictions/{prediction_id}")
+            prediction = server.get(prediction_path(prediction_id))
         except OperatorError as error:
             if isinstance(error, RequestRefused) and error.status < 500:
                 raise

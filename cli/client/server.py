@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,26 @@ data_option = click.option(
 )
 
 
+ID = re.compile(r"[0-9A-Za-z_-]+")
+
+
 class RequestRefused(OperatorError):
     """The server answered, but not with what was asked for."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def prediction_path(prediction_id: str, action: str = "") -> str:
+    """The route of a prediction. Raises OperatorError for what is no id.
+
+    Ids come from command lines and from language models. One with a slash or a question mark would lead to another
+    route, or to a file of the caller, whose content would then pass for a prediction.
+    """
+    if not ID.fullmatch(prediction_id):
+        raise OperatorError(f"{prediction_id!r} is not the id of a prediction: `darkroom list` shows the ids.")
+    return f"/v1/predictions/{prediction_id}" + (f"/{action}" if action else "")
 
 
 class Server:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cli.client.server import data_option, find_server
+from cli.client.server import data_option, find_server, prediction_path
 from cli.json_option import json_option
 
 EXIT_FAILED = 1
@@ -135,7 +135,7 @@ def _wait(server: Any, prediction: dict[str, Any], *, quiet: bool) -> dict[str, 
                     line.tell(event, told)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends us at once
-        server.post(f"/v1/predictions/{prediction['id']}/cancel")
+        server.post(prediction_path(prediction["id"], "cancel"))
         click.echo(f"darkroom: canceled {prediction['id']}", err=True)
         sys.exit(EXIT_INTERRUPTED)
     return prediction

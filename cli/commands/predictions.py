@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.client.server import data_option, find_server
+from cli.client.server import data_option, find_server, prediction_path
 from cli.json_option import json_option
 
 id_argument = click.argument("prediction_id", metavar="ID")
@@ -79,7 +79,7 @@ def get(prediction_id: str, output: str | None, data: Path) -> None:
     from storage.errors import OperatorError
 
     server = find_server(data)
-    prediction = server.get(f"/v1/predictions/{prediction_id}")
+    prediction = server.get(prediction_path(prediction_id))
     if output is None:
         echo_json(prediction)
         return
@@ -152,7 +152,7 @@ def delete(prediction_ids: tuple[str, ...], yes: bool, data: Path) -> None:
         what = prediction_ids[0] if len(prediction_ids) == 1 else f"{len(prediction_ids)} predictions"
         click.confirm(f"Delete {what} with the pictures, for good?", abort=True, err=True)
     for prediction_id in prediction_ids:
-        server.delete(f"/v1/predictions/{prediction_id}")
+        server.delete(prediction_path(prediction_id))
         click.echo(f"deleted {prediction_id}")
 
 
@@ -160,7 +160,7 @@ def _each(prediction_ids: tuple[str, ...], what: str, as_json: bool, data: Path,
     from cli.client.tables import echo_json
 
     server = find_server(data)
-    answers = [server.post(f"/v1/predictions/{prediction_id}/{what}", body) for prediction_id in prediction_ids]
+    answers = [server.post(prediction_path(prediction_id, what), body) for prediction_id in prediction_ids]
     if as_json:
         echo_json(answers)
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from cli.client.server import RequestRefused, Server
+from cli.client.server import RequestRefused, Server, prediction_path
 from cli.doctor.finding import Finding, broken, first_line, warning, well
 from storage.errors import OperatorError
 
@@ -38,10 +38,10 @@ def check_webhook(server: Server, host: str) -> Finding:
         except OperatorError as error:
             return broken(PART, first_line(error), "see what is said of the API")
         try:
-            server.post(f"/v1/predictions/{prediction['id']}/cancel")
+            server.post(prediction_path(prediction["id"], "cancel"))
             has_arrived = arrived.wait(ARRIVES_WITHIN_S)
         finally:
-            server.delete(f"/v1/predictions/{prediction['id']}")
+            server.delete(prediction_path(prediction["id"]))
     if not has_arrived:
         return broken(
             PART,

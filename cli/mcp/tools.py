@@ -15,7 +15,7 @@ from mcp.types import ContentBlock, ImageContent, TextContent
 
 from cli.client.events import ENDED, follow
 from cli.client.progress import waiting_words
-from cli.client.server import Server
+from cli.client.server import Server, prediction_path
 from storage.errors import OperatorError
 from storage.formats import FORMATS
 
@@ -91,14 +91,14 @@ def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
     async def get_image(prediction_id: str, ctx: Context[Any, Any]) -> list[ContentBlock]:
         """The state of a prediction and its pictures."""
         server = server_of(ctx)
-        prediction = await _in_thread(lambda: server.get(f"/v1/predictions/{prediction_id}"))
+        prediction = await _in_thread(lambda: server.get(prediction_path(prediction_id)))
         return await _in_thread(lambda: _contents(server, prediction))
 
     @mcp.tool()
     async def cancel(prediction_id: str, ctx: Context[Any, Any]) -> str:
         """Cancel a prediction that has not ended."""
         server = server_of(ctx)
-        prediction = await _in_thread(lambda: server.post(f"/v1/predictions/{prediction_id}/cancel"))
+        prediction = await _in_thread(lambda: server.post(prediction_path(prediction_id, "cancel")))
         return f"{prediction['id']} is {prediction['status']}"
 
     return mcp
@@ -128,7 +128,7 @@ async def _draw(server: Server, ctx: Context[Any, Any], model: str | None, asked
         ended = await anyio.to_thread.run_sync(wait, abandon_on_cancel=True)
     except anyio.get_cancelled_exc_class():
         with anyio.CancelScope(shield=True):
-            await _in_thread(lambda: server.post(f"/v1/predictions/{prediction['id']}/cancel"))
+            await _in_thread(lambda: server.post(prediction_path(prediction["id"], "cancel")))
         raise
     except OperatorError as error:
         raise ToolError(str(error)) from None

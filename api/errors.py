@@ -68,6 +68,9 @@ def register(app: Flask) -> None:
     @app.errorhandler(RequestEntityTooLarge)
     def answer_too_large(error: RequestEntityTooLarge) -> Response:
         limit = request.max_content_length
+        if limit is not None and request.content_length is not None and request.content_length <= limit:
+            parts, size = request.max_form_parts, request.max_form_memory_size
+            return Problem(413, error.name, f"the form has more than {parts} parts, or {size} bytes of text").response()
         setting = "MAX_BODY_BYTES" if limit == app.config["MAX_CONTENT_LENGTH"] else "two of MAX_INPUT_IMAGE_BYTES"
         return Problem(413, error.name, f"the body has more than {limit} bytes ({setting})").response()
 

@@ -207,7 +207,8 @@ def _metadata() -> dict[str, Any]:
         raise InvalidInput("metadata", f"must not have more than {MAX_METADATA_BYTES} bytes as JSON")
     try:
         metadata = json.loads(text, parse_constant=_refuse)
-        if not isinstance(metadata, dict) or "\\u0000" in json.dumps(metadata):
+        # Python reads 1e999 as an infinite number, which JSON can't hold.
+        if not isinstance(metadata, dict) or "\\u0000" in json.dumps(metadata, allow_nan=False):
             raise ValueError
         json.dumps(metadata, ensure_ascii=False).encode()
     except (ValueError, RecursionError):

@@ -131,6 +131,8 @@ def test_pages_lead_through_all_files(client: FlaskClient, conn: Connection) -> 
         ({"content": (io.BytesIO(b""), "a.png")}, "content"),
         ({"content": (io.BytesIO(RED), "a.png"), "metadata": "[1]"}, "metadata"),
         ({"content": (io.BytesIO(RED), "a.png"), "metadata": '{"a": NaN}'}, "metadata"),
+        ({"content": (io.BytesIO(RED), "a.png"), "metadata": '{"a": 1e400}'}, "metadata"),
+        ({"content": (io.BytesIO(RED), "a.png"), "metadata": '{"a": [{"b": -1e999}]}'}, "metadata"),
         ({"content": (io.BytesIO(RED), "a.png"), "metadata": '{"a": "' + "x" * 3000 + '"}'}, "metadata"),
         ({"content": (io.BytesIO(RED), "a.png"), "type": "no type"}, "type"),
         ({"content": (io.BytesIO(RED), "a.png"), "filename": "a\x00b"}, "filename"),
@@ -151,6 +153,8 @@ def test_what_is_no_form_is_415_and_too_much_is_413(client: FlaskClient, api_set
     problem(client.post("/v1/files", json={}), 415)
     problem(upload(client, data=b"\0" * (api_settings.max_upload_bytes + 1)), 413)
     problem(upload(client, data=b"\0" * (api_settings.max_input_image_bytes + 1)), 422)
+    many = client.post("/v1/files", data={f"field-{n}": "x" for n in range(100)}, content_type="multipart/form-data")
+    assert "more than 64 parts" in problem(many, 413)["detail"]
     broken = client.post("/v1/files", data=b"--x\r\n", content_type="multipart/form-data; boundary=x")
     problem(broken, 422)
 

@@ -28,6 +28,7 @@ from cli.processes import end_child, end_stranger, is_alive, start_child
 START_TIMEOUT_S = 30.0
 STARTS = 4  # if somebody takes one of its ports at that moment, it is started again with others
 PORT_TAKEN = "address already in use"
+CHOICES = 10  # of inner ports: the names of their sockets in /tmp may be taken
 # On SIGTERM it waits 15 s for streams that it holds open to itself. What was acknowledged is in its files by
 # then, so we don't wait with it.
 STOP_PATIENCE_S = 1.0
@@ -171,9 +172,17 @@ class EmbeddedS3:
         )
 
     def _choose_inner_ports(self) -> None:
-        """All but the one that clients know."""
+        """All but the one that clients know. Raises EmbeddedServerError if their sockets' names are all taken."""
         inner = [name for server in SERVERS for name in (server, f"{server}.grpc") if name != "s3"]
-        self._ports |= dict(zip(inner, free_ports(len(inner)), strict=True))
+        for _ in range(CHOICES):
+            self._ports |= dict(zip(inner, free_ports(len(inner)), strict=True))
+            taken = [path for path in sockets_of(self._options()) if os.path.lexists(path)]
+            if not taken:
+                return
+        raise EmbeddedServerError(
+            f"{taken[0]} is there already, and the embedded S3 server needs a name like it: another user of this"
+            f" machine may have taken them all. See who with `ls -l {taken[0].parent}`, and remove them."
+        )
 
     def _lost_an_inner_port(self) -> bool:
         said = last_lines(self.log, 3)
@@ -229,7 +238,8 @@ class EmbeddedS3:
 
 def _remove_sockets(options: list[str]) -> None:
     for path in sockets_of(options):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is gone, or somebody else's
+            path.unlink()
 
 
 def _program() -> Path:

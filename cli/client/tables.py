@@ -11,12 +11,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
+# Some turn the direction of writing, so that a line reads as something else than it is (CVE-2021-42574).
+BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160), *BIDI), " ")
+# JSON's own escapes cover the rest; the value stays the same.
+ESCAPES = {code: f"\\u{code:04x}" for code in (*range(127, 160), *BIDI)}
 
 
-def echo_json(value: Any) -> None:
+def echo_json(value: Any, *, indent: int | None = 2) -> None:
     """Times and ids of database rows are written as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=False, default=str).translate(ESCAPES))
 
 
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, stretch: str = "") -> None:

@@ -75,7 +75,7 @@ def command(
     DARKROOM_URL=https://draw.example.com DARKROOM_TOKEN=… darkroom generate "a boat" -o -  > boat.png
     """
     from cli.client.pictures import picture_url, save_all, show_all
-    from cli.client.tables import echo_json
+    from cli.client.tables import echo_json, plain
 
     server = find_server(data)
     asked: dict[str, Any] = {
@@ -109,7 +109,8 @@ def command(
     if as_json:
         echo_json(prediction)
     if prediction["status"] != "succeeded":
-        click.echo(f"darkroom: {prediction['status']}: {prediction.get('error') or 'no reason is known'}", err=True)
+        reason = plain(prediction.get("error") or "no reason is known")
+        click.echo(f"darkroom: {prediction['status']}: {reason}", err=True)
         sys.exit(EXIT_FAILED)
     if not as_json:
         for path in saved:

@@ -98,16 +98,15 @@ def watch(prediction_id: str, as_json: bool, data: Path) -> None:
 
     Exit codes: 0 succeeded, 1 failed or canceled, 2 no such prediction or no server.
     """
-    import json
-
     from cli.client.events import follow
     from cli.client.progress import progress_line, waiting_words
+    from cli.client.tables import echo_json, plain
 
     server = find_server(data)
     with progress_line(quiet=as_json) as line:
         for event, told in follow(server, prediction_id):
             if as_json:
-                click.echo(json.dumps({"event": event, "data": told}, ensure_ascii=False))
+                echo_json({"event": event, "data": told}, indent=None)
             elif line is not None:
                 line.tell(event, told)
             elif event in ("queued", "loading"):
@@ -117,7 +116,8 @@ def watch(prediction_id: str, as_json: bool, data: Path) -> None:
             if event == "done":
                 prediction = told
     if not as_json:
-        click.echo(f"{prediction['status']}: {prediction.get('error') or ', '.join(prediction['output'] or [])}")
+        said = prediction.get("error") or ", ".join(prediction["output"] or [])
+        click.echo(f"{prediction['status']}: {plain(said)}")
     if prediction["status"] != "succeeded":
         sys.exit(1)
 

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from cli.client.events import parsed
-from cli.client.tables import plain
+from cli.client.tables import echo_json, plain
 from storage.postgres.database import Connection
 from tests.clients.guarding import token
 from tests.conftest import REPOSITORY
@@ -353,5 +353,12 @@ def test_events_are_read_as_the_standard_says() -> None:
     assert list(parsed(lines)) == [("progress", {"step": 1}), ("message", {})]
 
 
-def test_a_prompt_writes_no_escape_sequences_to_the_terminal() -> None:
-    assert plain("a\x1b]0;title\x07b\x9bc\nd") == "a ]0;title b c d"
+def test_a_prompt_writes_no_escape_sequences_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b]0;title\x07b\x9bc\nd\u202ee\u2066f\x7f"
+    assert plain(hostile) == "a ]0;title b c d e f "
+    for indent in (None, 2):
+        echo_json({hostile: hostile, "猫": "é"}, indent=indent)
+        written = capsys.readouterr().out
+        assert json.loads(written) == {hostile: hostile, "猫": "é"}
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written)
+        assert "猫" in written

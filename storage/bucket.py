@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import boto3
 import structlog
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ReadTimeoutError
+from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from storage import crash_points
+from storage.bucket_deletes import delete_objects
+from storage.bucket_errors import Diagnosis, code_of, diagnose
+from storage.content_md5 import sign_content
 from storage.errors import DarkroomError, OperatorError
 from storage.proxies import s3_proxies
 from storage.settings import Settings
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 64 * 1024
-DELETE_AT_ONCE = 1000  # what S3 takes in one request
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 ATTEMPTS = 3
@@ -52,6 +54,8 @@ class ObjectMissing(DarkroomError):
 
 class BucketUnavailable(DarkroomError):
     """S3 did not answer, or refused; the same call may succeed later."""
+
+    diagnosis: Diagnosis | None = None  # where it is known what to do
 
 
 class ObjectUnreadable(BucketUnavailable):
@@ -96,6 +100,7 @@ class Bucket:
             read_timeout_s=QUICK_READ_TIMEOUT_S,
         )
         self._ask_quickly_again_at = 0.0  # of time.monotonic()
+        self.deletes_one_by_one = False  # found out at the first deletion
         self._presigning: S3Client | None = None
         if settings.image_urls == "presigned":
             # Host and port are part of what is signed, so it has to be the endpoint that clients reach.
@@ -173,7 +178,7 @@ class Bucket:
             try:
                 self._quick_client.get_object(Bucket=self.name, Key=key, Range="bytes=0-0")["Body"].read()
             except (ClientError, BotoCoreError) as error:
-                if isinstance(error, ClientError) and _code_of(error) == "InvalidRange":  # it is there, and empty
+                if isinstance(error, ClientError) and code_of(error) == "InvalidRange":  # it is there, and empty
                     continue
                 why = self._why_not_read(self._quick_client, key, error)
                 if isinstance(why, ObjectTimedOut):
@@ -187,24 +192,14 @@ class Bucket:
     def delete(self, keys: Sequence[str]) -> list[str]:
         """Delete objects; returns the keys that S3 has confirmed, also where there was no such object.
 
-        Raises BucketUnavailable.
+        Where the server takes one key a request, only some of them: call it again. Raises BucketUnavailable.
         """
-        deleted: list[str] = []
-        for start in range(0, len(keys), DELETE_AT_ONCE):
-            batch = keys[start : start + DELETE_AT_ONCE]
-            try:
-                answer = self._client.delete_objects(
-                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
-                )
-            except (ClientError, BotoCoreError) as error:
-                raise BucketUnavailable(f"{len(batch)} objects could not be deleted: {error}") from error
-            refused = {failed.get("Key"): failed.get("Code") for failed in answer.get("Errors", [])}
-            if refused:
-                log.warning(
-                    "bucket.not_deleted", count=len(refused), reasons=sorted({str(x) for x in refused.values()})
-                )
-            deleted += [key for key in batch if key not in refused or refused[key] == "NoSuchKey"]
-        return deleted
+        try:
+            done = delete_objects(self._client, self.name, keys, one_by_one=self.deletes_one_by_one)
+        except (ClientError, BotoCoreError) as error:
+            raise BucketUnavailable(f"{len(keys)} objects could not be deleted: {error}") from error
+        self.deletes_one_by_one = done.one_by_one
+        return done.keys
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """The objects whose keys begin with `prefix`, in pages of a thousand. Raises BucketUnavailable."""
@@ -215,18 +210,39 @@ class Bucket:
             raise BucketUnavailable(f"{prefix} could not be listed: {error}") from error
 
     def check(self) -> None:
-        """Raise BucketUnavailable unless the bucket is there and ours."""
+        """Raise BucketUnavailable unless the bucket is there and ours.
+
+        A key that may not ask for the bucket (HeadBucket), such as one for a prefix only, reads the probe instead.
+        """
         try:
             self._client.head_bucket(Bucket=self.name)
         except (ClientError, BotoCoreError) as error:
+            if isinstance(error, ClientError) and _may_not_ask(error) and self._probe_answers():
+                return
             raise BucketUnavailable(f"the bucket {self.name} can't be reached: {error}") from error
+
+    def _probe_answers(self) -> bool:
+        try:
+            return _read_probe(self._client, self._settings)
+        except (ClientError, BotoCoreError):
+            return False
 
     def check_writable(self) -> None:
         """Raise BucketUnavailable, with what to check, unless an object could be stored under S3_PREFIX."""
         try:
             _store_probe(self._client, self._settings)
         except (ClientError, BotoCoreError) as error:
-            raise BucketUnavailable(_what_to_check(error, self._settings)) from error
+            diagnosis = diagnose(error, self._settings)
+            unavailable = BucketUnavailable(str(diagnosis))
+            unavailable.diagnosis = diagnosis
+            raise unavailable from error
+
+    def keeps_versions(self) -> bool:
+        """Whether the bucket keeps what is deleted as an older version; False if the key may not ask."""
+        try:
+            return self._client.get_bucket_versioning(Bucket=self.name).get("Status") == "Enabled"
+        except (ClientError, BotoCoreError):
+            return False
 
     def _why_not_read(
         self, client: S3Client, key: str, error: ClientError | BotoCoreError
@@ -243,7 +259,7 @@ class Bucket:
             return why
         if not isinstance(error, ClientError):
             return why
-        code = _code_of(error)
+        code = code_of(error)
         if code in MISSING or (code in DENIED and self._can_read_another(client)):
             return ObjectMissing(key)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -297,10 +313,9 @@ def ensure_bucket(settings: Settings) -> None:
     """
     client = _client(settings, settings.s3_endpoint_url)
     try:
-        _create(client, settings)
-        _store_probe(client, settings)
+        _create_if_missing(client, settings)
     except (ClientError, BotoCoreError) as error:
-        raise OperatorError(_what_to_check(error, settings)) from error
+        raise OperatorError(str(diagnose(error, settings))) from error
 
 
 def _store_probe(client: S3Client, settings: Settings) -> None:
@@ -317,36 +332,38 @@ def _probe_key(settings: Settings) -> str:
     return "/".join(filter(None, [settings.s3_prefix, ".darkroom-can-write"]))
 
 
-def _code_of(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
+def _may_not_ask(error: ClientError) -> bool:
+    """Whether HeadBucket itself may be what is refused: its answer has no body, and says no more than a number."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in {400, 403, 405, 501}
 
 
-def _what_to_check(error: ClientError | BotoCoreError, settings: Settings) -> str:
-    where = settings.s3_endpoint_url or "AWS"
-    if isinstance(error, NoCredentialsError):
-        return "No S3 keys were found: set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or run where boto3 finds keys."
-    if isinstance(error, BotoCoreError):
-        return f"S3 can't be reached at {where}: {error}. Check S3_ENDPOINT_URL and the S3 keys."
-    code = _code_of(error)
-    return (
-        f"The bucket {settings.s3_bucket} at {where} refuses us ({code}): "
-        "check S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET and what that key may do."
-    )
-
-
-def _create(client: S3Client, settings: Settings) -> None:
+def _create_if_missing(client: S3Client, settings: Settings) -> None:
+    """A key for a prefix only may not ask for the bucket; then storing the probe shows whether it is there."""
     try:
         client.head_bucket(Bucket=settings.s3_bucket)
     except ClientError as error:
-        if _code_of(error) not in {"404", "NoSuchBucket"}:
+        if not _may_not_ask(error):
+            if code_of(error) not in {"404", "NoSuchBucket"}:
+                raise
+            _create(client, settings)
+    try:
+        _store_probe(client, settings)
+    except ClientError as error:
+        if code_of(error) != "NoSuchBucket":
             raise
-        # AWS wants the region said everywhere but in its oldest one, where it refuses it.
-        elsewhere: dict[str, Any] = (
-            {}
-            if settings.s3_region == "us-east-1"
-            else {"CreateBucketConfiguration": {"LocationConstraint": settings.s3_region}}
-        )
-        client.create_bucket(Bucket=settings.s3_bucket, **elsewhere)
+        _create(client, settings)
+        _store_probe(client, settings)
+
+
+def _create(client: S3Client, settings: Settings) -> None:
+    # AWS wants the region said everywhere but in its oldest one, where it refuses it.
+    elsewhere: dict[str, Any] = (
+        {}
+        if settings.s3_region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": settings.s3_region}}
+    )
+    client.create_bucket(Bucket=settings.s3_bucket, **elsewhere)
 
 
 def _client(
@@ -359,7 +376,7 @@ def _client(
     read_timeout_s: float = READ_TIMEOUT_S,
 ) -> S3Client:
     secret = settings.s3_secret_access_key
-    return (session or _session()).client(
+    client = (session or _session()).client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=settings.s3_region,
@@ -371,7 +388,7 @@ def _client(
             # The default sends trailing checksums, which older S3 servers store inside the object.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            s3={"addressing_style": _addressing(settings, endpoint_url)},
             retries={"total_max_attempts": attempts or ATTEMPTS, "mode": "standard"},
             connect_timeout=connect_timeout_s,
             read_timeout=read_timeout_s,
@@ -379,3 +396,12 @@ def _client(
             proxies=s3_proxies(endpoint_url),
         ),
     )
+    sign_content(client)
+    return client
+
+
+def _addressing(settings: Settings, endpoint_url: str | None) -> Literal["auto", "path", "virtual"]:
+    """Where the bucket's name stands: https://bucket.host/key, or https://host/bucket/key."""
+    if settings.s3_addressing == "virtual":
+        return "virtual"
+    return "path" if settings.s3_addressing == "path" or endpoint_url else "auto"

@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     s3_bucket: str = Field(default="darkroom", description="created if it does not exist")
     s3_prefix: str = Field(default="darkroom", description="all objects lie under it; each deployment needs its own")
     s3_region: str = Field(default="us-east-1", description="the region of the bucket")
+    s3_addressing: str = Field(
+        default="auto",
+        pattern="^(auto|path|virtual)$",
+        description="where the bucket's name stands: path, https://host/bucket; virtual, https://bucket.host;"
+        " auto: path if S3_ENDPOINT_URL is set",
+    )
     s3_access_key_id: str | None = Field(
         default=None,
         description="set both halves of the key, or neither: boto3 then looks for instance roles, ~/.aws, …",

@@ -28,7 +28,9 @@ def check_bucket(settings: Settings) -> Iterator[Finding]:
     try:
         bucket.check_writable()
     except BucketUnavailable as error:
-        yield broken(PART, first_line(error), "check S3_ENDPOINT_URL, S3_BUCKET, S3_REGION and the keys")
+        known = error.diagnosis
+        what, remedy = (known.what, known.remedy) if known else (first_line(error), "check the settings S3_*")
+        yield broken(PART, what, remedy)
         return
     key = f"{settings.s3_prefix}/.darkroom-doctor".lstrip("/")
     began = time.monotonic()
@@ -53,7 +55,14 @@ def check_bucket(settings: Settings) -> Iterator[Finding]:
             "allow s3:DeleteObject to this key, or retention fills the bucket",
         )
     else:
-        yield well(PART, "an object is deleted")
+        each = ", in a request of its own: this server doesn't take many at once" if bucket.deletes_one_by_one else ""
+        yield well(PART, f"an object is deleted{each}")
+    if bucket.keeps_versions():
+        yield warning(
+            PART,
+            "it keeps versions, so what retention deletes stays there as an older version",
+            "add a lifecycle rule that expires noncurrent versions, or suspend versioning",
+        )
     yield from _clock(settings)
 
 

@@ -96,6 +96,7 @@ class Servers:
             "S3_ACCESS_KEY_ID": self._keys.access_key_id,
             "S3_SECRET_ACCESS_KEY": self._keys.secret_access_key,
             "S3_REGION": "us-east-1",
+            "S3_ADDRESSING": "path",
         }
 
     def tick(self) -> None:

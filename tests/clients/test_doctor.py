@@ -148,7 +148,7 @@ READ_ONLY = "&options=-c%20default_transaction_read_only%3Don"
         ("direct connection away", "database", "broken", "the direct connection fails", "DATABASE_DIRECT_URL"),
         ("read-only", "database", "broken", "read-only", "default_transaction_read_only"),
         ("bucket away", "bucket", "broken", NOWHERE, "S3_ENDPOINT_URL"),
-        ("wrong key", "bucket", "broken", "S3_SECRET_ACCESS_KEY", "keys"),
+        ("wrong key", "bucket", "broken", "SignatureDoesNotMatch", "S3_SECRET_ACCESS_KEY"),
         ("no such bucket", "bucket", "broken", "nobody-made-this-one", "S3_BUCKET"),
         ("presigned elsewhere", "bucket", "broken", "presigned", "S3_PUBLIC_ENDPOINT_URL"),
         ("no catalog", "settings", "broken", "none.toml", "docs/settings.md"),

@@ -37,6 +37,17 @@ defaults = { width = 64, height = 64, num_inference_steps = 8 }
 limits = { multiple_of = 16, max_steps = 100 }
 blank = { load_s = 0.2, step_s = 0.1 }
 """
+# Drawn by hosts, one place each: their workers are forked, switched between the models, and end or stand by when idle.
+HOSTED = ("chaos/first", "chaos/second")
+HOSTED_CATALOG = """
+[models."{name}"]
+engine = "blank"
+takes = ["image"]
+defaults = {{ width = 64, height = 64, num_inference_steps = 8 }}
+limits = {{ multiple_of = 16, max_steps = 100 }}
+blank = {{ load_s = 0.2, step_s = 0.05 }}
+"""
+HOSTS: tuple[dict[str, str], ...] = ({}, {"STANDBY_AFTER_S": "0.5"})  # the settings of each
 WORKERS = 4
 SUPERVISED = ("worker-1", "worker-2")  # their deaths are told as `darkroom up` tells them
 BEHIND_PROXY = "worker-3"
@@ -67,6 +78,7 @@ class Deployment:
         self.s3 = EmbeddedS3(folder / "s3", access_key_id="chaos", secret_access_key=self._s3_secret)
         self.receiver = Receiver()
         self.workers: list[RoleProcess] = []
+        self.hosts: list[RoleProcess] = []
         self.couriers: list[RoleProcess] = []
         self.apis: list[RoleProcess] = []
         self.urls: list[str] = []
@@ -107,7 +119,7 @@ class Deployment:
 
     @property
     def roles(self) -> list[RoleProcess]:
-        return [*self.workers, *self.couriers, *self.apis]
+        return [*self.workers, *self.hosts, *self.couriers, *self.apis]
 
     def tick(self) -> None:
         now = time.monotonic()
@@ -160,7 +172,9 @@ class Deployment:
 
     def _make_roles(self) -> None:
         catalog = self.folder / "models.toml"
-        catalog.write_text(CATALOG)
+        hosted = self.folder / "hosted.toml"
+        hosted.write_text("".join(HOSTED_CATALOG.format(name=name) for name in HOSTED))
+        catalog.write_text(CATALOG + hosted.read_text())
         ports = free_ports(2)
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         env = clean_environment() | {
@@ -180,7 +194,11 @@ class Deployment:
         for number in range(WORKERS):
             name = f"worker-{number}"
             through = {"DATABASE_URL": self.proxy.url} if name == BEHIND_PROXY else {}
-            self.workers.append(self._role(name, ["worker"], env | through))
+            self.workers.append(self._role(name, ["worker", "--model", MODEL], env | through))
+        for number, more in enumerate(HOSTS):
+            name = f"host-{number}"
+            words = ["host", "--data", str(self.folder / name), "--idle-exit", "2", "--switch-after", "0.5"]
+            self.hosts.append(self._role(name, words, env | {"MODELS": str(hosted), **more}))
         for number in range(2):
             self.couriers.append(self._role(f"courier-{number}", ["courier"], env))
         for number, port in enumerate(ports):
@@ -210,4 +228,6 @@ class Deployment:
 
     def _has_begun(self, role: RoleProcess) -> bool:
         said = (self.folder / f"{role.name}.log").read_text(errors="replace")
-        return role in self.workers or "courier started" in said or "Booting worker" in said
+        return role in self.workers or any(
+            words in said for words in ("courier started", "Booting worker", "draw here for")
+        )

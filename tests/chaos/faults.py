@@ -50,6 +50,12 @@ class Faults:
                 roles = here.workers if fault.kind.startswith("worker") else here.couriers
                 assert fault.crash_point is not None
                 return _pick(roles, fault).kill(arm=(fault.crash_point, fault.nth))
+            case "host killed":
+                return _pick(here.hosts, fault).kill()
+            case "host told to stop":
+                return _pick(here.hosts, fault).terminate()
+            case "worker or warm parent of a host killed":
+                return _pick(here.hosts, fault).kill_child(fault.target)
             case "courier killed":
                 return _pick(here.couriers, fault).kill()
             case "courier frozen":

@@ -10,12 +10,13 @@ import time
 from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
-from tests.chaos.deployment import MODEL
+from tests.chaos.deployment import HOSTED, MODEL
 from tests.chaos.receiver import Receiver, choose_manner
 from tests.chaos.schedule import Profile
 from tests.pictures import data_url, file_of, picture
 
 CLIENTS = 6
+HOSTED_EVERY = 4  # each fourth prediction is for one of the hosts' models
 CANCEL_CHANCE = 0.06
 DEADLINE_CHANCE = 0.03
 POISON_PROMPT = "poison"
@@ -76,7 +77,8 @@ class Load:
         if hostile and number == 2:
             inputs |= {"prompt": POISON_PROMPT, "num_inference_steps": POISON_STEPS}
             manner = "good"
-        body: dict[str, object] = {"model": MODEL, "input": inputs, "webhook": self._receiver.url(manner, number)}
+        model = HOSTED[number // HOSTED_EVERY % len(HOSTED)] if number % HOSTED_EVERY == 0 else MODEL
+        body: dict[str, object] = {"model": model, "input": inputs, "webhook": self._receiver.url(manner, number)}
         if chance.random() < 0.7:
             body["webhook_events_filter"] = ["completed"]
         headers = {"Idempotency-Key": f"chaos-{self._seed}-{number}"}

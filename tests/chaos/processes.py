@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
+
 from cli.processes import end_child, signal_group, start_child
 from storage.crash_points import CrashPoint
 
@@ -75,6 +77,18 @@ class RoleProcess:
         self._arm_next = arm
         self.killed_at = time.time()
         return self._signal(signal.SIGKILL)
+
+    def kill_child(self, which: int) -> bool:
+        """SIGKILL to one of the processes that it has started; False if there is none."""
+        if not self.is_running:
+            return False
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.process.pid).children()
+            if children:
+                children[which % len(children)].kill()
+                return True
+        return False
 
     def terminate(self) -> bool:
         self.thaw()

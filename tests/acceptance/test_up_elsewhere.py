@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from storage.postgres.database import Connection, connect
@@ -82,6 +84,18 @@ def test_a_database_of_a_newer_release_is_one_clear_line_and_stays_as_it_is(
         before = _tables(conn)
         _assert_refused(tmp_path, outside | {"DATABASE_URL": url}, "newer")
         assert _tables(conn) == before
+
+
+def test_a_database_that_is_not_in_utf8_is_refused_in_one_line(
+    tmp_path: Path, services: RunningServices, outside: dict[str, str]
+) -> None:
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(services.database_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        try:
+            _assert_refused(tmp_path, outside | {"DATABASE_URL": services.url_of(name)}, "stores text as SQL_ASCII")
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _tables(conn: Connection) -> list[str]:

@@ -25,7 +25,7 @@ def settings_for(data: Path) -> Settings:
     import psycopg
 
     from cli.embedded import EmbeddedPostgres
-    from cli.up.data_folder import DataFolder
+    from cli.supervision.data_folder import DataFolder
     from storage.errors import OperatorError
     from storage.postgres.database import connect
     from storage.settings import Settings

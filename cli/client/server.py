@@ -150,7 +150,7 @@ class Server:
 
 def find_server(data: Path) -> Server:
     """The server that DARKROOM_URL names, or the running `darkroom up`. Raises OperatorError if there is none."""
-    from cli.up.data_folder import DataFolder
+    from cli.supervision.data_folder import DataFolder
 
     url = os.environ.get("DARKROOM_URL") or DataFolder(data).url_in_use()
     if not url:

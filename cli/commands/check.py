@@ -82,7 +82,7 @@ def _say(keys: list[str], what: str, done: str) -> None:
 
 def _settings(data: Path) -> Settings:
     """Those of the environment, or of the `darkroom up` that runs on the folder. Raises OperatorError."""
-    from cli.up.data_folder import DataFolder
+    from cli.supervision.data_folder import DataFolder
     from storage.errors import OperatorError
     from storage.settings import Settings
 

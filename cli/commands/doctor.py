@@ -70,7 +70,7 @@ def _findings(data: Path, *, has_worker: bool, webhook_host: str | None) -> Iter
     from cli.doctor.models import check_models
     from cli.doctor.service import check_api, check_disk, check_secrets
     from cli.doctor.webhook import check_webhook
-    from cli.up.data_folder import DataFolder
+    from cli.supervision.data_folder import DataFolder
     from storage.errors import OperatorError
 
     folder = DataFolder(data)

@@ -39,7 +39,7 @@ def command(models: Path | None, data: Path, as_json: bool) -> None:
 
 
 def _catalog(data: Path) -> Path:
-    from cli.up.data_folder import DataFolder
+    from cli.supervision.data_folder import DataFolder
     from storage.errors import OperatorError
 
     here = Path("models.toml")

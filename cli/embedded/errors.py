@@ -16,6 +16,6 @@ class StartCancelled(Exception):
 
 
 class Cancellation(Protocol):
-    """Asked again and again while something starts: a threading.Event, or `cli.up.interrupts.StopRequest`."""
+    """Asked again and again while something starts: a threading.Event, or `cli.supervision.interrupts.StopRequest`."""
 
     def is_set(self) -> bool: ...

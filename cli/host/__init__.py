@@ -1,1 +1,1 @@
-"""The workers of one machine: the warm parent that they are forked from, and `darkroom host`."""
+"""The workers of one machine, for `darkroom up` and `darkroom host`: started, switched, standing by, forked, ended."""

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+from cli.host.demand_watch import DemandWatch
 from cli.host.devices import count_gpus, device_of
-from cli.host.forked_process import Process
 from cli.host.leases import DemandLeases
+from cli.host.standby import StandbyRules
 from cli.host.warm_parent import WarmParent, is_possible
-from cli.up.demand_watch import DemandWatch
-from cli.up.launch import start_role
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.standby import StandbyRules
-from cli.up.supervise import Child
-from cli.up.workers import Workers
+from cli.host.workers import Workers
+from cli.supervision.forked_process import Process
+from cli.supervision.launch import start_role
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.supervise import Child
 from storage.catalog import Catalog
 from storage.settings import Settings
 from storage.workers.warm import NO_BOUNDS

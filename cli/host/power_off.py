@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 
-from cli.up.log_stream import LogStream
+from cli.supervision.log_stream import LogStream
 from storage.errors import OperatorError
 
 TRY_AGAIN_AFTER_S = 60.0

@@ -11,12 +11,12 @@ import psycopg
 
 from cli.host.host import Host, HostOptions
 from cli.host.power_off import PowerOff
-from cli.up.data_folder import DataFolder
-from cli.up.interrupts import Interrupted, StopRequest, give_way_to
-from cli.up.launch import for_children
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.stopping import end_children
+from cli.supervision.data_folder import DataFolder
+from cli.supervision.interrupts import Interrupted, StopRequest, give_way_to
+from cli.supervision.launch import for_children
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.stopping import end_children
 from storage.backoff import Backoff
 from storage.catalog import load_catalog
 from storage.postgres.database import connect

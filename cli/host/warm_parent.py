@@ -17,13 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from cli.host.code_version import code_version
-from cli.host.forked_process import ForkedProcess
 from cli.host.forking import EXIT_CANT_BE_WARM
 from cli.host.linux import adopt_orphans, reap_orphans
-from cli.up.launch import start_role
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.supervise import Child, RestartDelay, describe_exit
+from cli.supervision.forked_process import ForkedProcess
+from cli.supervision.launch import start_role
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.supervise import Child, RestartDelay, describe_exit
 
 NAME = "warm"
 LOOK_EVERY_S = 5.0  # at the code, and for orphans

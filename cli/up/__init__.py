@@ -1,1 +1,1 @@
-"""What `darkroom up` runs, and how it is started, watched and stopped."""
+"""What `darkroom up` runs: the servers, the API, the courier, and the workers of this machine."""

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.app_role import ROLE, ensure_app_role
-from cli.up.data_folder import DataFolder
-from cli.up.interrupts import StopRequest
-from cli.up.log_stream import LogStream
+from cli.supervision.data_folder import DataFolder
+from cli.supervision.interrupts import StopRequest
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.supervise import Role
 from cli.up.stages import Stages
-from cli.up.stale_processes import ProcessRecord
-from cli.up.supervise import Role
 
 
 class Servers:

@@ -17,6 +17,13 @@ from urllib.request import getproxies, proxy_bypass
 
 import cli
 from cli.embedded import StartCancelled
+from cli.supervision.data_folder import DataFolder
+from cli.supervision.interrupts import Interrupted, StopRequest, give_way_to
+from cli.supervision.launch import start_role
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.stopping import end_children
+from cli.supervision.supervise import Role, describe_exit
 from cli.up.address import (
     NOT_OPEN,
     choose_port,
@@ -28,18 +35,12 @@ from cli.up.address import (
     require_tokens,
     url_of,
 )
-from cli.up.data_folder import DataFolder
-from cli.up.interrupts import Interrupted, StopRequest, give_way_to
-from cli.up.launch import known_settings, shared_environment, start_role
-from cli.up.log_stream import LogStream
+from cli.up.environment import known_settings, shared_environment
 from cli.up.missing_weights import missing_weights
 from cli.up.readiness import answers_ready
 from cli.up.servers import Servers
 from cli.up.settings_check import check_settings
 from cli.up.stages import Stages
-from cli.up.stale_processes import ProcessRecord
-from cli.up.stopping import end_children
-from cli.up.supervise import Role, describe_exit
 from storage.errors import OperatorError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cli.up.log_stream import LogStream
+from cli.supervision.log_stream import LogStream
 
 
 class Stages:

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from cli.up.data_folder import DataFolder
-from cli.up.stale_processes import ProcessRecord
+from cli.supervision.data_folder import DataFolder
+from cli.supervision.stale_processes import ProcessRecord
 from tests.acceptance.running_up import NOT_OURS, REPOSITORY, RunningUp, darkroom, processes_of, up
 from tests.support.eventually import eventually
 

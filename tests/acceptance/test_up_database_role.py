@@ -10,7 +10,7 @@ import pytest
 
 from cli.embedded import EmbeddedPostgres
 from cli.embedded.app_role import ROLE
-from cli.up.data_folder import DataFolder
+from cli.supervision.data_folder import DataFolder
 from storage.access.tokens import create_token
 from storage.postgres.migrate import upgrade
 from storage.settings import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.up.stale_processes import Recorded, _boot, _started
+from cli.supervision.stale_processes import Recorded, _boot, _started
 
 NOBODY = 65534
 DARKROOM = str(Path(sys.executable).parent / "darkroom")

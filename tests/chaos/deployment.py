@@ -18,7 +18,7 @@ from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.ports import free_ports
 from cli.embedded.postgres import PORT
-from cli.up.demand_watch import DemandWatch
+from cli.host.demand_watch import DemandWatch
 from storage.bucket import ensure_bucket
 from storage.crash_points import CrashPoint
 from storage.postgres.database import connect

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.group import darkroom
-from cli.up.data_folder import DataFolder
+from cli.supervision.data_folder import DataFolder
 from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import check

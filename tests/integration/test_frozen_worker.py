@@ -13,11 +13,11 @@ import psycopg
 import pytest
 
 from api.settings import ApiSettings
-from cli.up.demand_watch import DemandWatch
-from cli.up.launch import start_role
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.workers import Workers
+from cli.host.demand_watch import DemandWatch
+from cli.host.workers import Workers
+from cli.supervision.launch import start_role
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
 from storage.postgres.database import Connection, connect
 from storage.workers.registry import read_signs
 from tests.integration.drawn_by_blank import submit_steps, the_only

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from cli.up.autoscale import Decision, Running, Stop
-from cli.up.autoscale import decide as decide_with
-from cli.up.supervise import RestartDelay
+from cli.host.autoscale import Decision, Running, Stop
+from cli.host.autoscale import decide as decide_with
+from cli.supervision.supervise import RestartDelay
 from storage.workers.demand import Demand
 from storage.workers.warm import WorkerBounds
 

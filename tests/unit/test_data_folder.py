@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.up.data_folder import DataFolder
+from cli.supervision.data_folder import DataFolder
 from storage.errors import OperatorError
 
 NOBODY = 65534

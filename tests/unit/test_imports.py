@@ -41,6 +41,16 @@ def test_no_file_imports_what_its_folder_must_not(folder: str) -> None:
     assert wrong == {}
 
 
+@pytest.mark.parametrize(
+    ("folder", "forbidden"), [("supervision", ("cli.host", "cli.up")), ("host", ("cli.up",)), ("embedded", ("cli.up",))]
+)
+def test_what_darkroom_up_and_darkroom_host_share_knows_of_neither(folder: str, forbidden: tuple[str, ...]) -> None:
+    for file in (REPOSITORY / "cli" / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                assert not node.module.startswith(forbidden), file
+
+
 def test_torch_is_imported_in_the_engine_alone() -> None:
     wrong = [
         str(file.relative_to(REPOSITORY))

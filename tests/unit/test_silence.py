@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from cli.up.frozen_workers import SILENT_LOOKS, SILENT_S, Silence
+from cli.host.frozen_workers import SILENT_LOOKS, SILENT_S, Silence
 from storage.postgres.connecting import KEEPALIVES
 from storage.predictions.claim import LEASE
 from storage.workers.registry import Sign, WorkerState

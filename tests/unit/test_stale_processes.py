@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cli.processes import start_child
-from cli.up.stale_processes import ProcessRecord
+from cli.supervision.stale_processes import ProcessRecord
 
 
 @pytest.fixture

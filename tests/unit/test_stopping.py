@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cli.processes import start_child
-from cli.up import stopping
-from cli.up.interrupts import StopRequest
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.supervise import Child
+from cli.supervision import stopping
+from cli.supervision.interrupts import StopRequest
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.supervise import Child
 
 IGNORES_SIGTERM = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cli.host.demand_watch import DemandWatch
+from cli.host.worker import LOADING_AT_MOST_S
+from cli.host.workers import EXIT_NOT_LOADED, SWITCH_AFTER_S, Workers
 from cli.processes import start_child
-from cli.up.demand_watch import DemandWatch
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.worker import LOADING_AT_MOST_S
-from cli.up.workers import EXIT_NOT_LOADED, SWITCH_AFTER_S, Workers
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
 from storage.workers.demand import Demand
 
 ONE = Demand(waiting=1, processing=0)

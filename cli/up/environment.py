@@ -1,26 +1,13 @@
-"""The commands and the environment of what `darkroom up` starts."""
+"""The settings of what `darkroom up` starts."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cli
-from cli.processes import start_child
+from cli.supervision.launch import for_children
 
 LOOPBACK = "127.0.0.0/8,::1,localhost"  # where webhooks may go, too, as long as only this machine can send requests
-
-
-def start_role(
-    role: str, *options: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
-    """`darkroom ROLE …` with its output in a pipe."""
-    installed = Path(sys.executable).parent / "darkroom"
-    words = [str(installed)] if installed.exists() else ["-m", "cli.main"]
-    return start_child([sys.executable, *words, role, *options], env=env, stdin=stdin)
 
 
 def known_settings(env: Mapping[str, str]) -> dict[str, str]:
@@ -62,12 +49,3 @@ def shared_environment(
     else:
         env["WEBHOOK_ALLOW_WHILE_OPEN"] = ""
     return for_children(env)
-
-
-def for_children(env: Mapping[str, str]) -> dict[str, str]:
-    """The same environment, in which a child writes its lines at once and finds our code."""
-    more = {"PYTHONUNBUFFERED": "1"}
-    if not (Path(sys.executable).parent / "darkroom").exists():
-        checkout = str(Path(cli.__file__).parents[1])
-        more["PYTHONPATH"] = os.pathsep.join(filter(None, [checkout, env.get("PYTHONPATH")]))
-    return {**env, **more}

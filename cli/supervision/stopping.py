@@ -6,8 +6,8 @@ import signal
 import time
 from collections.abc import Sequence
 
-from cli.up.interrupts import StopRequest
-from cli.up.supervise import Child
+from cli.supervision.interrupts import StopRequest
+from cli.supervision.supervise import Child
 
 TICK_S = 0.02
 # A worker hands its drawing back at the second SIGTERM. With 4 s for the servers afterwards we stay below 10 s.

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cli.up.frozen_workers import Silence
-from cli.up.supervise import Child
+from cli.host.frozen_workers import Silence
+from cli.supervision.supervise import Child
 
 # A worker that loads is not stopped for another model, unless it has been loading for longer than this.
 LOADING_AT_MOST_S = 600.0

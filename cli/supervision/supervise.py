@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from cli.host.forked_process import Process
 from cli.processes import signal_group
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
+from cli.supervision.forked_process import Process
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
 from storage.backoff import Backoff
 from storage.errors import OperatorError
 

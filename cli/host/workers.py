@@ -9,17 +9,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cli.host.forked_process import Process
+from cli.host.autoscale import Running, Stop, decide
+from cli.host.demand_watch import DemandWatch
+from cli.host.frozen_workers import SILENT_S, Silence
 from cli.host.leases import DemandLeases
-from cli.up.autoscale import Running, Stop, decide
-from cli.up.demand_watch import DemandWatch
-from cli.up.frozen_workers import SILENT_S, Silence
-from cli.up.log_stream import LogStream
-from cli.up.stale_processes import ProcessRecord
-from cli.up.standby import StandbyRules, StandingBy
-from cli.up.supervise import Child, RestartDelay, describe_exit
-from cli.up.waiting_models import WaitingModels
-from cli.up.worker import Worker
+from cli.host.standby import StandbyRules, StandingBy
+from cli.host.waiting_models import WaitingModels
+from cli.host.worker import Worker
+from cli.supervision.forked_process import Process
+from cli.supervision.log_stream import LogStream
+from cli.supervision.stale_processes import ProcessRecord
+from cli.supervision.supervise import Child, RestartDelay, describe_exit
 from storage.workers.warm import NO_BOUNDS
 
 EXIT_NOT_LOADED = 1  # of `darkroom worker`: the model can't be loaded, or the bucket not be written

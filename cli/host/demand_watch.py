@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psutil
 import psycopg
 
-from cli.up.frozen_workers import LOOK_EVERY_S
+from cli.host.frozen_workers import LOOK_EVERY_S
 from storage.catalog import Model
 from storage.postgres.database import Connection, connect
 from storage.postgres.notify import WARM_CHANNEL, WORKERS_CHANNEL

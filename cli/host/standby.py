@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from cli.up.worker import Worker
+from cli.host.worker import Worker
 from worker.standby import STAND_BY, WAKE_UP
 
 REPEAT_AFTER_S = 2.0

@@ -42,7 +42,8 @@ def opened(context: BrowserContext, url: str, *, allowed: tuple[str, ...] = ()) 
     page.goto(url)
     yield page
     page.close()
-    assert [each for each in wrong if not any(part in each for part in allowed)] == []
+    unexpected = [each for each in wrong if not any(part in each for part in allowed)]
+    assert not unexpected, unexpected
 
 
 def is_own(asked: str, url: str) -> bool:

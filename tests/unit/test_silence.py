@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from cli.host.frozen_workers import SILENT_LOOKS, SILENT_S, Silence
-from storage.postgres.connecting import KEEPALIVES
+from storage.postgres.connecting import CONNECT_TIMEOUT_S, KEEPALIVES
 from storage.predictions.claim import LEASE
 from storage.workers.registry import Sign, WorkerState
 
@@ -49,4 +49,4 @@ def test_a_row_that_rescue_has_removed_is_silence_too() -> None:
 
 def test_nobody_is_silent_before_its_lease_is_over_and_a_cut_network_could_be_noticed() -> None:
     assert LEASE.total_seconds() < SILENT_S
-    assert KEEPALIVES["tcp_user_timeout"] / 1000 + KEEPALIVES["connect_timeout"] < SILENT_S
+    assert KEEPALIVES["tcp_user_timeout"] / 1000 + CONNECT_TIMEOUT_S < SILENT_S

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import structlog
@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from storage.postgres import notify as events
 from storage.postgres.database import Connection
 from storage.postgres.procrastinate import channel_of
-from storage.predictions.claim import Claim, claim
+from storage.predictions.claim import Claim, claim, find_claim
 from storage.predictions.render import Renderer
 from storage.workers import registry
 
@@ -51,6 +51,7 @@ class Intake:
         self._on_event = on_event
         self._rung = threading.Event()
         self.bell_worker_id: int | None = None
+        self._unanswered: UUID | None = None  # a claim whose connection broke: it may be committed all the same
         self._listener = events.Listener(
             direct_url,
             [channel_of(queue_name), events.CHANNEL],
@@ -94,14 +95,7 @@ class Intake:
             with self._pool.connection() as conn:
                 if self.bell_worker_id is None:
                     self.bell_worker_id = registry.register_bell_worker(conn)
-                return claim(
-                    conn,
-                    self._renderer,
-                    queue_name=self._queue_name,
-                    worker_id=self._worker_id,
-                    bell_worker_id=self.bell_worker_id,
-                    holds_others=holds_others,
-                )
+                return self._find_unanswered(conn) or self._claim(conn, self.bell_worker_id, holds_others=holds_others)
         except psycopg.errors.ForeignKeyViolation as error:
             log.info("intake.pruned", bell_worker_id=self.bell_worker_id)
             self.bell_worker_id = None
@@ -110,6 +104,31 @@ class Intake:
         except psycopg.OperationalError as error:
             log.warning("intake.postgres_away", reason=str(error).strip().partition("\n")[0])
             raise CanNotAsk from error
+
+    def _find_unanswered(self, conn: Connection) -> Claim | None:
+        if self._unanswered is None:
+            return None
+        found = find_claim(conn, self._unanswered)
+        self._unanswered = None
+        if found is not None:
+            log.info("intake.unanswered_claim_found", prediction_id=found.prediction_id)
+        return found
+
+    def _claim(self, conn: Connection, bell_worker_id: int, *, holds_others: bool) -> Claim | None:
+        claim_id = uuid4()
+        try:
+            return claim(
+                conn,
+                self._renderer,
+                queue_name=self._queue_name,
+                worker_id=self._worker_id,
+                bell_worker_id=bell_worker_id,
+                holds_others=holds_others,
+                claim_id=claim_id,
+            )
+        except psycopg.OperationalError:
+            self._unanswered = claim_id
+            raise
 
     def beat(self, conn: Connection) -> None:
         """Keep our row in Procrastinate's table alive."""

@@ -57,15 +57,25 @@ class NeedsEmptyWorker(Exception):
 
 
 def claim(
-    conn: Connection, renderer: Renderer, *, queue_name: str, worker_id: UUID, bell_worker_id: int, holds_others: bool
+    conn: Connection,
+    renderer: Renderer,
+    *,
+    queue_name: str,
+    worker_id: UUID,
+    bell_worker_id: int,
+    holds_others: bool,
+    claim_id: UUID | None = None,
 ) -> Claim | None:
     """Take the next prediction of a queue, or None where there is none.
+
+    With a `claim_id` of the caller's own, `find_claim` finds the claim if the answer to the COMMIT gets lost.
 
     Two statements, each with a snapshot of its own: whatever bell the first one fetches, the second one sees its
     prediction. In one statement the update would look for it in the snapshot of before the wait for a lock.
 
     Raises NeedsEmptyWorker, and psycopg.errors.ForeignKeyViolation where `bell_worker_id` was pruned.
     """
+    claim_id = claim_id or uuid4()
     while True:
         with conn.transaction():
             job = bell.fetch(conn, queue_name, bell_worker_id)
@@ -81,7 +91,7 @@ def claim(
                 RETURNING *
                 """,
                 {
-                    "claim_id": uuid4(),
+                    "claim_id": claim_id,
                     "worker_id": worker_id,
                     "lease": LEASE,
                     "id": job["args"].get("prediction_id"),
@@ -98,6 +108,19 @@ def claim(
             notify(conn, prediction)
         crash_points.reach("after-claim")
         return Claim(prediction=prediction, claim_id=prediction["claim_id"])
+
+
+def find_claim(conn: Connection, claim_id: UUID) -> Claim | None:
+    """The claim if it was committed and is still held, with a new lease."""
+    prediction = conn.execute(
+        """
+        UPDATE predictions SET lease_expires_at = clock_timestamp() + %(lease)s
+        WHERE claim_id = %(claim_id)s AND status = 'processing'
+        RETURNING *
+        """,
+        {"lease": LEASE, "claim_id": claim_id},
+    ).fetchone()
+    return None if prediction is None else Claim(prediction=prediction, claim_id=claim_id)
 
 
 def renew(conn: Connection, claims: Iterable[tuple[str, UUID]]) -> set[UUID]:

@@ -15,6 +15,7 @@ from flask import Blueprint, Response
 from api.account import USERNAME, account
 from api.asked_model import model_in_path
 from api.auth import needs
+from api.create_prediction import EXAMPLE, create_prediction
 from api.docs.answers import Deployment, DeploymentPage, Prediction
 from api.docs.operation import SUBMIT_ERRORS, documented
 from api.docs.parameters import SUBMIT_HEADERS
@@ -23,7 +24,6 @@ from api.parsing.json_body import json_object
 from api.parsing.list_query import query
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
-from api.predictions import create_with
 from api.schemas import DEPLOYMENT_NAME, DeploymentChange, DeploymentRequest, PredictionRequest
 from api.services import services
 from storage.access.scopes import Scope
@@ -146,14 +146,14 @@ def delete(owner: str, deployment: str) -> Response:
     body=PredictionRequest,
     headers=SUBMIT_HEADERS,
     errors=(*SUBMIT_ERRORS, 404),
-    example={"input": {"prompt": "a red circle on a blue background"}},
+    example=EXAMPLE,
 )
 @needs(Scope.DRAW)
 @may_carry_pictures
-def create_prediction(owner: str, deployment: str) -> Response:
+def draw(owner: str, deployment: str) -> Response:
     with services().pool.connection() as conn:
         row = _find(conn, owner, deployment)
-    return create_with(_model_of(row))
+    return create_prediction(_model_of(row))
 
 
 def _find(conn: Connection, owner: str, name: str, *, to_change: bool = False) -> Row:

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import time
-
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
-from api.accept import accept
-from api.asked_model import model_asked_for, model_in_path
+from api.asked_model import model_in_path
 from api.auth import caller, needs
+from api.create_prediction import EXAMPLE, create_prediction
 from api.docs.answers import Prediction, PredictionPage
 from api.docs.operation import SUBMIT_ERRORS, documented
 from api.docs.parameters import FILTERS, SUBMIT_HEADERS
 from api.errors import NotFound, Problem
-from api.live.waiting import wait_until_over
 from api.ownership import find_own
-from api.parsing.json_body import json_object
+from api.parsing.json_body import optional_json_object
 from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
 from api.parsing.list_request import list_request
 from api.parsing.paging import list_page
-from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
 from api.schemas import KeepRequest, PredictionRequest
-from api.services import Services, services
-from api.warm import keep_warm_as_preferred
+from api.services import services
 from storage.access.scopes import Scope
-from storage.catalog import Model
-from storage.postgres.database import Row
 from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.keep import set_keep
 from storage.predictions.read import with_images
 from storage.predictions.render import dump
-from storage.predictions.states import PredictionStatus
 
 log = structlog.get_logger(__name__)
 
@@ -48,14 +40,14 @@ blueprint = Blueprint("predictions", __name__)
     body=PredictionRequest,
     headers=SUBMIT_HEADERS,
     errors=SUBMIT_ERRORS,
-    example={"input": {"prompt": "a red circle on a blue background"}},
+    example=EXAMPLE,
     details="Answers at once, or with `Prefer: wait` when the picture is done. With an `Idempotency-Key`, the "
     "same request again is the same prediction.",
 )
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create() -> Response:
-    return create_with()
+    return create_prediction()
 
 
 @blueprint.post("/models/<owner>/<name>/predictions")
@@ -65,12 +57,12 @@ def create() -> Response:
     body=PredictionRequest,
     headers=SUBMIT_HEADERS,
     errors=(*SUBMIT_ERRORS, 404),
-    example={"input": {"prompt": "a red circle on a blue background"}},
+    example=EXAMPLE,
 )
 @needs(Scope.DRAW)
 @may_carry_pictures
 def create_for_model(owner: str, name: str) -> Response:
-    return create_with(model_in_path(f"{owner}/{name}"))
+    return create_prediction(model_in_path(f"{owner}/{name}"))
 
 
 @blueprint.get("/predictions/<prediction_id>")
@@ -120,8 +112,7 @@ def delete(prediction_id: str) -> Response:
 )
 @needs(Scope.DRAW)
 def keep(prediction_id: str) -> Response:
-    has_body = request.content_length or "Transfer-Encoding" in request.headers
-    asked = validated(KeepRequest, json_object() if has_body else {})
+    asked = validated(KeepRequest, optional_json_object())
     with services().pool.connection() as conn:
         find_own(conn, prediction_id)
         row = set_keep(conn, prediction_id, keep=asked.keep)
@@ -147,45 +138,6 @@ def list_() -> Response:
         rows, images = with_images(conn, found.rows)
     shown = [services().answers.prediction(row, images[row["id"]]) for row in rows]
     return _answer(dump({"next": found.next, "previous": found.previous, "results": shown}))
-
-
-def create_with(in_path: Model | None = None) -> Response:
-    """Create a prediction from the request's body. `in_path`: the model that the path names."""
-    here = services()
-    asked = validated(PredictionRequest, json_object(with_pictures=True))
-    model = model_asked_for(asked, in_path)
-    wait = wait_s(request.headers.get("Prefer"))
-    accepted = accept(asked, model, deadline_s=cancel_after_s(request.headers.get("Cancel-After")))
-    applied = {}
-    if (warm := warm_s(request.headers.get("Prefer"))) is not None:
-        with here.pool.connection() as conn:
-            keep_warm_as_preferred(conn, model, warm)
-        applied = {"Preference-Applied": f"warm={warm}"}
-    # Where too many wait already, this one is answered at once, which the preference allows: the client polls.
-    owner = caller().token_id
-    if wait is None or not here.waiting.take(owner):
-        if accepted.is_new:
-            return _answer(here.renderer.body(accepted.row, []), 201, applied)
-        with here.pool.connection() as conn:
-            return _answer(here.body_of(conn, accepted.row), 201, applied)
-    applied = {"Preference-Applied": ", ".join([f"wait={wait}", *applied.values()])}
-    try:
-        return _answer(_wait(here, accepted.row, wait), 201, applied)
-    finally:
-        here.waiting.give_back(owner)
-
-
-def _wait(here: Services, row: Row, timeout_s: int) -> str:
-    """The prediction when it is over, or as it is after `timeout_s`.
-
-    Where the time is up first the body says `starting`, also when it is processing: the clients take anything else
-    for the end. Where the client has left, it waits no longer; the prediction goes on, for its webhook or a later GET.
-    Raises AccessEnded.
-    """
-    waited = wait_until_over(here, row, give_up_at=time.monotonic() + timeout_s)
-    if waited.over is not None:
-        return here.answers.body(waited.over.row, waited.over.images)
-    return here.renderer.body(dict(waited.row) | {"status": PredictionStatus.STARTING.value}, [])
 
 
 def _answer(body: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
 from api.asked_model import model_in_path
 from api.auth import needs
 from api.docs.answers import KeptWarm
 from api.docs.operation import documented
-from api.parsing.json_body import json_object
+from api.parsing.json_body import optional_json_object
 from api.parsing.validation import validated
 from api.schemas import WarmRequest
 from api.services import services
@@ -38,8 +38,7 @@ blueprint = Blueprint("warm", __name__)
 @needs(Scope.DRAW)
 def warm(owner: str, name: str) -> Response:
     model = model_in_path(f"{owner}/{name}")
-    has_body = request.content_length or "Transfer-Encoding" in request.headers
-    asked = validated(WarmRequest, json_object() if has_body else {})
+    asked = validated(WarmRequest, optional_json_object())
     with services().pool.connection() as conn:
         until = keep_warm(conn, model.name, asked.seconds)
         body = {"model": model.name, "warm_until": timestamp(until), "workers": count_workers(conn, model.name)}

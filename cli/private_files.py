@@ -15,10 +15,10 @@ ROOT = 0
 
 
 def require_ours(path: Path) -> None:
-    """Refuse what another user of the machine has made, or could replace. What is not there passes.
+    """Raise OperatorError if another user owns the path, or could replace it. A path that doesn't exist is fine.
 
     Files that we act on (a URL that gets the token, processes to end, keys) are only as good as the folder that they
-    lie in. Root is trusted, and root behind sudo trusts whoever called sudo. Raises OperatorError.
+    lie in. Root is trusted, and root behind sudo trusts the user who called sudo.
     """
     try:
         found = path.lstat()

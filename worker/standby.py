@@ -15,7 +15,7 @@ WAKE_UP = signal.SIGUSR2
 
 
 class Standby:
-    """What was ordered last, and for how long the worker waits before it stands by on its own."""
+    """The last order of the host, and how long a worker without a host is idle before it stands by."""
 
     def __init__(self, *, after_s: float | None = None, host_decides: bool = False) -> None:
         """`after_s`: None for never."""

@@ -40,6 +40,12 @@ def json_object(*, with_pictures: bool = False) -> dict[str, Any]:
         return _with_pictures_kept(_read())
 
 
+def optional_json_object() -> dict[str, Any]:
+    """The same for a route whose body may be left out: {} then."""
+    has_body = request.content_length or "Transfer-Encoding" in request.headers
+    return json_object() if has_body else {}
+
+
 def _size_bytes() -> int:
     """Of the body. A chunked one has arrived too, and lies in a file (`api/server`)."""
     if request.content_length is not None:

@@ -1,4 +1,4 @@
-"""One page of a list that is shown newest first, and the URLs of the pages beside it."""
+"""Splits a list, newest first, into pages, and gives the URLs of the next and the previous page."""
 
 from __future__ import annotations
 

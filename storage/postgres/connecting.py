@@ -21,7 +21,7 @@ KEEPALIVES: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-# Whatever PGCLIENTENCODING or ALTER ROLE says: prompts may hold any character.
+# Prompts may hold any character, so PGCLIENTENCODING and ALTER ROLE must not set another encoding.
 ENCODING = {"client_encoding": "UTF8"}
 CONNECT_TIMEOUT_S = 5
 # For each of several hosts. A host that is switched off doesn't refuse connections: every new one waits for it first.

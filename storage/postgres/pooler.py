@@ -38,7 +38,7 @@ def _why_not(settings: Settings) -> str | None:
         connect(settings.database_url, application_name="darkroom start").close()
     except psycopg.OperationalError as error:
         reason = " ".join(str(error).split())
-        if "FATAL" in reason:
+        if "FATAL" in reason and "the database system is" not in reason:  # …starting up, shutting down, in recovery
             raise OperatorError(f"DATABASE_URL can't be used, but DATABASE_DIRECT_URL can: {reason}") from None
         return reason
     return None

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from storage.postgres.database import Connection, Row
 from storage.workers.warm import notify_bounds_changed
 
+FIND = "SELECT * FROM deployments WHERE name = %s"
+FIND_TO_CHANGE = "SELECT * FROM deployments WHERE name = %s FOR UPDATE"
+
 
 @dataclass(frozen=True)
 class Release:
@@ -36,8 +39,7 @@ def create_deployment(conn: Connection, name: str, release: Release) -> Row | No
 
 def find_deployment(conn: Connection, name: str, *, to_change: bool = False) -> Row | None:
     """`to_change`: in a transaction, until whose end nobody else changes it."""
-    lock = "FOR UPDATE" if to_change else ""
-    return conn.execute(f"SELECT * FROM deployments WHERE name = %s {lock}", (name,)).fetchone()  # noqa: S608 (constants)
+    return conn.execute(FIND_TO_CHANGE if to_change else FIND, (name,)).fetchone()
 
 
 def list_deployments(conn: Connection) -> list[Row]:

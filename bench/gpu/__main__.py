@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from bench.command import command_line
-from bench.gpu import arrivals, ceilings, company, loading, parts, steps, variants
+from bench.gpu import arrivals, ceilings, company, edits, loading, loras, parts, steps, variants
 from bench.gpu.subject import Subject, pocket, real_size
 from bench.gpu.table import Table
 from bench.report import machine
@@ -35,6 +35,8 @@ SECTIONS: dict[str, Callable[[Subject], Table]] = {
     "steps": steps.measure,
     "company": company.measure,
     "parts": parts.measure,
+    "edits": edits.measure,
+    "loras": loras.measure,
     "arrivals": arrivals.measure,
     "variants": variants.measure,
     "loading": loading.measure,

@@ -17,13 +17,14 @@ def test_every_section_but_the_long_ones_runs_and_gives_a_page(
 ) -> None:
     page, figures = tmp_path / "page.md", tmp_path / "figures.json"
     words = ["--model", "pocket", "--device", "cpu", "--json", str(figures), "--write", str(page), "--ways", "plain"]
-    main([*words, "--only", "ceilings,steps,company,parts,variants,loading"])
+    main([*words, "--only", "ceilings,steps,company,parts,edits,loras,variants,loading"])
     found = json.loads(figures.read_text())
     assert found["left_out"] == []
     assert found["device"] == "cpu"
-    assert list(found["sections"]) == ["ceilings", "steps", "company", "parts", "variants", "loading"]
+    assert list(found["sections"]) == ["ceilings", "steps", "company", "parts", "edits", "loras", "variants", "loading"]
     # What is claimed of this model in docs/engine.md, in the same words: company changes nothing that can be seen.
     assert min(value for name, value in found["sections"]["company"]["figures"].items()) > 100
+    assert min(value for name, value in found["sections"]["edits"]["figures"].items() if name.endswith("psnr")) > 100
     assert len(found["sections"]["steps"]["rows"]) == 8
     assert page.read_text() in capsys.readouterr().out
 

@@ -16,7 +16,7 @@ from api import request_span
 from api.auth import caller
 from api.inputs import Inputs, inputs_for
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
-from api.pictures.resolve import opened, store
+from api.pictures.into_bucket import opened, store
 from api.schemas import PredictionRequest
 from api.services import Services, services
 from api.webhook_targets import require_allowed

@@ -42,14 +42,14 @@ from storage import logs, tracing
 from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.errors import OperatorError
+from storage.outbound.judge_url import AllowList
+from storage.outbound.own_servers import OwnServers
 from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
 from storage.postgres.pooler import wait_for_pooler
 from storage.predictions.render import open_renderer
-from storage.webhooks.addresses import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
-from storage.webhooks.own_servers import OwnServers
 
 log = structlog.get_logger(__name__)
 

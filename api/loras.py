@@ -6,8 +6,8 @@ from api.errors import InvalidInput
 from api.parsing.validation import shown
 from api.schemas import LoraInput, PredictionInput
 from storage.catalog import Model
+from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.predictions.parameters import Lora
-from storage.webhooks.url import InvalidURL, parse_url
 
 
 def loras_for(model: Model, asked: PredictionInput, hosts: frozenset[str]) -> tuple[Lora, ...]:

@@ -15,11 +15,11 @@ from api.settings import ApiSettings
 from api.slots import Slots
 from storage.bucket import Bucket
 from storage.catalog import Catalog
+from storage.outbound.judge_url import AllowList
 from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener
 from storage.predictions.read import with_images
 from storage.predictions.render import Renderer
-from storage.webhooks.addresses import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
 
 KEY = "darkroom"

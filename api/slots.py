@@ -14,7 +14,7 @@ class Slots(Generic[Owner]):
     """A fixed number of slots, shared by owners (tokens) so that none of them can take all.
 
     An owner may take another slot while it holds fewer than are free: one alone gets half of them, as with the slots of
-    the courier (`storage.webhooks.fair_share`). Without an owner (the API needs no token) any free slot is taken.
+    the courier (`storage.outbound.fair_share`). Without an owner (the API needs no token) any free slot is taken.
     """
 
     def __init__(self, number: int) -> None:

@@ -9,7 +9,7 @@ from api.docs.operation import documented
 from api.services import services
 from storage.access.scopes import Scope
 from storage.access.sealing import open_sealer
-from storage.access.signing import active_webhook_secrets
+from storage.access.signing_keys import active_webhook_secrets
 from storage.predictions.render import dump
 
 blueprint = Blueprint("webhook_secret", __name__)

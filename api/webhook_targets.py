@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from api.errors import InvalidInput
-from storage.webhooks.addresses import AllowList, check_url
-from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
-from storage.webhooks.url import InvalidURL
+from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
+from storage.outbound.judge_url import AllowList, check_url
+from storage.outbound.parse_url import InvalidURL
 
 
 def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None:

@@ -19,19 +19,19 @@ from courier.schedule import delay_before_next_attempt, retry_after
 from courier.slots import NoSlot, Slots, Visit
 from storage import crash_points, tracing
 from storage.access.sealing import Sealer
-from storage.access.signing import open_webhook_secrets
+from storage.access.signing_keys import open_webhook_secrets
 from storage.access.tokens import any_token_was_made
 from storage.errors import OperatorError
 from storage.outbound.deadline_socket import Interrupted
+from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
+from storage.outbound.judge_url import AllowList, resolve
+from storage.outbound.parse_url import InvalidURL
 from storage.outbound.safe_http import NoAnswer, post
 from storage.postgres.database import Connection
 from storage.webhooks import outbox as deliveries
-from storage.webhooks.addresses import AllowList, resolve
 from storage.webhooks.allowed_targets import AllowedTargets
 from storage.webhooks.events import DURABLE
-from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
 from storage.webhooks.outbox import ClaimedDelivery
-from storage.webhooks.url import InvalidURL
 
 log = structlog.get_logger(__name__)
 

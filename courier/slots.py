@@ -1,7 +1,7 @@
 """Slots for POSTs in flight, so that no token and no receiver can take every thread of a courier.
 
 A POST holds one slot of the courier, one of its receiver's host and one of each of its addresses. Each kind is shared
-by tokens under one rule (`storage.webhooks.fair_share`): a token may take another slot while it holds fewer than
+by tokens under one rule (`storage.outbound.fair_share`): a token may take another slot while it holds fewer than
 are free.
 
 The courier's slots are of three kinds: half are for receivers that were slow last time, a quarter for those of which
@@ -17,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
-from storage.webhooks.addresses import Target
-from storage.webhooks.fair_share import FairShare
+from storage.outbound.fair_share import FairShare
+from storage.outbound.judge_url import Target
+from storage.outbound.public_addresses import Address
 from storage.webhooks.outbox import ClaimedDelivery, Openings, lane_of
-from storage.webhooks.public_addresses import Address
 
 # One token gets half of them: 4 POSTs at once to one host, 8 to one address, from one courier.
 SLOTS_PER_HOST = 8

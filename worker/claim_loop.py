@@ -18,10 +18,10 @@ from storage.predictions.result_cache import reuse_result
 from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
+from worker.bell_listener import CanNotAsk, Intake
 from worker.cold_start import ColdStart
 from worker.heartbeat import Heartbeat
 from worker.inputs import Inputs
-from worker.intake import CanNotAsk, Intake
 from worker.leases import Leases
 from worker.publish.results import Results
 from worker.standby import Standby

@@ -12,11 +12,11 @@ from pathlib import Path
 import structlog
 
 from storage.errors import DarkroomError
+from storage.outbound.dns_lookup import ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable
 from storage.outbound.download import NoRoom, NotDownloaded, download
+from storage.outbound.judge_url import AllowList
+from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.outbound.safe_http import NoAnswer
-from storage.webhooks.addresses import AllowList
-from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable
-from storage.webhooks.url import InvalidURL, parse_url
 from worker.engine import ModelNotLoaded
 from worker.engine.weights import check_whole
 

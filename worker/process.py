@@ -20,6 +20,7 @@ from storage.workers.registry import WorkerLoad
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
+from worker.bell_listener import Intake
 from worker.bucket_at_start import wait_for_bucket
 from worker.claim_loop import ClaimLoop
 from worker.cold_start import ColdStart
@@ -27,7 +28,6 @@ from worker.drain import drain_scheduler
 from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.heartbeat import Heartbeat
 from worker.inputs import Inputs
-from worker.intake import Intake
 from worker.leases import EXIT_STALLED, Leases
 from worker.lifecycle import Lifecycle, Stage
 from worker.lora_downloads import LoraDownloads

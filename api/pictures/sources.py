@@ -14,13 +14,13 @@ from api.pictures.sent import SentPicture, sent_picture, spooled
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.files import read_file_row, stored_file_of
+from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
 from storage.outbound.download import NoRoom, NotDownloaded, download
+from storage.outbound.judge_url import AllowList
+from storage.outbound.own_servers import OwnServers
+from storage.outbound.parse_url import InvalidURL
 from storage.outbound.safe_http import NoAnswer
 from storage.predictions.read import StoredFile, read_file, read_prediction
-from storage.webhooks.addresses import AllowList
-from storage.webhooks.lookup import ForbiddenAddress, Unresolvable
-from storage.webhooks.own_servers import OwnServers
-from storage.webhooks.url import InvalidURL
 
 ACCEPT = "image/png, image/jpeg, image/webp"
 

@@ -112,7 +112,7 @@ def rotate_secret(overlap: timedelta, token_name: str | None, data: Path) -> Non
     tokens that are older than this: `darkroom tokens list` shows them, --token gives one a secret of its own.
     """
     from storage.access.sealing import open_sealer
-    from storage.access.signing import ensure_keys, rotate_webhook_secret, rotate_webhook_secret_of_token
+    from storage.access.signing_keys import ensure_keys, rotate_webhook_secret, rotate_webhook_secret_of_token
     from storage.access.tokens import id_of_token
 
     if overlap > MAX_OVERLAP:

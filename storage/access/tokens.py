@@ -10,7 +10,7 @@ import psycopg
 
 from storage.access.scopes import DEFAULT, Scope
 from storage.access.sealing import IN_THE_CLEAR, Sealer
-from storage.access.signing import rotate_webhook_secret_of_token
+from storage.access.signing_keys import rotate_webhook_secret_of_token
 from storage.access.token_format import digest_of, new_token, shown_of
 from storage.errors import OperatorError
 from storage.postgres.database import Connection, Row

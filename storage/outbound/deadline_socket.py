@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from storage.webhooks.public_addresses import Address
+from storage.outbound.public_addresses import Address
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

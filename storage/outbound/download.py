@@ -10,9 +10,9 @@ from collections.abc import Hashable
 from typing import IO
 from urllib.parse import urljoin
 
+from storage.outbound.judge_url import AllowList, Target, check_url
+from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.outbound.safe_http import NoAnswer, exchange, request_of
-from storage.webhooks.addresses import AllowList, Target, check_url
-from storage.webhooks.url import InvalidURL, parse_url
 
 MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)

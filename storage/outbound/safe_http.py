@@ -21,7 +21,7 @@ from typing import cast
 
 from storage import crash_points
 from storage.outbound.deadline_socket import DeadlineSocket, Interrupted
-from storage.webhooks.addresses import AllowList, Target, resolve
+from storage.outbound.judge_url import AllowList, Target, resolve
 
 # Room for the status line and the headers beside the body's max_response_bytes.
 MAX_HEAD_BYTES = 32_000
@@ -59,7 +59,7 @@ def post(
 ) -> Response:
     """POST `body`; look-up, connect, TLS, request and answer together take at most timeout_s.
 
-    `asked_by` says with whom the look-up shares (`storage.webhooks.lookup`). `connected_to(target)` is entered
+    `asked_by` says with whom the look-up shares (`storage.outbound.dns_lookup`). `connected_to(target)` is entered
     before the connection is made, and left after it is closed; what it raises is raised here.
 
     Certificates are checked against the system's authorities (SSL_CERT_FILE is obeyed), or ssl_context's.

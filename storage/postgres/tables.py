@@ -244,7 +244,7 @@ class WebhookDelivery(Table):
     id: Mapped[str] = mapped_column(primary_key=True)  # msg_ and a ULID: the webhook-id
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), index=True)
     token_id: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # of the prediction; 0: it has none
-    host: Mapped[str] = mapped_column(server_default="")  # of the URL, as storage.webhooks.url reads it
+    host: Mapped[str] = mapped_column(server_default="")  # of the URL, as storage.outbound.parse_url reads it
     event: Mapped[str]
     url: Mapped[str]
     body: Mapped[str]

@@ -10,7 +10,7 @@ from typing import Any
 
 from storage.access.links import Links
 from storage.access.sealing import open_sealer
-from storage.access.signing import ensure_keys, link_keys
+from storage.access.signing_keys import ensure_keys, link_keys
 from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
 from storage.predictions.states import PredictionStatus

@@ -45,8 +45,8 @@ class Submission:
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
-# One statement is one transaction and one round trip. What it does stands in migrations/versions/0016: a function,
-# which Postgres plans once a connection, also behind a pooler.
+# One statement is one transaction and one round trip. What it does is in a function, which Postgres plans once for each
+# connection, also behind a pooler: migrations/versions/0016_submit_function_v3_and_search.py.
 SUBMIT = """
 SELECT (prediction).*, drawn_before
 FROM darkroom_submit_v3(

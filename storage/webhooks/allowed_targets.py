@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from storage.outbound.judge_url import AllowList
+from storage.outbound.own_servers import OwnServers
 from storage.settings import Settings
-from storage.webhooks.addresses import AllowList
-from storage.webhooks.own_servers import OwnServers
 
 
 @dataclass(frozen=True)

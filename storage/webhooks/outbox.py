@@ -20,9 +20,9 @@ from datetime import datetime, timedelta
 
 from ulid import ULID
 
+from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.postgres.database import Connection
 from storage.postgres.procrastinate import TASK_DELIVER, WEBHOOK_QUEUE
-from storage.webhooks.url import InvalidURL, parse_url
 
 # One call of prune_jobs stays short; what is left over is done at the next turn.
 BATCH = 200

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from standardwebhooks import Webhook
 
 from storage.access.sealing import open_sealer
-from storage.access.signing import active_webhook_secrets
+from storage.access.signing_keys import active_webhook_secrets
 from storage.bucket import Bucket, ObjectMissing
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW

@@ -9,7 +9,7 @@ import pytest
 from storage.access import adopt
 from storage.access.adopt import adopt_predictions
 from storage.access.sealing import IN_THE_CLEAR
-from storage.access.signing import active_webhook_secrets, ensure_keys, rotate_webhook_secret_of_token
+from storage.access.signing_keys import active_webhook_secrets, ensure_keys, rotate_webhook_secret_of_token
 from storage.access.tokens import create_token, id_of_token
 from storage.postgres.database import Connection, connect
 from storage.predictions.delete import delete_prediction

@@ -17,7 +17,7 @@ import pytest
 
 from api.settings import ApiSettings
 from storage.access.sealing import open_sealer
-from storage.access.signing import ensure_keys
+from storage.access.signing_keys import ensure_keys
 from storage.postgres.database import Connection
 from tests.conftest import REPOSITORY
 

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from courier import slots
 from courier.deliver import Deliverer
 from courier.slots import Slots
-from storage.access import signing
+from storage.access import signing_keys
 from storage.access.sealing import IN_THE_CLEAR
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
@@ -28,7 +28,7 @@ SCHEDULE_S = (0.0, 5.0, 300.0)
 
 @pytest.fixture
 def deliverer(settings: Settings, conn: Connection) -> Iterator[Deliverer]:
-    signing.ensure_keys(conn, IN_THE_CLEAR)
+    signing_keys.ensure_keys(conn, IN_THE_CLEAR)
     with open_pool(settings, application_name="test-courier", size=8) as pool:
         yield make_deliverer(pool)
 
@@ -73,7 +73,7 @@ def test_the_body_arrives_byte_for_byte_and_its_signature_verifies(
     assert request.body == BODY.encode()
     assert request.headers["webhook-id"] == delivery_id
     assert request.headers["content-type"] == "application/json"
-    (secret,) = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
+    (secret,) = signing_keys.active_webhook_secrets(conn, IN_THE_CLEAR)
     Webhook(secret).verify(request.body, request.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(request.body + b" ", request.headers)
@@ -87,8 +87,8 @@ def test_both_secrets_sign_while_one_is_being_rotated(
     conn: Connection, deliverer: Deliverer, receiver: Receiver
 ) -> None:
     conn.execute("UPDATE signing_keys SET retired_at = now() + interval '1 day' WHERE purpose = 'webhook'")
-    signing.ensure_keys(conn, IN_THE_CLEAR)
-    new, old = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
+    signing_keys.ensure_keys(conn, IN_THE_CLEAR)
+    new, old = signing_keys.active_webhook_secrets(conn, IN_THE_CLEAR)
     write(conn, receiver.url)
     deliverer.deliver_due()
     (request,) = receiver.requests
@@ -135,7 +135,7 @@ def test_a_retry_carries_the_same_id_and_body_and_a_new_signature_time(
     first, second = receiver.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"] == delivery_id
     assert first.body == second.body
-    (secret,) = signing.active_webhook_secrets(conn, IN_THE_CLEAR)
+    (secret,) = signing_keys.active_webhook_secrets(conn, IN_THE_CLEAR)
     Webhook(secret).verify(second.body, second.headers)
     row = read(conn, delivery_id)
     assert (row["status"], row["attempts"], row["last_error"]) == ("delivered", 2, None)

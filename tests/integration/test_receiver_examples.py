@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 from courier.deliver import Deliverer
 from courier.slots import Slots
 from storage.access.sealing import IN_THE_CLEAR
-from storage.access.signing import active_webhook_secrets, ensure_keys, rotate_webhook_secret
+from storage.access.signing_keys import active_webhook_secrets, ensure_keys, rotate_webhook_secret
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
 from storage.webhooks.history import replay

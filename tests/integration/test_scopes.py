@@ -12,7 +12,7 @@ from api.live.access_watch import Access
 from api.settings import ApiSettings
 from storage.access.scopes import DEFAULT, Scope
 from storage.access.sealing import IN_THE_CLEAR
-from storage.access.signing import active_webhook_secrets
+from storage.access.signing_keys import active_webhook_secrets
 from storage.access.token_format import digest_of
 from storage.access.tokens import create_token, find_token, id_of_token, read_in_use, rotate_token, set_scopes
 from storage.postgres.database import Connection

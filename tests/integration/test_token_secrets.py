@@ -17,7 +17,7 @@ from cli.group import darkroom
 from courier.deliver import Deliverer
 from courier.slots import Slots
 from storage.access.sealing import IN_THE_CLEAR, open_sealer
-from storage.access.signing import (
+from storage.access.signing_keys import (
     active_webhook_secrets,
     ensure_keys,
     rotate_webhook_secret,

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from api.app import close, create_app
 from api.settings import ApiSettings
 from storage.access.sealing import IN_THE_CLEAR, open_sealer
-from storage.access.signing import active_webhook_secrets, ensure_keys, link_keys, rotate_webhook_secret
+from storage.access.signing_keys import active_webhook_secrets, ensure_keys, link_keys, rotate_webhook_secret
 from storage.access.tokens import create_token
 from storage.errors import OperatorError
 from storage.postgres.database import Connection

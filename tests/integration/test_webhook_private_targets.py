@@ -16,7 +16,7 @@ from psycopg_pool import ConnectionPool
 from api.settings import ApiSettings
 from courier.deliver import Deliverer
 from courier.slots import Slots
-from storage.access import signing
+from storage.access import signing_keys
 from storage.access.sealing import IN_THE_CLEAR
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection, open_pool
@@ -29,7 +29,7 @@ from tests.support.receivers import Answer, Receiver, raw_server
 
 @pytest.fixture
 def pool(settings: Settings, conn: Connection) -> Iterator[ConnectionPool[Connection]]:
-    signing.ensure_keys(conn, IN_THE_CLEAR)
+    signing_keys.ensure_keys(conn, IN_THE_CLEAR)
     with open_pool(settings, application_name="test-courier", size=4) as pool:
         yield pool
 

@@ -31,8 +31,8 @@ from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_in_thread import working
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
+from worker.bell_listener import CanNotAsk
 from worker.engine.blank import BlankEngine, Sheet
-from worker.intake import CanNotAsk
 from worker.settings import WorkerSettings
 
 

@@ -72,7 +72,9 @@ BELL_OUTSIDE = Breakage(
     "ring the bell outside the transaction",
     (
         Edit(
-            "migrations/versions/0016_metadata_and_search.py", "    IF NOT drawn_before THEN\n", "    IF FALSE THEN\n"
+            "migrations/versions/0016_submit_function_v3_and_search.py",
+            "    IF NOT drawn_before THEN\n",
+            "    IF FALSE THEN\n",
         ),
         Edit(
             "storage/predictions/submit.py",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from storage.webhooks.addresses import AllowList
+from storage.outbound.judge_url import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
 
 LOOPBACK_ALLOWED = AllowList.parse("127.0.0.0/8,::1")

@@ -1,4 +1,4 @@
-from storage.webhooks.fair_share import FairShare
+from storage.outbound.fair_share import FairShare
 
 
 def take_all(share: FairShare, owner: object) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from storage.webhooks.addresses import AllowList
+from storage.outbound.judge_url import AllowList
 from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver
 from worker.lora_downloads import LoraDownloads, LoraNotFetched
 

@@ -9,11 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
+from storage.outbound import own_servers
+from storage.outbound.dns_lookup import ForbiddenAddress
+from storage.outbound.judge_url import OwnServerRefused, check_url
 from storage.settings import Settings
-from storage.webhooks import own_servers
-from storage.webhooks.addresses import OwnServerRefused, check_url
 from storage.webhooks.allowed_targets import AllowedTargets
-from storage.webhooks.lookup import ForbiddenAddress
 
 EVERYTHING = "0.0.0.0/0,::/0,localhost,s3,postgres,hook.internal"
 

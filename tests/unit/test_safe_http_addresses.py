@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from storage.outbound import safe_http
-from storage.webhooks.addresses import AllowList, check_url, resolve
-from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, Unresolvable
-from storage.webhooks.public_addresses import is_public
-from storage.webhooks.url import InvalidURL, parse_url
+from storage.outbound.dns_lookup import ForbiddenAddress, NoSuchHost, Unresolvable
+from storage.outbound.judge_url import AllowList, check_url, resolve
+from storage.outbound.parse_url import InvalidURL, parse_url
+from storage.outbound.public_addresses import is_public
 from tests.hostile_urls import NOT_A_URL, NOT_PUBLIC
 
 NOTHING_ALLOWED = AllowList()

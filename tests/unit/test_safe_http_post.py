@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from storage.outbound.deadline_socket import Interrupted
+from storage.outbound.judge_url import AllowList, resolve
 from storage.outbound.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
-from storage.webhooks.addresses import AllowList, resolve
 from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

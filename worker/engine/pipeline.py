@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from storage.predictions.parameters import Parameters
+from worker.engine.copy_from_device import images_of
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
@@ -25,7 +26,6 @@ from worker.engine.interface import Drawing, DrawingFailed, Memory, ModelNotLoad
 from worker.engine.long_prompts import notes_on, quiet_diffusers
 from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest
-from worker.engine.pixels import images_of
 from worker.engine.standby import Weights
 from worker.engine.step_bar import watching_steps
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from storage.predictions.parameters import Lora, Parameters
+from worker.engine.copy_from_device import transfer
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
@@ -27,7 +28,6 @@ from worker.engine.interface import Drawing, Memory, Pictures
 from worker.engine.long_prompts import count_tokens, note_of
 from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest, skipped_steps
-from worker.engine.pixels import transfer
 from worker.engine.preview_map import PreviewMap
 from worker.engine.standby import Weights
 from worker.engine.start_image import Kept, start_from

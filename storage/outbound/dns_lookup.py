@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Hashable
 
-from storage.webhooks.fair_share import FairShare
-from storage.webhooks.public_addresses import Address, unmapped
+from storage.outbound.fair_share import FairShare
+from storage.outbound.public_addresses import Address, unmapped
 
 # A resolver that hangs keeps its thread until it gives up by itself (glibc: 5 s × 2 tries × name servers), so
 # the threads that may hang at once are counted, and those who ask share them: nobody's names take all of them.

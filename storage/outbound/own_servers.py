@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import psutil
 from psycopg.conninfo import conninfo_to_dict
 
+from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable, look_up
+from storage.outbound.parse_url import is_host_name
+from storage.outbound.public_addresses import Address, is_public, unmapped
 from storage.settings import Settings
-from storage.webhooks.lookup import ForbiddenAddress, Unresolvable, look_up
-from storage.webhooks.public_addresses import Address, is_public, unmapped
-from storage.webhooks.url import is_host_name
 
 LOOK_UP_TIMEOUT_S = 2.0
 REMEMBER_S = 60.0

@@ -12,10 +12,10 @@ import ipaddress
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from storage.webhooks.lookup import ForbiddenAddress, NoSuchHost, NotPublic, look_up
-from storage.webhooks.own_servers import OwnServers
-from storage.webhooks.public_addresses import Address, Network, is_public, unmapped
-from storage.webhooks.url import URLParts, is_host_name, parse_url
+from storage.outbound.dns_lookup import ForbiddenAddress, NoSuchHost, NotPublic, look_up
+from storage.outbound.own_servers import OwnServers
+from storage.outbound.parse_url import URLParts, is_host_name, parse_url
+from storage.outbound.public_addresses import Address, Network, is_public, unmapped
 
 # Names that mean something inside a network alone. Where WEBHOOK_ALLOW has neither the name nor any network, they are
 # refused unasked: nobody learns which of them exist. Else each of their addresses must be in those networks.

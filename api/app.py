@@ -30,9 +30,9 @@ from api.operator import health, metrics, status, usage
 from api.page import views as page
 from api.pictures import large_bodies
 from api.pictures.decode import BYTES_A_PIXEL
+from api.pictures.fetch import allowed_sources
 from api.pictures.memory import PictureMemory
 from api.pictures.sent import close_sent
-from api.pictures.sources import allowed_sources
 from api.run_counts import RunCounts
 from api.server.uploads import MAY_UPLOAD
 from api.services import KEY, Services

@@ -1,4 +1,4 @@
-"""Claims predictions from the queue.
+"""Listens for bells, and claims predictions when the claim loop asks.
 
 A bell is the queue job that wakes a worker; the prediction's row is the truth. Bells are heard by LISTEN, and polling
 finds those that were missed.
@@ -28,8 +28,8 @@ class CanNotAsk(Exception):
     """Postgres is unreachable, or has removed our row, so we don't know if there is work. The next call tries again."""
 
 
-class Intake:
-    """Claims predictions of one queue.
+class BellListener:
+    """Listens for the bells of one queue, and claims its predictions.
 
     `on_event(payload)` is called when any prediction changes: those notifications use the same connection.
     """
@@ -71,7 +71,7 @@ class Intake:
                 with self._pool.connection() as conn:
                     registry.unregister_bell_worker(conn, self.bell_worker_id)
             except psycopg.Error as error:
-                log.warning("intake.not_unregistered", reason=str(error).strip())
+                log.warning("bell_listener.not_unregistered", reason=str(error).strip())
 
     def wake(self) -> None:
         """Make `wait` return at once."""
@@ -97,12 +97,12 @@ class Intake:
                     self.bell_worker_id = registry.register_bell_worker(conn)
                 return self._find_unanswered(conn) or self._claim(conn, self.bell_worker_id, holds_others=holds_others)
         except psycopg.errors.ForeignKeyViolation as error:
-            log.info("intake.pruned", bell_worker_id=self.bell_worker_id)
+            log.info("bell_listener.pruned", bell_worker_id=self.bell_worker_id)
             self.bell_worker_id = None
             self._rung.set()
             raise CanNotAsk from error
         except psycopg.OperationalError as error:
-            log.warning("intake.postgres_away", reason=str(error).strip().partition("\n")[0])
+            log.warning("bell_listener.postgres_away", reason=str(error).strip().partition("\n")[0])
             raise CanNotAsk from error
 
     def _find_unanswered(self, conn: Connection) -> Claim | None:
@@ -111,7 +111,7 @@ class Intake:
         found = find_claim(conn, self._unanswered)
         self._unanswered = None
         if found is not None:
-            log.info("intake.unanswered_claim_found", prediction_id=found.prediction_id)
+            log.info("bell_listener.unanswered_claim_found", prediction_id=found.prediction_id)
         return found
 
     def _claim(self, conn: Connection, bell_worker_id: int, *, holds_others: bool) -> Claim | None:

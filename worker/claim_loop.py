@@ -18,7 +18,7 @@ from storage.predictions.result_cache import reuse_result
 from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
-from worker.bell_listener import CanNotAsk, Intake
+from worker.bell_listener import BellListener, CanNotAsk
 from worker.cold_start import ColdStart
 from worker.heartbeat import Heartbeat
 from worker.inputs import Inputs
@@ -50,7 +50,7 @@ class ClaimLoop:
         renderer: Renderer,
         bucket: Bucket,
         inputs: Inputs,
-        intake: Intake,
+        bells: BellListener,
         leases: Leases,
         results: Results,
         heartbeat: Heartbeat,
@@ -69,7 +69,7 @@ class ClaimLoop:
         self._renderer = renderer
         self._bucket = bucket
         self._inputs = inputs
-        self._intake = intake
+        self._bells = bells
         self._leases = leases
         self._results = results
         self._heartbeat = heartbeat
@@ -119,7 +119,7 @@ class ClaimLoop:
             if is_idle and self._standby.after_s is not None and idle_s >= self._standby.after_s:
                 scheduler.rest()
             saved_costs.save_if_due()
-            self._intake.wait(self._poll_s)
+            self._bells.wait(self._poll_s)
 
     def _leaves_after(self, idle_s: float) -> bool:
         now = time.monotonic()
@@ -138,7 +138,7 @@ class ClaimLoop:
         """
         scheduler.rest()
         while self._standby.is_ordered and goes_on() and scheduler.broken is None:
-            self._intake.listen_anew()
+            self._bells.listen_anew()
             if self._leases.held():
                 idle_since = time.monotonic()
                 self._heartbeat.note("drawing")
@@ -148,7 +148,7 @@ class ClaimLoop:
                 if self._leaves_after(time.monotonic() - idle_since):
                     return True
             if self._standby.is_ordered:  # an order that came since `listen_anew` ends the wait
-                self._intake.wait(self._poll_s)
+                self._bells.wait(self._poll_s)
         if not self._standby.is_ordered:
             scheduler.wake_up()
             if self._heartbeat.state == "standby":
@@ -157,12 +157,12 @@ class ClaimLoop:
 
     def _claim_one(self, scheduler: BatchScheduler) -> Asked:
         """Claim one more prediction, if the scheduler has a slot for it and there is one."""
-        self._intake.listen_anew()  # before asking: whatever happens from here on ends the wait
+        self._bells.listen_anew()  # before asking: whatever happens from here on ends the wait
         held = self._leases.held()
         if scheduler.free_slots() == 0 or self._results.is_full or any(attempt.must_be_alone for attempt in held):
             return Asked.NOT_ASKED
         try:
-            claim = self._intake.take(holds_others=bool(held))
+            claim = self._bells.take(holds_others=bool(held))
         except (NeedsEmptyWorker, CanNotAsk):  # the next one must be drawn alone: it waits until we hold nothing
             return Asked.NOT_ASKED
         if claim is None:

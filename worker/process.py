@@ -20,7 +20,7 @@ from storage.workers.registry import WorkerLoad
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
-from worker.bell_listener import Intake
+from worker.bell_listener import BellListener
 from worker.bucket_at_start import wait_for_bucket
 from worker.claim_loop import ClaimLoop
 from worker.cold_start import ColdStart
@@ -92,7 +92,7 @@ class WorkerProcess:
             on_stall=self._hand_back_the_rest,
             must_leave=self.lifecycle.time_is_up,
         )
-        self._intake = Intake(
+        self._bells = BellListener(
             self._pool,
             renderer,
             direct_url=settings.direct_url,
@@ -114,7 +114,7 @@ class WorkerProcess:
             ),
             self._leases,
             self._reports,
-            on_release=self._intake.wake,
+            on_release=self._bells.wake,
             passes_blank_images=model.on_blank_image == "pass",
         )
         self._claim_loop = ClaimLoop(
@@ -122,7 +122,7 @@ class WorkerProcess:
             renderer,
             self._bucket,
             Inputs(self._bucket, settings.s3_prefix, downloads),
-            self._intake,
+            self._bells,
             self._leases,
             self._results,
             self._heartbeat,
@@ -163,19 +163,19 @@ class WorkerProcess:
         before = self.lifecycle.stop()
         if before in (Stage.DRAWING, Stage.DRAINING) and self._scheduler is not None:
             self._scheduler.leave_by(self.lifecycle.leave_by)
-        self._intake.wake()
+        self._bells.wake()
         return before
 
     def stand_by(self) -> None:
         """What the host orders with STAND_BY. Any thread may call it."""
         if self._model.device.can_rest:
             self._standby.order(stand_by=True)
-            self._intake.wake()
+            self._bells.wake()
 
     def wake_up(self) -> None:
         """What the host orders with WAKE_UP. Any thread may call it."""
         self._standby.order(stand_by=False)
-        self._intake.wake()
+        self._bells.wake()
 
     def say_goodbye(self) -> None:
         """Remove this worker's row while it starts, whatever its main thread is doing."""
@@ -200,13 +200,13 @@ class WorkerProcess:
             Admission(saved_costs.costs, max_images=self._model.max_batch),
             self._results,
             typical=self._model.typical,
-            on_free_slot=self._intake.wake,
+            on_free_slot=self._bells.wake,
         )
         self._heartbeat.watch(
             lambda: WorkerLoad(images=scheduler.images, device_free_bytes=scheduler.device_free_bytes)
         )
         self._reports.start()
-        self._intake.start()
+        self._bells.start()
         drawing = threading.Thread(target=scheduler.run, name="drawing", daemon=True)
         drawing.start()
         try:
@@ -242,11 +242,11 @@ class WorkerProcess:
 
     def _beat(self, conn: Connection) -> None:
         self._heartbeat.beat(conn)
-        self._intake.beat(conn)
+        self._bells.beat(conn)
 
     def _leave(self) -> None:
         self._reports.stop()
-        self._intake.stop()
+        self._bells.stop()
         self._leases.stop()
         self._heartbeat.say_goodbye()
         self._pool.close()

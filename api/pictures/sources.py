@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import IO
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,24 +9,13 @@ from api.auth import caller
 from api.errors import InvalidInput, Problem
 from api.files.stored_file import open_file
 from api.ownership import is_id
+from api.pictures.fetch import fetch
 from api.pictures.sent import SentPicture, sent_picture, spooled
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.files import read_file_row, stored_file_of
-from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
-from storage.outbound.download import NoRoom, NotDownloaded, download
-from storage.outbound.judge_url import AllowList
-from storage.outbound.own_servers import OwnServers
-from storage.outbound.parse_url import InvalidURL
-from storage.outbound.safe_http import NoAnswer
+from storage.outbound.download import NoRoom
 from storage.predictions.read import StoredFile, read_file, read_prediction
-
-ACCEPT = "image/png, image/jpeg, image/webp"
-
-
-def allowed_sources(text: str, own: OwnServers) -> AllowList:
-    """What INPUT_IMAGE_ALLOW permits. Raises ValueError, naming the item."""
-    return replace(AllowList.parse(text, "INPUT_IMAGE_ALLOW"), never=own)
 
 
 def open_source(here: Services, field: str, value: str) -> SentPicture:
@@ -41,9 +29,9 @@ def open_source(here: Services, field: str, value: str) -> SentPicture:
         return sent
     file = spooled()
     try:
-        size_bytes = _fetch_own(here, field, value, file)
+        size_bytes = _read_own(here, field, value, file)
         if size_bytes is None:
-            size_bytes = _fetch(here, field, value, file)
+            size_bytes = fetch(here, field, value, file)
     except NoRoom:
         file.close()
         raise Problem(503, "No room", "the picture could not be stored here: try again later") from None
@@ -59,35 +47,7 @@ def _check_size(here: Services, field: str, size_bytes: int) -> None:
         raise InvalidInput(field, f"has {size_bytes} bytes; at most {limit} are taken (MAX_INPUT_IMAGE_BYTES)")
 
 
-def _fetch(here: Services, field: str, url: str, into: IO[bytes]) -> int:
-    owner = caller().token_id
-    if not here.fetching.take(owner):
-        raise Problem(
-            503,
-            "Too many fetches",
-            "too many pictures are being fetched already: try again",
-            headers={"Retry-After": "5"},
-        )
-    expect_to_sleep()
-    try:
-        return download(
-            url,
-            into,
-            allow=here.picture_sources,
-            max_bytes=here.settings.max_input_image_bytes,
-            timeout_s=here.settings.input_image_timeout_s,
-            accept=ACCEPT,
-            asked_by=owner,
-        )
-    except (InvalidURL, ForbiddenAddress) as error:
-        raise InvalidInput(field, str(error)) from None
-    except (NotDownloaded, NoAnswer, Unresolvable) as error:
-        raise InvalidInput(field, f"could not be fetched: {error}") from None
-    finally:
-        here.fetching.give_back(owner)
-
-
-def _fetch_own(here: Services, field: str, url: str, into: IO[bytes]) -> int | None:
+def _read_own(here: Services, field: str, url: str, into: IO[bytes]) -> int | None:
     """Read a file of this service past HTTP; its size, or None: the URL is not of this service."""
     path = _own_path(here, url)
     if path is None:

@@ -1,1 +1,1 @@
-"""Requests to URLs that a stranger wrote."""
+"""Requests to URLs that a stranger wrote: which addresses they may go to, and how they are sent."""

@@ -1,4 +1,4 @@
-"""Which addresses a webhook may be sent to, and a picture fetched from.
+"""Judges a URL: may a webhook be sent there, or a picture or LoRA fetched from there?
 
 Such a URL is written by a stranger and called from inside the operator's network. So a URL is taken apart
 by one strict grammar, its host is resolved once, and it is refused if *any* of its addresses is not public,

@@ -1,4 +1,4 @@
-"""The one URL grammar that webhooks know.
+"""The one URL grammar for webhooks, pictures and LoRAs.
 
 Stricter than the URL standard on purpose: what two parsers could read in two ways is refused, not guessed.
 """

@@ -1,6 +1,6 @@
 """The Procrastinate App, and the names of queues and tasks.
 
-The GPU worker runs its own intake on Procrastinate's tables and functions; the courier runs the stock worker.
+The GPU worker claims from Procrastinate's tables with SQL of its own; the courier runs Procrastinate's worker.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Webhooks: the outbox, its history, and where a webhook may be sent."""
+"""Webhooks: their events, the outbox and its history, and which targets the settings allow."""

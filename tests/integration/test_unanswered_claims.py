@@ -15,7 +15,7 @@ from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.chaos.proxy import CHUNK_BYTES, PostgresProxy
 from tests.support.making import QUEUE, submit_one
-from worker.bell_listener import CanNotAsk, Intake
+from worker.bell_listener import BellListener, CanNotAsk
 
 
 class LosesTheNextAnswerToCommit(PostgresProxy):
@@ -47,53 +47,55 @@ def proxy(conn: Connection) -> Iterator[LosesTheNextAnswerToCommit]:
 
 
 @pytest.fixture
-def intake(
+def bells(
     settings: Settings, conn: Connection, renderer: Renderer, proxy: LosesTheNextAnswerToCommit
-) -> Iterator[Intake]:
+) -> Iterator[BellListener]:
     through = proxy.url.replace("/postgres?", f"/{conn.info.dbname}?")
     with open_pool(settings.model_copy(update={"database_url": through}), application_name="test", size=1) as pool:
-        yield Intake(pool, renderer, direct_url=through, queue_name=QUEUE, worker_id=uuid4(), on_event=lambda _: None)
+        yield BellListener(
+            pool, renderer, direct_url=through, queue_name=QUEUE, worker_id=uuid4(), on_event=lambda _: None
+        )
 
 
-def lose_the_answer(intake: Intake, proxy: LosesTheNextAnswerToCommit) -> None:
-    assert intake.take() is None  # it has signed in
+def lose_the_answer(bells: BellListener, proxy: LosesTheNextAnswerToCommit) -> None:
+    assert bells.take() is None  # it has signed in
     proxy.loses_one = True
 
 
 def test_it_goes_on_with_a_claim_whose_answer_was_lost_and_counts_no_crash(
-    intake: Intake, proxy: LosesTheNextAnswerToCommit, conn: Connection
+    bells: BellListener, proxy: LosesTheNextAnswerToCommit, conn: Connection
 ) -> None:
-    lose_the_answer(intake, proxy)
+    lose_the_answer(bells, proxy)
     first, second = submit_one(conn), submit_one(conn)
     with pytest.raises(CanNotAsk):
-        intake.take()
+        bells.take()
     assert conn.execute("SELECT status FROM predictions WHERE id = %s", (first["id"],)).fetchone() == {
         "status": "processing"
     }
     conn.execute(
         "UPDATE predictions SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE claim_id IS NOT NULL"
     )
-    found = intake.take()
+    found = bells.take()
     assert found is not None
     assert (found.prediction_id, found.attempt, found.prediction["crashes"]) == (first["id"], 1, 0)
     assert conn.execute(
         "SELECT lease_expires_at > clock_timestamp() AS is_held FROM predictions WHERE claim_id = %s", (found.claim_id,)
     ).fetchone() == {"is_held": True}
-    following = intake.take()
+    following = bells.take()
     assert following is not None
     assert following.prediction_id == second["id"]
-    assert intake.take() is None
+    assert bells.take() is None
 
 
 def test_a_claim_that_was_taken_back_meanwhile_is_not_its_own_any_more(
-    intake: Intake, proxy: LosesTheNextAnswerToCommit, conn: Connection, renderer: Renderer
+    bells: BellListener, proxy: LosesTheNextAnswerToCommit, conn: Connection, renderer: Renderer
 ) -> None:
-    lose_the_answer(intake, proxy)
+    lose_the_answer(bells, proxy)
     submit_one(conn)
     with pytest.raises(CanNotAsk):
-        intake.take()
+        bells.take()
     conn.execute("UPDATE predictions SET lease_expires_at = 'epoch'")  # expired, also soon after Postgres's own start
     assert rescue_once(conn, renderer, expire=True).expired_leases == 1
-    again = intake.take()
+    again = bells.take()
     assert again is not None
     assert (again.attempt, again.prediction["crashes"]) == (2, 1)

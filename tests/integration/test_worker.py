@@ -91,7 +91,7 @@ def test_a_drain_that_can_not_ask_for_work_waits_until_it_can(
         behind = worker_settings.model_copy(update={"database_url": through})
         with working(behind, blank(load_s=1.0), idle_exit_s=0.0) as draining:
             asked_in_vain = threading.Event()
-            take = draining._intake.take
+            take = draining._bells.take
 
             def watched(**more: Any) -> Any:
                 try:
@@ -100,7 +100,7 @@ def test_a_drain_that_can_not_ask_for_work_waits_until_it_can(
                     asked_in_vain.set()
                     raise
 
-            monkeypatch.setattr(draining._intake, "take", watched)
+            monkeypatch.setattr(draining._bells, "take", watched)
             proxy.cut()  # while the model is loading
             assert asked_in_vain.wait(60)
             proxy.heal()

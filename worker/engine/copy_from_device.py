@@ -21,7 +21,7 @@ OVERFLOWED = (
 UNSAFE = "NSFW content detected by the model's safety checker. Try a different prompt or seed."
 
 
-def transfer(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
+def start_copying(decoded: Sequence[torch.Tensor]) -> Callable[[], list[Image]]:
     """Start copying images, each (3, height, width) in -1..1. The returned function waits and returns them.
 
     The arithmetic is that of diffusers' VaeImageProcessor, but on the device: a quarter of the bytes is copied.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from storage.predictions.parameters import Lora, Parameters
-from worker.engine.copy_from_device import transfer
+from worker.engine.copy_from_device import start_copying
 from worker.engine.device_errors import told_apart
 from worker.engine.device_memory import DeviceMemory
 from worker.engine.devices import device_name
@@ -170,7 +170,7 @@ class ZImageEngine:
         for latents in drawing.latents:  # one at a time: decoding is what takes the most memory
             scaled = latents.squeeze(1).unsqueeze(0).to(vae.dtype) / vae.config.scaling_factor
             decoded.append(vae.decode(scaled + vae.config.shift_factor, return_dict=False)[0][0])
-        return partial(keeping_the_rest, transfer(decoded), drawing.pictures)
+        return partial(keeping_the_rest, start_copying(decoded), drawing.pictures)
 
     @told_apart
     @torch.inference_mode()

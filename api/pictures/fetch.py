@@ -1,0 +1,53 @@
+"""Fetches a picture from the URL that a request names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import IO
+
+from api.auth import caller
+from api.errors import InvalidInput, Problem
+from api.server.threads import expect_to_sleep
+from api.services import Services
+from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
+from storage.outbound.download import NotDownloaded, download
+from storage.outbound.judge_url import AllowList
+from storage.outbound.own_servers import OwnServers
+from storage.outbound.parse_url import InvalidURL
+from storage.outbound.safe_http import NoAnswer
+
+ACCEPT = "image/png, image/jpeg, image/webp"
+
+
+def allowed_sources(text: str, own: OwnServers) -> AllowList:
+    """What INPUT_IMAGE_ALLOW permits. Raises ValueError, naming the item."""
+    return replace(AllowList.parse(text, "INPUT_IMAGE_ALLOW"), never=own)
+
+
+def fetch(here: Services, field: str, url: str, into: IO[bytes]) -> int:
+    """Write what the URL answers into a file; returns its size. Raises InvalidInput, Problem (503), and NoRoom."""
+    owner = caller().token_id
+    if not here.fetching.take(owner):
+        raise Problem(
+            503,
+            "Too many fetches",
+            "too many pictures are being fetched already: try again",
+            headers={"Retry-After": "5"},
+        )
+    expect_to_sleep()
+    try:
+        return download(
+            url,
+            into,
+            allow=here.picture_sources,
+            max_bytes=here.settings.max_input_image_bytes,
+            timeout_s=here.settings.input_image_timeout_s,
+            accept=ACCEPT,
+            asked_by=owner,
+        )
+    except (InvalidURL, ForbiddenAddress) as error:
+        raise InvalidInput(field, str(error)) from None
+    except (NotDownloaded, NoAnswer, Unresolvable) as error:
+        raise InvalidInput(field, f"could not be fetched: {error}") from None
+    finally:
+        here.fetching.give_back(owner)

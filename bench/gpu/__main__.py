@@ -1,7 +1,7 @@
 """Measure a GPU with Z-Image at its real size and random weights; nothing is downloaded.
 
     python -m bench.gpu [--model real|pocket] [--device auto] [--only steps,company] [--budget-s 600]
-                        [--ways plain,…] [--keep FOLDER] [--json FILE] [--write]
+                        [--ways plain;…] [--keep FOLDER] [--json FILE] [--write]
     python -m bench.gpu --from FILE… --write     the page from the figures of another machine
 
 `make bench-gpu` writes docs/benchmarks-gpu.md. On a machine without a GPU, `--model pocket` runs all of it at pocket
@@ -49,7 +49,8 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--model", choices=("real", "pocket"), default="real")
     options.add_argument("--device", default="auto")
     options.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between them")
-    options.add_argument("--ways", default="", help="rows of the section `variants`, with commas; all if empty")
+    options.add_argument("--ways", default="", help="rows of the section `variants`, with semicolons; all if empty")
+    options.add_argument("--arrivals-s", type=float, default=15.0, help="of each way in the section `arrivals`")
     options.add_argument("--keep", type=Path, help="leave the model's folder there (section `loading`)")
     options.add_argument("--budget-s", type=float, default=1800, help="no section begins after it, in seconds")
     options.add_argument("--json", type=Path, help="write the figures there, after each section")
@@ -80,8 +81,9 @@ def measure(asked: Any) -> dict[str, Any]:
         "left_out": [],
     }
     print(f"{found['device']}: {subject.what}, made in {found['made_s']:.1f} s", flush=True)
-    ways = tuple(filter(None, asked.ways.split(",")))
+    ways = tuple(filter(None, asked.ways.split(";")))
     sections = SECTIONS | {
+        "arrivals": partial(arrivals.measure, seconds=asked.arrivals_s),
         "variants": partial(variants.measure, only=ways),
         "loading": partial(loading.measure, keep=asked.keep),
     }

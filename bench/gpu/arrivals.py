@@ -24,11 +24,9 @@ from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
 
-# About so long does each way take for each kind of arrivals.
-SECONDS = 15.0
 
-
-def measure(subject: Subject) -> Table:
+def measure(subject: Subject, *, seconds: float = 15.0) -> Table:
+    """`seconds`: about how long each way takes for each kind of arrivals."""
     side = subject.sides[0]
     engine = subject.engine()
     ways: dict[str, tuple[Any, int]] = {
@@ -40,7 +38,7 @@ def measure(subject: Subject) -> Table:
     for name, (used, most) in ways.items():
         run(used, [STEPS] * 10, [0.0] * 10, max_images=most, costs=learned[name], side=side)
     alone_s = STEPS * (learned["one at a time"].seconds(Load(1, side * side)) or 1.0)
-    requests = max(8, min(40, int(SECONDS / alone_s)))
+    requests = max(8, min(40, int(seconds / alone_s)))
     table = Table(f"Mean seconds from arrival to picture, {side}²", ["arrivals", *ways])
     chance = random.Random(1)
     for title, long_share, load in (

@@ -1,4 +1,4 @@
-"""`darkroom up` for a benchmark: everything, on a free port, with one model."""
+"""`darkroom up` for a benchmark: everything, on a free port, with one model under one name or several."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 NAME = "bench/model"
 CATALOG = """
@@ -22,28 +23,31 @@ defaults = {{ width = {side}, height = {side}, num_inference_steps = 8, guidance
 
 
 @contextmanager
-def whole_service(folder: Path, *, dtype: str, side: int, log: Path) -> Iterator[str]:
-    """The address of a service that serves this model alone. Its workers stay for five minutes."""
-    with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
-        catalog = Path(name) / "models.toml"
-        catalog.write_text(CATALOG.format(name=NAME, folder=folder.resolve(), dtype=dtype, side=side))
-        words = [
-            "up",
-            "--port",
-            "0",
-            "--data",
-            str(Path(name) / "data"),
-            "--models",
-            str(catalog),
-            "--idle-exit",
-            "300",
-        ]
+def whole_service(
+    folder: Path,
+    *,
+    dtype: str,
+    side: int,
+    log: Path,
+    names: Sequence[str] = (NAME,),
+    options: Sequence[str] = ("--idle-exit", "300"),
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[str]:
+    """The address of a service that serves the model of this folder under each of these names, and nothing else.
+
+    `options`: further words of the command line. By default its workers stay for five minutes.
+    """
+    with tempfile.TemporaryDirectory(prefix="dr-bench-") as own:
+        catalog = Path(own) / "models.toml"
+        source = folder.resolve()
+        catalog.write_text("".join(CATALOG.format(name=name, folder=source, dtype=dtype, side=side) for name in names))
+        words = ["up", "--port", "0", "--data", str(Path(own) / "data"), "--models", str(catalog), *options]
         with log.open("w") as told:
             service = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", *words],
                 stdout=told,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"},
+                env=os.environ | {"HF_HUB_OFFLINE": "1"} | dict(env),
             )
         try:
             yield _address(service, log)

@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from psycopg import Error as PostgresError
 
-from api import account, deployments, errors, models, predictions, request_span, warm, webhook_secret
+from api import account, errors, request_span, webhook_secret
 from api.auth import Authentication
 from api.browsers import cors
 from api.browsers.cross_site import CrossSite
@@ -23,6 +23,9 @@ from api.files import views as files
 from api.live import own_streams, streams
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
+from api.models import deployments, warm
+from api.models import views as models
+from api.models.run_counts import RunCounts
 from api.openai import edits, images
 from api.openai import errors as openai_errors
 from api.operator import deliveries as webhook_deliveries
@@ -33,7 +36,7 @@ from api.pictures.decode import BYTES_A_PIXEL
 from api.pictures.fetch import allowed_sources
 from api.pictures.memory import PictureMemory
 from api.pictures.sent import close_sent
-from api.run_counts import RunCounts
+from api.predictions import views as predictions
 from api.server.uploads import MAY_UPLOAD
 from api.services import KEY, Services
 from api.settings import ApiSettings

@@ -1,4 +1,4 @@
-"""What a request may say: shapes and types here, a model's own limits in `api.inputs`."""
+"""What a request may say: shapes and types here, a model's own limits in `api.predictions.inputs`."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from psycopg_pool import ConnectionPool
 
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
+from api.models.run_counts import RunCounts
 from api.pictures.memory import PictureMemory
-from api.run_counts import RunCounts
 from api.settings import ApiSettings
 from api.slots import Slots
 from storage.bucket import Bucket

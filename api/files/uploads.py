@@ -21,11 +21,11 @@ from api.docs.parameters import SIGNED
 from api.errors import InvalidInput, NotFound, Problem
 from api.files.signed_link import require_signed_link
 from api.files.stored_file import open_file
-from api.ownership import is_id
 from api.parsing.list_query import query
 from api.parsing.paging import asked_page, list_page
 from api.pictures.large_bodies import may_carry_pictures
 from api.pictures.sent import PIECE_CHARS
+from api.predictions.ownership import is_id
 from api.schemas import MAX_METADATA_BYTES
 from api.server.threads import expect_to_sleep
 from api.services import services

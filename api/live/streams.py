@@ -20,7 +20,7 @@ from api.live.sse import PING_S, compact, event, stream_response, take_slot
 from api.live.upgrade import websocket_response
 from api.live.watch import DATA_REMOVED, Snapshot, watch
 from api.live.websocket import WebSocketResponse
-from api.ownership import find_own
+from api.predictions.ownership import find_own
 from api.services import Services, services
 from storage.access.scopes import Scope
 from storage.access.tokens import read_in_use

@@ -10,7 +10,6 @@ import psycopg
 import structlog
 from flask import Blueprint, Response
 
-from api.accept import accept
 from api.auth import caller, needs
 from api.docs.answers import OpenAIError
 from api.docs.operation import documented
@@ -26,6 +25,7 @@ from api.openai.schemas import ImageRequest, prediction_of
 from api.parsing.json_body import json_object
 from api.parsing.validation import validated
 from api.pictures.asked import Role
+from api.predictions.accept import accept
 from api.services import Services, services
 from storage.access.scopes import Scope
 from storage.bucket import BucketUnavailable

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 from api.auth import caller
 from api.errors import InvalidInput, Problem
 from api.files.stored_file import open_file
-from api.ownership import is_id
 from api.pictures.fetch import fetch
 from api.pictures.sent import SentPicture, sent_picture, spooled
+from api.predictions.ownership import is_id
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.files import read_file_row, stored_file_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask.testing import FlaskClient
 
-from api.run_counts import RunCounts
+from api.models.run_counts import RunCounts
 from api.services import services
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, Failed, finish

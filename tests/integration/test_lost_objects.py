@@ -135,7 +135,7 @@ def test_openais_route_says_so_where_a_key_leads_to_a_lost_picture(
     lose(bucket, conn)
     conn.execute("UPDATE predictions SET request_hash = NULL")  # of either body
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.accept.hash_of_request", lambda: None)
+        patch.setattr("api.predictions.accept.hash_of_request", lambda: None)
         body = {"model": MODEL, "prompt": "a red circle", "response_format": "b64_json", "stream": stream}
         answer = client.post("/v1/images/generations", json=body, headers={"Idempotency-Key": "order-17"})
     assert answer.status_code == (200 if stream else 410)

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.app import close, create_app
-from api.inputs import inputs_for
+from api.predictions.inputs import inputs_for
 from api.schemas import PredictionRequest
 from api.settings import ApiSettings
 from storage.bucket import Bucket

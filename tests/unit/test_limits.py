@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.errors import InvalidInput
-from api.inputs import Inputs, inputs_for
+from api.predictions.inputs import Inputs, inputs_for
 from api.schemas import ASPECT_RATIOS, PredictionRequest
 from storage.catalog import Defaults, Limits, Model
 from storage.formats import NAMES

@@ -13,17 +13,17 @@ import structlog
 from flask import Blueprint, Response
 
 from api.account import USERNAME, account
-from api.asked_model import model_in_path
 from api.auth import needs
-from api.create_prediction import EXAMPLE, create_prediction
 from api.docs.answers import Deployment, DeploymentPage, Prediction
 from api.docs.operation import SUBMIT_ERRORS, documented
 from api.docs.parameters import SUBMIT_HEADERS
 from api.errors import InvalidInput, NotFound
+from api.models.asked_model import model_in_path
 from api.parsing.json_body import json_object
 from api.parsing.list_query import query
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
+from api.predictions.create import EXAMPLE, create_prediction
 from api.schemas import DEPLOYMENT_NAME, DeploymentChange, DeploymentRequest, PredictionRequest
 from api.services import services
 from storage.access.scopes import Scope

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from api.errors import InvalidInput
-from api.loras import loras_for
 from api.parsing.validation import shown, shown_name, validated
 from api.pictures.asked import AskedPicture, Role, asked_pictures
+from api.predictions.loras import loras_for
 from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput, PredictionRequest
 from storage.catalog import Catalog, Limits, Model
 from storage.formats import DEFAULT, ImageFormat, format_named

@@ -6,16 +6,16 @@ import time
 
 from flask import Response, request
 
-from api.accept import accept
-from api.asked_model import model_asked_for
 from api.auth import caller
 from api.live.waiting import wait_until_over
+from api.models.asked_model import model_asked_for
+from api.models.warm import keep_warm_as_preferred
 from api.parsing.json_body import json_object
 from api.parsing.prefer import cancel_after_s, wait_s, warm_s
 from api.parsing.validation import validated
+from api.predictions.accept import accept
 from api.schemas import PredictionRequest
 from api.services import Services, services
-from api.warm import keep_warm_as_preferred
 from storage.catalog import Model
 from storage.postgres.database import Row
 from storage.predictions.states import PredictionStatus

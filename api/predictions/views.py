@@ -5,20 +5,20 @@ from __future__ import annotations
 import structlog
 from flask import Blueprint, Response
 
-from api.asked_model import model_in_path
 from api.auth import caller, needs
-from api.create_prediction import EXAMPLE, create_prediction
 from api.docs.answers import Prediction, PredictionPage
 from api.docs.operation import SUBMIT_ERRORS, documented
 from api.docs.parameters import FILTERS, SUBMIT_HEADERS
 from api.errors import NotFound, Problem
-from api.ownership import find_own
+from api.models.asked_model import model_in_path
 from api.parsing.json_body import optional_json_object
 from api.parsing.list_request import PARAMETERS as LIST_PARAMETERS
 from api.parsing.list_request import list_request
 from api.parsing.paging import list_page
 from api.parsing.validation import validated
 from api.pictures.large_bodies import may_carry_pictures
+from api.predictions.create import EXAMPLE, create_prediction
+from api.predictions.ownership import find_own
 from api.schemas import KeepRequest, PredictionRequest
 from api.services import services
 from storage.access.scopes import Scope

@@ -6,12 +6,12 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from api.asked_model import model_in_path
 from api.auth import needs
 from api.compression import compressed
 from api.docs.answers import OpenAIError
 from api.docs.model_schema import COG_VERSION, openapi_schema
 from api.docs.operation import documented
+from api.models.asked_model import model_in_path
 from api.parsing.list_query import query
 from api.services import services
 from storage.access.scopes import Scope

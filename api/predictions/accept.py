@@ -14,12 +14,12 @@ from psycopg.errors import ForeignKeyViolation
 
 from api import request_span
 from api.auth import caller
-from api.inputs import Inputs, inputs_for
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
 from api.pictures.into_bucket import opened, store
+from api.predictions.inputs import Inputs, inputs_for
+from api.predictions.webhook_targets import require_allowed
 from api.schemas import PredictionRequest
 from api.services import Services, services
-from api.webhook_targets import require_allowed
 from storage.catalog import Model
 from storage.postgres.database import Row
 from storage.predictions.idempotency import read_by_key

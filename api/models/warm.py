@@ -5,10 +5,10 @@ from __future__ import annotations
 import structlog
 from flask import Blueprint, Response
 
-from api.asked_model import model_in_path
 from api.auth import needs
 from api.docs.answers import KeptWarm
 from api.docs.operation import documented
+from api.models.asked_model import model_in_path
 from api.parsing.json_body import optional_json_object
 from api.parsing.validation import validated
 from api.schemas import WarmRequest

@@ -1,0 +1,1 @@
+"""The models that this service has, and how many workers each is given."""

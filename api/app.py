@@ -42,7 +42,6 @@ from api.services import KEY, Services
 from api.settings import ApiSettings
 from api.slots import Slots
 from storage import logs, tracing
-from storage.bucket import Bucket
 from storage.catalog import load_catalog
 from storage.errors import OperatorError
 from storage.outbound.judge_url import AllowList
@@ -52,6 +51,7 @@ from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
 from storage.postgres.pooler import wait_for_pooler
 from storage.predictions.render import open_renderer
+from storage.s3.bucket import Bucket
 from storage.webhooks.allowed_targets import AllowedTargets
 
 log = structlog.get_logger(__name__)

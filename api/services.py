@@ -13,13 +13,13 @@ from api.models.run_counts import RunCounts
 from api.pictures.memory import PictureMemory
 from api.settings import ApiSettings
 from api.slots import Slots
-from storage.bucket import Bucket
 from storage.catalog import Catalog
 from storage.outbound.judge_url import AllowList
 from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener
 from storage.predictions.read import with_images
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket
 from storage.webhooks.allowed_targets import AllowedTargets
 
 KEY = "darkroom"

@@ -15,11 +15,11 @@ from typing import IO, Any
 
 from bench.command import command_line, own_servers, publish
 from bench.report import machine
-from storage.bucket import Bucket
 from storage.catalog import Limits, Model
 from storage.postgres.database import connect
 from storage.predictions.parameters import Parameters
 from storage.predictions.submit import Submission, submit
+from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from tests.conftest import TEMPLATE
 from worker.engine import load_engine

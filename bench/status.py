@@ -20,14 +20,14 @@ from api.operator import status as view
 from bench.command import command_line, publish
 from bench.report import machine
 from cli.embedded import EmbeddedPostgres
-from storage import status
-from storage.activity import MINUTE_S, QUARTER_S, WEBHOOKS, read_series
-from storage.lost_objects import count_missing
+from storage.operator import status
+from storage.operator.activity import MINUTE_S, QUARTER_S, WEBHOOKS, read_series
+from storage.operator.totals import read_pending_webhooks, read_queues
+from storage.operator.usage import read_usage
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import upgrade
+from storage.s3.lost_objects import count_missing
 from storage.settings import Settings
-from storage.totals import read_pending_webhooks, read_queues
-from storage.usage import read_usage
 from storage.workers.registry import list_workers
 
 MODELS, TOKENS = 5, 50

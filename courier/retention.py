@@ -10,10 +10,10 @@ import psycopg
 import structlog
 
 from storage import files
-from storage.activity import forget_old_activity
-from storage.bucket import Bucket, BucketUnavailable
+from storage.operator.activity import forget_old_activity
 from storage.postgres.database import Connection, connect
 from storage.predictions import retention
+from storage.s3.bucket import Bucket, BucketUnavailable
 from storage.settings import Settings
 
 log = structlog.get_logger(__name__)

@@ -30,7 +30,7 @@ def add_file(
     metadata: dict[str, Any],
     expires_after: timedelta | None,
 ) -> Row:
-    """Write a file whose bytes are stored (`storage.sent_objects`); returns its row. `expires_after` None: never."""
+    """Write a file whose bytes are stored (`storage.s3.sent_objects`); returns its row. `expires_after` None: never."""
     conn.execute(
         """
         INSERT INTO files (id, token_id, name, object_key, md5, metadata, expires_at)

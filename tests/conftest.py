@@ -19,10 +19,10 @@ from psycopg import sql
 
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres, EmbeddedS3
-from storage.bucket import Bucket, ensure_bucket
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import upgrade
 from storage.predictions.render import Renderer, open_renderer
+from storage.s3.bucket import Bucket, ensure_bucket
 from storage.settings import Settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from storage.bucket import Bucket
 from storage.predictions.object_keys import input_key
+from storage.s3.bucket import Bucket
 from storage.settings import Settings
 
 CATALOG = """

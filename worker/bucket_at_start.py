@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from storage.bucket import Bucket, BucketUnavailable
+from storage.s3.bucket import Bucket, BucketUnavailable
 from worker.heartbeat import Heartbeat
 
 # A minute is enough for an S3 server that starts together with us. After that the worker exits and its supervisor

@@ -10,11 +10,11 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.claim import Claim, NeedsEmptyWorker
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
+from storage.s3.bucket import Bucket
 from worker.attempt import Attempt
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from storage.backoff import Backoff
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable
 from storage.errors import DarkroomError
 from storage.predictions.object_keys import input_key
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable
 from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.engine import Pictures
 from worker.engine.pictures import fit

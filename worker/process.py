@@ -11,11 +11,11 @@ from functools import partial
 import structlog
 
 from storage import tracing
-from storage.bucket import Bucket, BucketUnavailable
 from storage.catalog import Model
 from storage.postgres.database import Connection, open_pool
 from storage.predictions.render import open_renderer
 from storage.predictions.states import PredictionStatus
+from storage.s3.bucket import Bucket, BucketUnavailable
 from storage.workers.registry import WorkerLoad
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts

@@ -8,9 +8,9 @@ import structlog
 
 from api.errors import Problem
 from api.services import Services
-from storage.bucket import ObjectMissing, ObjectUnreadable, StoredObject
-from storage.lost_objects import mark_found, mark_missing
 from storage.predictions.read import StoredFile
+from storage.s3.bucket import ObjectMissing, ObjectUnreadable, StoredObject
+from storage.s3.lost_objects import mark_found, mark_missing
 
 log = structlog.get_logger(__name__)
 

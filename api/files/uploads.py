@@ -34,7 +34,7 @@ from storage.access.scopes import Scope
 from storage.postgres.database import Connection, Row
 from storage.predictions.object_keys import file_key
 from storage.predictions.render import FOR_EVER, dump, timestamp
-from storage.sent_objects import SentObject, begin_to_store
+from storage.s3.sent_objects import SentObject, begin_to_store
 
 log = structlog.get_logger(__name__)
 

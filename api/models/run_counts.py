@@ -8,8 +8,8 @@ import time
 import psycopg
 from psycopg_pool import ConnectionPool
 
+from storage.operator.totals import read_run_counts
 from storage.postgres.database import Connection
-from storage.totals import read_run_counts
 
 REMEMBER_S = 5.0
 

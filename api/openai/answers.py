@@ -15,12 +15,12 @@ from api.live.sse import compact
 from api.live.watch import Snapshot
 from api.openai.schemas import ImageRequest
 from api.services import Services
-from storage.bucket import StoredObject
 from storage.catalog import Model
 from storage.formats import DEFAULT
 from storage.postgres.database import Row
 from storage.predictions.read import StoredFile
 from storage.predictions.render import dump
+from storage.s3.bucket import StoredObject
 
 BYTES_A_TEXT_TOKEN = 4
 

@@ -28,7 +28,6 @@ from api.pictures.asked import Role
 from api.predictions.accept import accept
 from api.services import Services, services
 from storage.access.scopes import Scope
-from storage.bucket import BucketUnavailable
 from storage.catalog import Model
 from storage.errors import UnknownModel
 from storage.formats import WEBP
@@ -36,6 +35,7 @@ from storage.postgres.database import Row
 from storage.postgres.feed import Preview, Step
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.states import PredictionStatus
+from storage.s3.bucket import BucketUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from api.browsers.cross_site import for_all_pages
 from api.docs.operation import documented
 from api.page.views import page, wants_page
 from api.services import services
-from storage.bucket import BucketUnavailable
-from storage.lost_objects import count_missing
 from storage.predictions.render import dump
+from storage.s3.bucket import BucketUnavailable
+from storage.s3.lost_objects import count_missing
 
 blueprint = Blueprint("health", __name__)
 

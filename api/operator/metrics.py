@@ -17,7 +17,7 @@ from api.auth import needs
 from api.docs.operation import documented
 from api.services import Services
 from storage.access.scopes import Scope
-from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
+from storage.operator.totals import BATCH_BOUNDS, SECONDS_BOUNDS, Totals, read_totals
 from storage.workers.warm import WorkerBounds, read_bounds
 
 blueprint = Blueprint("metrics", __name__)

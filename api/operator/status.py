@@ -15,11 +15,11 @@ from api.operator.usage import usage_row
 from api.parsing.list_query import query
 from api.services import Services, services
 from storage.access.scopes import Scope
-from storage.activity import WEBHOOKS, Counts, Kind, Series, percentile
-from storage.bucket import BucketUnavailable
+from storage.operator.activity import WEBHOOKS, Counts, Kind, Series, percentile
+from storage.operator.status import DAY_POINTS, HOUR_POINTS, Status, read_status
 from storage.postgres.database import Row
 from storage.predictions.render import dump, timestamp
-from storage.status import DAY_POINTS, HOUR_POINTS, Status, read_status
+from storage.s3.bucket import BucketUnavailable
 from storage.webhooks.history import show
 from storage.workers.warm import NO_BOUNDS, WorkerBounds, read_bounds
 

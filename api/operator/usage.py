@@ -16,9 +16,9 @@ from api.errors import InvalidInput
 from api.parsing.list_query import query
 from api.services import services
 from storage.access.scopes import Scope
+from storage.operator.usage import FIELDS, KEYS, Key, read_usage
 from storage.postgres.database import Row
 from storage.predictions.render import dump
-from storage.usage import FIELDS, KEYS, Key, read_usage
 
 blueprint = Blueprint("usage", __name__)
 

@@ -13,9 +13,9 @@ from api.pictures.sources import open_source
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.formats import PNG
-from storage.lost_objects import mark_found
 from storage.predictions.object_keys import input_key
-from storage.sent_objects import SentObject, begin_to_store
+from storage.s3.lost_objects import mark_found
+from storage.s3.sent_objects import SentObject, begin_to_store
 
 
 @dataclass(frozen=True)

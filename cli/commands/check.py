@@ -32,11 +32,11 @@ def command(repair: bool, as_json: bool, data: Path) -> None:
     import psycopg
 
     from cli.client.tables import echo_json
-    from storage.bucket import Bucket, BucketUnavailable
-    from storage.bucket_check import check_bucket
-    from storage.bucket_check import repair as repair_rows
     from storage.errors import OperatorError
     from storage.postgres.database import connect
+    from storage.s3.bucket import Bucket, BucketUnavailable
+    from storage.s3.bucket_check import check_bucket
+    from storage.s3.bucket_check import repair as repair_rows
 
     settings = _settings(data)
     try:

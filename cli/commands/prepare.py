@@ -12,9 +12,9 @@ def command() -> None:
     A database that a newer release has migrated is left alone, as long as this one can run on it: pods of the old
     release may start again while the new one is rolled out, or after it was taken back.
     """
-    from storage.bucket import ensure_bucket
     from storage.errors import SchemaMismatch
     from storage.postgres.migrate import check, upgrade
+    from storage.s3.bucket import ensure_bucket
     from storage.settings import Settings
 
     settings = Settings()

@@ -11,7 +11,7 @@ import urllib3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.doctor.finding import Finding, broken, first_line, warning, well
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing
 from storage.settings import Settings
 
 PART = "bucket"

@@ -12,11 +12,11 @@ from psycopg import sql
 
 from cli.doctor.finding import Finding, broken, first_line, warning, well
 from storage.errors import DarkroomError
+from storage.operator.status import COURIERS
+from storage.operator.totals import read_pending_webhooks
 from storage.postgres import migrate
 from storage.postgres.database import Connection, connect
 from storage.settings import Settings
-from storage.status import COURIERS
-from storage.totals import read_pending_webhooks
 
 PART = "database"
 OLDEST = 150_000  # the number of Postgres 15.0

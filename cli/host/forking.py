@@ -53,8 +53,8 @@ def _import_everything() -> str | None:
     """The imports of a worker. Returns why that is impossible, or None."""
     import cli.commands.worker  # noqa: F401
     import worker.main  # noqa: F401
-    from storage.bucket import read_service_description
     from storage.catalog import load_catalog
+    from storage.s3.bucket import read_service_description
     from worker.engine.import_ahead import import_for
     from worker.settings import WorkerSettings
 

@@ -158,7 +158,7 @@ class WholeService:
             give_way_to(self._stop, partial(upgrade, settings))
 
     def _prepare_bucket(self, settings: Settings) -> None:
-        from storage.bucket import ensure_bucket
+        from storage.s3.bucket import ensure_bucket
 
         with self._stages("the bucket"):
             give_way_to(self._stop, partial(ensure_bucket, settings))
@@ -248,7 +248,7 @@ def _catalog_nearby() -> Path:
 def _import_ahead() -> None:
     """What takes long to import, while the servers come up."""
     with suppress(ImportError):  # whoever needs it says so better
-        importlib.import_module("storage.bucket")
+        importlib.import_module("storage.s3.bucket")
         importlib.import_module("storage.postgres.migrate")
 
 

@@ -18,7 +18,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# The bounds are those of storage.totals; the last bucket takes what is above all of them.
+# The bounds are those of storage.operator.totals; the last bucket takes what is above all of them.
 COUNT_PREDICTION = """
 CREATE FUNCTION darkroom_bucket(value double precision, bounds double precision[]) RETURNS integer
 LANGUAGE sql IMMUTABLE AS $$ SELECT count(*)::integer + 1 FROM unnest(bounds) AS bound WHERE bound < value $$;

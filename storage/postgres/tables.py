@@ -382,7 +382,7 @@ class RateBucket(Table):
 class ModelTotals(Table):
     """What the metrics count for a model since ever; triggers of revision 0004 add to it.
 
-    The buckets of a histogram count what is at most their bound (`storage.totals`), not added up.
+    The buckets of a histogram count what is at most their bound (`storage.operator.totals`), not added up.
     """
 
     __tablename__ = "model_totals"
@@ -420,7 +420,7 @@ class UsageTotals(Table):
 
 
 class Activity(Table):
-    """How much happened to a model in a minute or a quarter of an hour (`storage.activity`)."""
+    """How much happened to a model in a minute or a quarter of an hour (`storage.operator.activity`)."""
 
     __tablename__ = "activity"
 

@@ -16,11 +16,11 @@ from uuid import UUID
 import psycopg
 import structlog
 
-from storage.bucket import Bucket, BucketUnavailable, ObjectTimedOut
-from storage.lost_objects import mark_missing
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import ImageGone, ReusedImage, Succeeded, finish
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectTimedOut
+from storage.s3.lost_objects import mark_missing
 
 log = structlog.get_logger(__name__)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from storage.bucket import Bucket, ListedObject
 from storage.postgres.database import Connection
 from storage.postgres.tables import Table
 from storage.predictions.object_keys import files_folder, folder, inputs_folder, parse_key
+from storage.s3.bucket import Bucket, ListedObject
 
 # One transaction stays short, and holds few locks.
 BATCH = 200
@@ -136,7 +136,7 @@ def _remove_input_bytes(conn: Connection, bucket: Bucket, s3_prefix: str) -> int
     """The same for pictures that requests start from, whose keys come again with the same picture.
 
     While S3 deletes them their tombstones are locked, for which a request that stores one of them waits
-    (`storage.sent_objects`). What has a row again is not deleted.
+    (`storage.s3.sent_objects`). What has a row again is not deleted.
     """
     with conn.transaction():
         keys = [

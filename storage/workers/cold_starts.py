@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from psycopg.types.json import Jsonb
 
+from storage.operator.totals import SECONDS_BOUNDS
 from storage.postgres.database import Connection
-from storage.totals import SECONDS_BOUNDS
 
 
 def record_cold_start(conn: Connection, model: str, seconds: Mapping[str, float]) -> None:

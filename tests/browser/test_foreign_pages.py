@@ -14,10 +14,10 @@ import pytest
 import requests
 from playwright.sync_api import BrowserContext, Page
 
-from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import open_renderer
+from storage.s3.bucket import Bucket
 from tests.browser.pages import PageServer
 from tests.conftest import RunningServices
 from tests.support.making import claim_one, count, submit_one, succeeded

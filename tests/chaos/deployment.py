@@ -19,10 +19,10 @@ from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.ports import free_ports
 from cli.embedded.postgres import PORT
 from cli.host.demand_watch import DemandWatch
-from storage.bucket import ensure_bucket
 from storage.crash_points import CrashPoint
 from storage.postgres.database import connect
 from storage.postgres.migrate import upgrade
+from storage.s3.bucket import ensure_bucket
 from tests.chaos.processes import RoleProcess, clean_environment
 from tests.chaos.proxy import PostgresProxy
 from tests.chaos.receiver import Receiver

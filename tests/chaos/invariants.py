@@ -15,13 +15,13 @@ from standardwebhooks import Webhook
 
 from storage.access.sealing import open_sealer
 from storage.access.signing_keys import active_webhook_secrets
-from storage.bucket import Bucket, ObjectMissing
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import retention
 from storage.predictions.read import read_images
 from storage.predictions.render import Renderer
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
+from storage.s3.bucket import Bucket, ObjectMissing
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
 from tests.chaos.load import POISON_PROMPT

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg
 
-from storage.bucket import Bucket
 from storage.postgres.database import connect
 from storage.predictions.render import open_renderer
+from storage.s3.bucket import Bucket
 from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults
 from tests.chaos.invariants import World, violations_in

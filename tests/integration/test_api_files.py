@@ -18,10 +18,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket
 from tests.support.api_app import problem
 from tests.support.making import claim_one, submit_one, succeeded
 from tests.support.receivers import running

@@ -9,12 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.operator import metrics
 from api.settings import ApiSettings
+from storage.operator.totals import BATCH_BOUNDS, SECONDS_BOUNDS
 from storage.postgres.database import Connection, connect
 from storage.predictions.claim import hand_back
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
-from storage.totals import BATCH_BOUNDS, SECONDS_BOUNDS
 from tests.support.api_app import MODEL, post, problem, serving
 from tests.support.making import claim_one, expire_lease, submit_one, succeeded
 

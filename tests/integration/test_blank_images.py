@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from storage.bucket import Bucket
 from storage.catalog import Blank, Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one

@@ -14,11 +14,11 @@ import pytest
 from cli.doctor.bucket import check_bucket
 from cli.doctor.finding import Finding
 from courier.retention import retain_once
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ensure_bucket
-from storage.bucket_deletes import ONE_BY_ONE_AT_ONCE
 from storage.errors import OperatorError
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import folder
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ensure_bucket
+from storage.s3.deletes import ONE_BY_ONE_AT_ONCE
 from storage.settings import Settings
 from tests.support.making import count
 from tests.support.s3_gateway import Gateway, Refusal, Request, Rule, gateway, refuses, wants_content_md5

@@ -10,10 +10,10 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from courier.retention import retain_once
 from storage.access.tokens import create_token
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket
 from tests.support.api_app import post, problem, serving, submit
 from tests.support.making import claim_one, count, succeeded
 

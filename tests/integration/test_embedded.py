@@ -25,7 +25,7 @@ from cli.embedded import EmbeddedPostgres, EmbeddedS3, StartCancelled
 from cli.embedded.errors import EmbeddedServerError
 from cli.embedded.ports import free_ports
 from cli.embedded.s3_sockets import sockets_of
-from storage.bucket import Bucket, BucketUnavailable, ensure_bucket
+from storage.s3.bucket import Bucket, BucketUnavailable, ensure_bucket
 from storage.settings import Settings
 
 

@@ -14,9 +14,9 @@ from werkzeug.test import TestResponse
 from api.settings import ApiSettings
 from courier.retention import retain_once
 from storage.access.tokens import create_token
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import files_folder
+from storage.s3.bucket import Bucket
 from tests.pictures import file_of, picture
 from tests.support.api_app import post, problem
 from tests.support.making import count

@@ -13,12 +13,12 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from api.settings import ApiSettings
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.delete import delete_prediction
 from storage.predictions.object_keys import input_key, inputs_folder
 from storage.predictions.render import Renderer
 from storage.predictions.retention import bury_objects, expire_predictions, remove_bytes
+from storage.s3.bucket import Bucket
 from tests.pictures import data_url, file_of, picture, stored_picture
 from tests.support.api_app import post, problem, serving, submit
 from tests.support.making import count

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.bucket import Bucket
 from storage.catalog import Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.object_keys import input_key
 from storage.predictions.parameters import Lora, Parameters
+from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy

@@ -16,10 +16,10 @@ from api.settings import ApiSettings
 from cli.embedded.app_role import GRANTS, ROLE
 from courier.retention import retain_once
 from storage.access.tokens import create_token
-from storage.bucket import Bucket
 from storage.postgres.database import connect
 from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
+from storage.s3.bucket import Bucket
 from tests.conftest import REPOSITORY, RunningServices
 from tests.support.receivers import Receiver
 from tests.support.serving import serving

@@ -17,12 +17,12 @@ from api.services import KEY as SERVICES
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedS3
 from courier.retention import retain_once
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectTimedOut, ObjectUnreadable, ensure_bucket
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from storage.predictions.retention import expire_predictions
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectTimedOut, ObjectUnreadable, ensure_bucket
 from tests.integration.drawing_beside import beside, images_of
 from tests.integration.s3_between import hanging_on, without_listing
 from tests.support.api_app import MODEL, problem, serving, submit
@@ -266,7 +266,7 @@ def test_seaweedfs_that_has_lost_a_volume_is_seen_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It answers HEAD with 200 and GET with 500: the bytes are in the volume, all else is in the filer."""
-    monkeypatch.setattr("storage.bucket.ATTEMPTS", 1)  # it looks for lost bytes for 13 s in each
+    monkeypatch.setattr("storage.s3.bucket.ATTEMPTS", 1)  # it looks for lost bytes for 13 s in each
     s3 = s3_that_loses
     own = {"s3_access_key_id": "tests", "s3_secret_access_key": s3._secret_access_key}
     before = ApiSettings(**(api_settings.model_dump() | own | {"s3_endpoint_url": s3.endpoint_url}))

@@ -14,10 +14,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
-from storage.bucket import Bucket
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket
 from tests.pictures import file_of, picture, stored_picture
 from tests.support.making import claim_one, count
 

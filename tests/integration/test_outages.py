@@ -21,10 +21,10 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3
-from storage.bucket import Bucket, ensure_bucket
 from storage.postgres.database import Connection, Row, connect, open_pool
 from storage.postgres.migrate import upgrade
 from storage.predictions.parameters import Parameters
+from storage.s3.bucket import Bucket, ensure_bucket
 from storage.settings import Settings
 from tests.integration import courier_running
 from tests.integration.drawn_by_blank import OVER, submit_steps

@@ -15,11 +15,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.finish import StoredImage, StoredThumbnail, finish
 from storage.predictions.read import read_images, read_prediction
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket
 from tests.support.api_app import serving, submit
 from tests.support.making import claim_one, succeeded
 

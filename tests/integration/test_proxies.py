@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.bucket import Bucket, BucketUnavailable
 from storage.proxies import is_on_this_machine
+from storage.s3.bucket import Bucket, BucketUnavailable
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.support.proxies import proxy_settings

@@ -18,12 +18,12 @@ from flask.testing import FlaskClient
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres
 from cli.embedded.postgres import _binaries
-from storage.bucket import Bucket, ensure_bucket
-from storage.bucket_check import check_bucket
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import check
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer, open_renderer
+from storage.s3.bucket import Bucket, ensure_bucket
+from storage.s3.bucket_check import check_bucket
 from tests.conftest import REPOSITORY
 from tests.integration.courier_running import running
 from tests.support.api_app import serving, submit

@@ -13,7 +13,6 @@ from api.app import close, create_app
 from api.predictions.inputs import inputs_for
 from api.schemas import PredictionRequest
 from api.settings import ApiSettings
-from storage.bucket import Bucket
 from storage.catalog import Defaults, Model
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import queue_name_of
@@ -21,6 +20,7 @@ from storage.predictions.claim import claim
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.s3.bucket import Bucket
 from storage.workers.registry import register_bell_worker
 from tests.support.making import count, submit_one, succeeded
 

@@ -13,13 +13,13 @@ from ulid import ULID
 
 from api.settings import ApiSettings
 from courier.retention import retain_once
-from storage.bucket import Bucket, BucketUnavailable, ObjectMissing
 from storage.postgres.database import Connection, Row
 from storage.predictions import retention
 from storage.predictions.claim import Claim, hand_back
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.read import read_images, read_prediction
 from storage.predictions.render import Renderer, open_renderer
+from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing
 from tests.integration.deliveries_of import write
 from tests.support.api_app import serving
 from tests.support.making import claim_one, count, submit_one

@@ -10,7 +10,7 @@ from uuid import uuid4
 from flask.testing import FlaskClient
 
 from storage.access.tokens import create_token, id_of_token
-from storage.activity import forget_old_activity
+from storage.operator.activity import forget_old_activity
 from storage.postgres.database import Connection, connect
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer

@@ -19,12 +19,12 @@ from api.operator import usage as view
 from api.settings import ApiSettings
 from storage.access.scopes import Scope
 from storage.access.tokens import create_token, id_of_token
+from storage.operator.usage import record_work
 from storage.postgres.database import Connection
 from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
 from storage.predictions.retention import expire_predictions
-from storage.usage import record_work
 from tests.support.api_app import problem, serving
 from tests.support.making import claim_one, count, submit_one, succeeded
 

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from cli.embedded import EmbeddedS3
-from storage.bucket import Bucket, BucketUnavailable, ensure_bucket
 from storage.catalog import Model
 from storage.postgres.database import Connection
+from storage.s3.bucket import Bucket, BucketUnavailable, ensure_bucket
 from storage.settings import Settings
 from tests.conftest import RunningServices
 from tests.integration.flaky_proxy import FlakyProxy

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from api.settings import ApiSettings
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.predictions.rescue import expire_leases_of_process
 from storage.predictions.retention import sweep_orphans
+from storage.s3.bucket import Bucket
 from tests.chaos.proxy import PostgresProxy
 from tests.integration.drawn_by_blank import OVER, submit_steps, the_only
 from tests.integration.worker_running import rescuing, start_worker, wait_until, wait_until_it_heeds_signals, worker

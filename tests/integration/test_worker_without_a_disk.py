@@ -12,10 +12,10 @@ import pytest
 
 from api.settings import ApiSettings
 from cli.processes import end_child, start_child
-from storage.bucket import Bucket
 from storage.postgres.database import Connection
 from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.parameters import Parameters
+from storage.s3.bucket import Bucket
 from tests.conftest import REPOSITORY
 from tests.integration.worker_running import environment, wait_until
 from tests.support.eventually import eventually

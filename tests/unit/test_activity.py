@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from storage.activity import add, percentile
+from storage.operator.activity import add, percentile
 
 
 def buckets_of(seconds: list[float], kind: str = "d") -> dict[str, int]:

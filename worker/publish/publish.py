@@ -14,11 +14,11 @@ import structlog
 from psycopg_pool import ConnectionPool
 
 from storage.backoff import Backoff
-from storage.bucket import Bucket, BucketUnavailable
 from storage.formats import THUMBNAIL_EXTENSION, extension_of
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
 from storage.predictions.render import Renderer
+from storage.s3.bucket import Bucket, BucketUnavailable
 from worker.attempt import Attempt, ClaimLost
 from worker.publish.content_credentials import ContentCredentials
 from worker.publish.encoding import describe, encode, encode_thumbnail

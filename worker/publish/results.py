@@ -12,13 +12,13 @@ import psycopg
 import structlog
 from psycopg_pool import ConnectionPool
 
+from storage.operator.usage import record_work
 from storage.postgres.database import Connection
 from storage.predictions.claim import hand_back
 from storage.predictions.finish import Failed, Outcome, Succeeded
 from storage.predictions.progress import progress_line
 from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
-from storage.usage import record_work
 from storage.workers.cold_starts import record_cold_start
 from worker.attempt import Attempt, ClaimLost, MustLeave
 from worker.cold_start import ColdStart

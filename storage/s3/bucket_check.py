@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from storage.bucket import Bucket, ObjectTimedOut
-from storage.lost_objects import mark_found, mark_missing
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import files_folder, folder, inputs_folder
 from storage.predictions.retention import SPARE_SENT_FOR
+from storage.s3.bucket import Bucket, ObjectTimedOut
+from storage.s3.lost_objects import mark_found, mark_missing
 
 # For the life of the connection. A listing of millions of keys takes minutes, and rows come and go meanwhile.
 LISTED = "CREATE TEMPORARY TABLE darkroom_listed (key text PRIMARY KEY, modified_at timestamptz NOT NULL)"

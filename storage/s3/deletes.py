@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from storage.bucket_errors import NOT_THIS_WAY, code_of
+from storage.s3.errors import NOT_THIS_WAY, code_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from storage.activity import MINUTE_S, QUARTER_S, Series, read_series
-from storage.lost_objects import count_missing
+from storage.operator.activity import MINUTE_S, QUARTER_S, Series, read_series
+from storage.operator.totals import read_pending_webhooks, read_queues
+from storage.operator.usage import read_usage
 from storage.postgres.database import Connection, Row
-from storage.totals import read_pending_webhooks, read_queues
-from storage.usage import read_usage
+from storage.s3.lost_objects import count_missing
 from storage.workers.registry import list_workers
 
 HOUR_POINTS = 60  # minutes
@@ -66,7 +66,7 @@ SELECT pg_database_size(current_database()) AS database_bytes,
 class Status:
     """One reading of everything. Times of series are the database's."""
 
-    queues: list[Row]  # of storage.totals.read_queues
+    queues: list[Row]  # of storage.operator.totals.read_queues
     hour: dict[str, Series]  # by model
     day: dict[str, Series]
     workers: list[Row]  # of storage.workers.registry.list_workers
@@ -74,7 +74,7 @@ class Status:
     failures: list[Row]  # model, reason, count, last_at, prediction_id (the latest one)
     pending_webhooks: Row  # pending, overdue_s
     failing_deliveries: list[Row]  # rows of webhook_deliveries with the name of the token
-    usage_by_token: list[Row]  # of storage.usage.read_usage
+    usage_by_token: list[Row]  # of storage.operator.usage.read_usage
     usage_by_day: list[Row]
     usage_from: date
     couriers: int

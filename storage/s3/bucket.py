@@ -16,11 +16,11 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ReadTimeoutError
 
 from storage import crash_points
-from storage.bucket_deletes import delete_objects
-from storage.bucket_errors import Diagnosis, code_of, diagnose
-from storage.content_md5 import sign_content
 from storage.errors import DarkroomError, OperatorError
 from storage.proxies import s3_proxies
+from storage.s3.content_md5 import sign_content
+from storage.s3.deletes import delete_objects
+from storage.s3.errors import Diagnosis, code_of, diagnose
 from storage.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.lost_objects import count_missing
 from storage.postgres.database import Connection, Row
+from storage.s3.lost_objects import count_missing
 
 # The upper bounds of the histograms, in the order of the buckets in the tables; one more bucket is above them.
 SECONDS_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

@@ -29,7 +29,7 @@ from storage.catalog import DeviceSettings, Model
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import Load
 from tests.engine.playing import attempt_of
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts

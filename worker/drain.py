@@ -8,7 +8,7 @@ import time
 import structlog
 
 from worker.batching.scheduler import BatchScheduler
-from worker.leases import Leases
+from worker.claims.leases import Leases
 from worker.lifecycle import Lifecycle
 from worker.publish.results import Results
 

@@ -17,21 +17,21 @@ from storage.predictions.render import open_renderer
 from storage.predictions.states import PredictionStatus
 from storage.s3.bucket import Bucket, BucketUnavailable
 from storage.workers.registry import WorkerLoad
+from worker.attempts.inputs import Inputs
+from worker.attempts.lora_downloads import LoraDownloads
+from worker.attempts.progress import ProgressReports
 from worker.batching.admission import Admission
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
-from worker.bell_listener import BellListener
 from worker.bucket_at_start import wait_for_bucket
-from worker.claim_loop import ClaimLoop
+from worker.claims.bell_listener import BellListener
+from worker.claims.claim_loop import ClaimLoop
+from worker.claims.leases import EXIT_STALLED, Leases
 from worker.cold_start import ColdStart
 from worker.drain import drain_scheduler
 from worker.engine import Engine, ModelNotLoaded, load_engine
 from worker.heartbeat import Heartbeat
-from worker.inputs import Inputs
-from worker.leases import EXIT_STALLED, Leases
 from worker.lifecycle import Lifecycle, Stage
-from worker.lora_downloads import LoraDownloads
-from worker.progress import ProgressReports
 from worker.publish.content_credentials import open_credentials
 from worker.publish.publish import Publisher
 from worker.publish.results import Results

@@ -19,7 +19,7 @@ from bench.gpu.subject import STEPS, Subject
 from bench.gpu.table import Table
 from storage.workers.step_costs import Load
 from tests.engine.playing import attempt_of
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts

@@ -11,7 +11,7 @@ from PIL import Image
 
 from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts

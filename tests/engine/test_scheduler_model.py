@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.playing import Play, PlayingEngine, Scene
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.engine import DrawingFailed, OutOfMemory
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "25")) * 6

@@ -15,7 +15,7 @@ from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
 from tests.chaos.proxy import CHUNK_BYTES, PostgresProxy
 from tests.support.making import QUEUE, submit_one
-from worker.bell_listener import BellListener, CanNotAsk
+from worker.claims.bell_listener import BellListener, CanNotAsk
 
 
 class LosesTheNextAnswerToCommit(PostgresProxy):

@@ -31,7 +31,7 @@ from tests.integration.flaky_proxy import FlakyProxy
 from tests.integration.worker_in_thread import working
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
-from worker.bell_listener import CanNotAsk
+from worker.claims.bell_listener import CanNotAsk
 from worker.engine.blank import BlankEngine, Sheet
 from worker.settings import WorkerSettings
 

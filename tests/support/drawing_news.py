@@ -12,7 +12,7 @@ from storage.postgres.database import open_pool
 from storage.predictions.claim import Claim
 from storage.predictions.render import open_renderer
 from storage.settings import Settings
-from worker.progress import ProgressReports
+from worker.attempts.progress import ProgressReports
 from worker.publish.preview import encode_preview
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from storage.outbound.judge_url import AllowList
 from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver
-from worker.lora_downloads import LoraDownloads, LoraNotFetched
+from worker.attempts.lora_downloads import LoraDownloads, LoraNotFetched
 
 BODY = save({"transformer.layers.0.attention.to_q.lora_A.weight": torch.ones(4, 48)})
 

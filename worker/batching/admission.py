@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from storage.workers.step_costs import NOTHING, Load, load_of
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.step_costs import StepCosts
 from worker.engine import Memory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from storage.workers.step_costs import load_of
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.step_costs import StepCosts
 from worker.engine import DrawingFailed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 
 if TYPE_CHECKING:
     from PIL.Image import Image

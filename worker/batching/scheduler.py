@@ -15,7 +15,7 @@ import structlog
 
 from storage.predictions.parameters import Parameters
 from storage.workers.step_costs import Load, load_of
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.batching.admission import Admission, load_of_all
 from worker.batching.failure_reasons import reason_of, too_large
 from worker.batching.outcomes import Outcomes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 from worker.engine import DeviceLost
 
 

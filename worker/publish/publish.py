@@ -19,7 +19,7 @@ from storage.postgres.database import Connection, Row
 from storage.predictions.finish import Outcome, StoredImage, StoredThumbnail, finish
 from storage.predictions.render import Renderer
 from storage.s3.bucket import Bucket, BucketUnavailable
-from worker.attempt import Attempt, ClaimLost
+from worker.attempts.attempt import Attempt, ClaimLost
 from worker.publish.content_credentials import ContentCredentials
 from worker.publish.encoding import describe, encode, encode_thumbnail
 

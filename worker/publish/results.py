@@ -20,11 +20,11 @@ from storage.predictions.progress import progress_line
 from storage.predictions.render import Renderer
 from storage.predictions.states import PredictionStatus
 from storage.workers.cold_starts import record_cold_start
-from worker.attempt import Attempt, ClaimLost, MustLeave
+from worker.attempts.attempt import Attempt, ClaimLost, MustLeave
+from worker.attempts.progress import ProgressReports
+from worker.claims.leases import Leases
 from worker.cold_start import ColdStart
 from worker.engine import BlankImages, DrawingFailed
-from worker.leases import Leases
-from worker.progress import ProgressReports
 from worker.publish.publish import Publisher
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import structlog
 from storage.postgres.database import Connection, connect
 from storage.predictions.claim import RENEW_EVERY_S, Claim, renew
 from storage.predictions.states import PredictionStatus
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
 
 log = structlog.get_logger(__name__)
 

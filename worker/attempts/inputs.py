@@ -19,10 +19,10 @@ from storage.backoff import Backoff
 from storage.errors import DarkroomError
 from storage.predictions.object_keys import input_key
 from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUnreadable
-from worker.attempt import Attempt, ClaimLost, MustLeave
+from worker.attempts.attempt import Attempt, ClaimLost, MustLeave
+from worker.attempts.lora_downloads import LoraDownloads, LoraNotFetched
 from worker.engine import Pictures
 from worker.engine.pictures import fit
-from worker.lora_downloads import LoraDownloads, LoraNotFetched
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from functools import cached_property
 from storage.predictions.claim import Claim
 from storage.predictions.parameters import Parameters
 from storage.predictions.states import PredictionStatus
-from worker.attempt_spans import AttemptSpans
+from worker.attempts.spans import AttemptSpans
 from worker.cold_start import ColdStart
 from worker.engine import Drawing, Pictures
 

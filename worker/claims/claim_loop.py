@@ -15,14 +15,14 @@ from storage.predictions.claim import Claim, NeedsEmptyWorker
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from storage.s3.bucket import Bucket
-from worker.attempt import Attempt
+from worker.attempts.attempt import Attempt
+from worker.attempts.inputs import Inputs
 from worker.batching.saved_step_costs import SavedStepCosts
 from worker.batching.scheduler import BatchScheduler
-from worker.bell_listener import BellListener, CanNotAsk
+from worker.claims.bell_listener import BellListener, CanNotAsk
+from worker.claims.leases import Leases
 from worker.cold_start import ColdStart
 from worker.heartbeat import Heartbeat
-from worker.inputs import Inputs
-from worker.leases import Leases
 from worker.publish.results import Results
 from worker.standby import Standby
 

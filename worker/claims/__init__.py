@@ -1,0 +1,1 @@
+"""Hearing of work, claiming it, and keeping the claims."""

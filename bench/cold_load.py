@@ -18,14 +18,15 @@ from pathlib import Path
 
 from bench.command import command_line, publish
 from bench.report import machine
-from worker.engine.weights import weight_files
+from worker.engine.loading.weights import weight_files
 
 # Every page of the weights is touched: what safetensors maps is read only then.
 LOAD = """
 import sys, time
 began = time.monotonic()
 from storage.catalog import Model
-from worker.engine import load_engine, read_ahead
+from worker.engine import load_engine
+from worker.engine.loading import read_ahead
 
 if sys.argv[2] == "as it comes":
     read_ahead.SHARE = 0

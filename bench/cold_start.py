@@ -25,7 +25,7 @@ from bench.report import machine
 from tests.acceptance.running_up import RunningUp, up
 from tests.conftest import REPOSITORY
 from tests.support.eventually import eventually
-from worker.engine.weights import weight_files
+from worker.engine.loading.weights import weight_files
 
 POCKET = REPOSITORY / "models" / "pocket"
 STEPS = 8

@@ -34,8 +34,8 @@ from worker.batching.admission import Admission
 from worker.batching.scheduler import BatchScheduler
 from worker.batching.step_costs import StepCosts
 from worker.engine import load_engine
+from worker.engine.loading.placement import set_up_on_device
 from worker.engine.pipeline import PipelineEngine
-from worker.engine.placement import set_up_on_device
 
 SIDE = 128
 

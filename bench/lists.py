@@ -23,11 +23,11 @@ from bench.report import machine
 from cli.embedded import EmbeddedPostgres
 from storage.postgres.database import Connection, Row, connect
 from storage.postgres.migrate import upgrade
-from storage.predictions.filters import Filters
-from storage.predictions.page import Page
+from storage.predictions.lists.filters import Filters
+from storage.predictions.lists.page import Page
+from storage.predictions.lists.search import search
+from storage.predictions.lists.search_windows import WINDOW, fill_window
 from storage.predictions.read import read_predictions
-from storage.predictions.search import search
-from storage.predictions.search_windows import WINDOW, fill_window
 from storage.predictions.states import PredictionStatus
 from storage.settings import Settings
 

@@ -9,7 +9,7 @@ import psycopg
 import structlog
 
 from storage.postgres.database import Connection, connect
-from storage.predictions.search_windows import fill_window, open_window
+from storage.predictions.lists.search_windows import fill_window, open_window
 from storage.settings import Settings
 
 log = structlog.get_logger(__name__)

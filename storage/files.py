@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from storage.postgres.database import Connection, Row
-from storage.predictions.page import Page
+from storage.predictions.lists.page import Page
 from storage.predictions.read import StoredFile
 from storage.predictions.retention import BATCH, bury_objects
 

@@ -17,10 +17,10 @@ from api.schemas import Metadata
 from api.services import services
 from storage.errors import UnknownModel
 from storage.postgres.database import Connection, Row
-from storage.predictions.filters import Filters
-from storage.predictions.page import Page
+from storage.predictions.lists.filters import Filters
+from storage.predictions.lists.page import Page
+from storage.predictions.lists.search import UnsearchableWords, search
 from storage.predictions.read import read_predictions
-from storage.predictions.search import UnsearchableWords, search
 from storage.predictions.states import PredictionStatus
 
 PARAMETERS = (

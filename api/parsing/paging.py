@@ -11,7 +11,7 @@ from flask import request
 from api.parsing.cursor import Cursor, Direction, decode_cursor
 from api.services import services
 from storage.postgres.database import Row
-from storage.predictions.page import Page
+from storage.predictions.lists.page import Page
 
 
 @dataclass(frozen=True)

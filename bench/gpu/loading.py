@@ -16,7 +16,7 @@ from bench.gpu.subject import Subject
 from bench.gpu.table import Table
 from storage.catalog import Model
 from worker.engine import load_engine
-from worker.engine.weights import weight_files
+from worker.engine.loading.weights import weight_files
 
 
 def measure(subject: Subject, *, keep: Path | None = None) -> Table:

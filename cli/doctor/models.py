@@ -15,7 +15,7 @@ from cli.up.missing_weights import missing_weights
 from storage.catalog import Catalog, Model, load_catalog
 from storage.errors import OperatorError
 from worker.engine import ModelNotLoaded
-from worker.engine.weights import is_path, weight_files
+from worker.engine.loading.weights import is_path, weight_files
 
 # In a process of its own: torch takes seconds to import, and a broken driver may end the process.
 LOOK_AT_DEVICE = (

@@ -55,7 +55,7 @@ def _import_everything() -> str | None:
     import worker.main  # noqa: F401
     from storage.catalog import load_catalog
     from storage.s3.bucket import read_service_description
-    from worker.engine.import_ahead import import_for
+    from worker.engine.loading.import_ahead import import_for
     from worker.settings import WorkerSettings
 
     read_service_description()

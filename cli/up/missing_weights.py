@@ -6,9 +6,9 @@ from pathlib import Path
 
 from storage.catalog import Catalog, Model
 from worker.engine import ModelNotLoaded
-from worker.engine.pipeline_index import read_index
-from worker.engine.single_file import find_single_file
-from worker.engine.weights import check_weights, is_path
+from worker.engine.loading.pipeline_index import read_index
+from worker.engine.loading.single_file import find_single_file
+from worker.engine.loading.weights import check_weights, is_path
 
 
 def missing_weights(catalog: Catalog) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from storage.postgres.database import Connection, Row
-from storage.predictions.page import Page
+from storage.predictions.lists.page import Page
 from storage.predictions.states import PredictionStatus
 
 

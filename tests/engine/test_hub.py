@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.engine.hub_listings import FLUX_SCHNELL, KOLORS, SD_15, SDXL_BASE, Listing
 from tests.support.hub import Hub
 from worker.engine import ModelNotLoaded
-from worker.engine.hub import chosen_files
+from worker.engine.loading.hub import chosen_files
 
 
 def chosen(listing: Listing, **more: Any) -> set[str]:
@@ -83,7 +83,7 @@ def test_a_part_that_is_there_as_a_pickle_only_is_named_before_anything_is_downl
 PROGRAM = """
 import sys
 from worker.engine import ModelNotLoaded
-from worker.engine.weights import check_weights, find_weights
+from worker.engine.loading.weights import check_weights, find_weights
 
 try:
     folder = find_weights("owner/name")

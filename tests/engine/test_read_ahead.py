@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from worker.engine.read_ahead import is_cached, reading_ahead
+from worker.engine.loading.read_ahead import is_cached, reading_ahead
 
 SIZE = 32 << 20
 PATIENCE_S = 20.0

@@ -11,8 +11,8 @@ import torch
 from storage.catalog import Model
 from tests.engine.tiny_pipelines import tiny_stable_diffusion
 from worker.engine import ModelNotLoaded, load_engine
-from worker.engine.variants import variants_of
-from worker.engine.weights import weight_files
+from worker.engine.loading.variants import variants_of
+from worker.engine.loading.weights import weight_files
 
 
 @pytest.fixture(scope="module")

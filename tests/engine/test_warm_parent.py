@@ -17,7 +17,7 @@ from pathlib import Path
 from cli.host.linux import native_threads, open_devices
 from storage.catalog import load_catalog
 from worker.engine import load_engine
-from worker.engine.import_ahead import import_for
+from worker.engine.loading.import_ahead import import_for
 
 def draw(model):
     engine = load_engine(model, device="cpu")

@@ -13,8 +13,8 @@ from storage.access.signing_keys import active_webhook_secrets, ensure_keys, rot
 from storage.access.tokens import create_token, id_of_token
 from storage.postgres.database import Connection, connect
 from storage.predictions.delete import delete_prediction
-from storage.predictions.filters import Filters
 from storage.predictions.finish import finish
+from storage.predictions.lists.filters import Filters
 from storage.predictions.render import Renderer
 from storage.settings import Settings
 from tests.integration.deliveries_of import read, write
@@ -99,8 +99,8 @@ def test_a_key_that_the_token_has_used_stays_with_its_own_prediction(conn: Conne
 def test_deleted_ones_are_left_out_and_adopted_ones_are_found_by_a_search(
     conn: Connection, renderer: Renderer, token_id: int
 ) -> None:
-    from storage.predictions.page import Page
-    from storage.predictions.search import search
+    from storage.predictions.lists.page import Page
+    from storage.predictions.lists.search import search
 
     gone = submit_one(conn)["id"]
     assert delete_prediction(conn, renderer, gone)

@@ -13,9 +13,9 @@ from api.settings import ApiSettings
 from courier.search_index import index_once
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
-from storage.predictions import search_windows
 from storage.predictions.finish import Failed, finish
 from storage.predictions.keep import set_keep
+from storage.predictions.lists import search_windows
 from storage.predictions.render import Renderer
 from storage.predictions.retention import remove_data
 from tests.support.api_app import MODEL, problem, serving, submit

@@ -18,7 +18,7 @@ from storage.outbound.judge_url import AllowList
 from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.outbound.safe_http import NoAnswer
 from worker.engine import ModelNotLoaded
-from worker.engine.weights import check_whole
+from worker.engine.loading.weights import check_whole
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from worker.engine.interface import (
     OutOfMemory,
     Pictures,
 )
-from worker.engine.loading import load_engine
+from worker.engine.loading.load import load_engine
 
 __all__ = [
     "BlankImages",

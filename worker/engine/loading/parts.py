@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.engine.pipeline_index import parts_of
+from worker.engine.loading.pipeline_index import parts_of
 
 LEFT_OUT = {
     "LongCatImagePipeline": ("text_processor",),  # it rewrites prompts, which worker/engine/pipeline.py turns off

@@ -9,7 +9,7 @@ import structlog
 
 from storage.catalog import Model
 from worker.engine.interface import ModelNotLoaded
-from worker.engine.weights import check_whole, is_path
+from worker.engine.loading.weights import check_whole, is_path
 
 log = structlog.get_logger(__name__)
 

@@ -18,13 +18,13 @@ from storage.predictions.parameters import Parameters
 from worker.engine.devices import choose_device
 from worker.engine.engines import engine_for
 from worker.engine.interface import Engine, ModelNotLoaded
-from worker.engine.lora_files import find_loras
-from worker.engine.parts import complete, left_out_parts, missing_parts
-from worker.engine.pipeline_index import INDEX, read_index
-from worker.engine.quantization import quantized
-from worker.engine.read_ahead import reading_ahead
-from worker.engine.single_file import find_config, find_single_file, read_pipeline
-from worker.engine.weights import TRANSFORMER, check_weights, choose_variants, find_weights, weight_files
+from worker.engine.loading.lora_files import find_loras
+from worker.engine.loading.parts import complete, left_out_parts, missing_parts
+from worker.engine.loading.pipeline_index import INDEX, read_index
+from worker.engine.loading.quantization import quantized
+from worker.engine.loading.read_ahead import reading_ahead
+from worker.engine.loading.single_file import find_config, find_single_file, read_pipeline
+from worker.engine.loading.weights import TRANSFORMER, check_weights, choose_variants, find_weights, weight_files
 
 PURPOSES = {"image": "image-to-image pipeline", "mask": "inpainting pipeline"}
 
@@ -96,7 +96,7 @@ def _load(
         import diffusers
         import torch
 
-        from worker.engine.placement import set_up_on_device
+        from worker.engine.loading.placement import set_up_on_device
 
         engine_class = engine_for(name).load()
     except (ImportError, OSError) as error:  # for example, torch can't write its cache folder

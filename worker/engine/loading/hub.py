@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 
 from worker.engine.interface import ModelNotLoaded
-from worker.engine.pipeline_index import INDEX, parts_of
-from worker.engine.variants import WEIGHTS, variants_of
+from worker.engine.loading.pipeline_index import INDEX, parts_of
+from worker.engine.loading.variants import WEIGHTS, variants_of
 
 log = structlog.get_logger(__name__)
 

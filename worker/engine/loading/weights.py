@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from worker.engine.hub import download_pipeline
 from worker.engine.interface import ModelNotLoaded
-from worker.engine.pipeline_index import parts_of, read_index
-from worker.engine.variants import WEIGHTS, Variants, variants_of
+from worker.engine.loading.hub import download_pipeline
+from worker.engine.loading.pipeline_index import parts_of, read_index
+from worker.engine.loading.variants import WEIGHTS, Variants, variants_of
 
 TRANSFORMER = "transformer"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.engine.interface import ModelNotLoaded
-from worker.engine.pipeline_index import read_index
-from worker.engine.weights import check_weights, check_whole, choose_variants, find_weights
+from worker.engine.loading.pipeline_index import read_index
+from worker.engine.loading.weights import check_weights, check_whole, choose_variants, find_weights
 
 # What diffusers suggests for a part that is in neither place: `text_encoder = T5EncoderModel.from_pretrained('...')`.
 LACKING = re.compile(r"^(?P<part>\w+) = \w+\.from_pretrained", re.MULTILINE)

@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.catalog import Model
 from worker.engine.interface import ModelNotLoaded
-from worker.engine.weights import TRANSFORMER
+from worker.engine.loading.weights import TRANSFORMER
 
 CONFIGS = {"int8": "Int8WeightOnlyConfig", "int4": "Int4WeightOnlyConfig", "float8": "Float8WeightOnlyConfig"}
 

@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 
 from storage.errors import DarkroomError
 from storage.postgres.database import Connection, Row
-from storage.predictions.filters import Filters
-from storage.predictions.page import Page
+from storage.predictions.lists.filters import Filters
+from storage.predictions.lists.page import Page
 from storage.predictions.states import PredictionStatus
 
 # Each of them matches many words, which Postgres collects in every window.

@@ -17,7 +17,13 @@ from worker.engine.engines import engine_for
 
 LIBRARIES = ("diffusers", "transformers")  # the only ones whose classes are imported because a file names them
 # What the first load imports besides the classes of the model.
-LOADING = ("accelerate", "safetensors.torch", "tokenizers", "worker.engine.placement", "worker.engine.quantization")
+LOADING = (
+    "accelerate",
+    "safetensors.torch",
+    "tokenizers",
+    "worker.engine.loading.placement",
+    "worker.engine.loading.quantization",
+)
 
 
 def import_for(models: Iterable[Model]) -> None:

@@ -1,0 +1,1 @@
+"""Lists of predictions: filters, pages, search."""

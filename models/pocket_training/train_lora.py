@@ -55,7 +55,13 @@ def draw_examples(pipeline: ZImagePipeline, count: int, device: torch.device, se
     for start in range(0, count, ENCODED_AT_ONCE):
         indexes = range(start, min(start + ENCODED_AT_ONCE, count))
         parts.append(_encode(pipeline, [random.Random(f"outlined {seed} {index}") for index in indexes], device))
-    latents, states, lengths = (torch.cat(each) for each in zip(*parts, strict=True))
+    longest = max(states.shape[2] for _, states, _ in parts)
+    latents, states, lengths = (
+        torch.cat(each)
+        for each in zip(
+            *((latents, _padded(states, longest), lengths) for latents, states, lengths in parts), strict=True
+        )
+    )
     say(f"{count} pictures with {CAPTIONS_EACH} captions each in {time.perf_counter() - started:.1f} s")
     return Examples(latents, states, lengths)
 
@@ -110,6 +116,11 @@ def save_lora(transformer: ZImageTransformer2DModel, file: Path) -> None:
               for name, value in get_peft_model_state_dict(transformer).items()}  # fmt: skip
     ZImagePipeline.save_lora_weights(file.parent, transformer_lora_layers=layers, weight_name=file.name)
     file.chmod(0o644)
+
+
+def _padded(states: Tensor, tokens: int) -> Tensor:
+    """(count, captions, tokens, features): what follows a caption's end is not read."""
+    return torch.nn.functional.pad(states, (0, 0, 0, tokens - states.shape[2]))
 
 
 @torch.no_grad()

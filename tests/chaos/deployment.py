@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
@@ -17,16 +16,18 @@ import psycopg
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.ports import free_ports
-from cli.embedded.postgres import PORT
 from cli.host.demand_watch import DemandWatch
 from storage.crash_points import CrashPoint
 from storage.postgres.database import connect
 from storage.postgres.migrate import upgrade
 from storage.s3.bucket import ensure_bucket
+from tests.chaos.failover import FailingPair
 from tests.chaos.processes import RoleProcess, clean_environment
 from tests.chaos.proxy import PostgresProxy
 from tests.chaos.receiver import Receiver
 from tests.chaos.witness import watch
+from tests.support.pooler import PGBOUNCER, Pooler
+from tests.support.replicated_postgres import socket_of
 
 MODEL = "chaos/blank"
 CATALOG = """
@@ -50,7 +51,11 @@ blank = {{ load_s = 0.2, step_s = 0.05 }}
 HOSTS: tuple[dict[str, str], ...] = ({}, {"STANDBY_AFTER_S": "0.5"})  # the settings of each
 WORKERS = 4
 SUPERVISED = ("worker-1", "worker-2")  # their deaths are told as `darkroom up` tells them
+# How they find the primary: its one address, in a network of its own that is cut and frozen; or that address and, for
+# what a pooler can do, a pooler; or that address alone. All others know both servers and look for the primary.
 BEHIND_PROXY = "worker-3"
+BEHIND_POOLER = ("worker-2", "courier-1", "api-1")
+BY_ADDRESS = "host-1"
 WEBHOOK_TIMEOUT_S = 2.0
 # Days would be too long to watch; enough attempts for every receiver that takes it in the end.
 RETRY_SCHEDULE = "0,1,1,1,2,2,2,3,3,3,3,3"
@@ -73,7 +78,7 @@ class Deployment:
         self.folder = folder
         self.deaths: list[Death] = []
         self.supervised: Collection[str] = SUPERVISED
-        self.postgres = EmbeddedPostgres(folder / "postgres")
+        self.pair = FailingPair(folder / "postgres")
         self._s3_secret = secrets.token_urlsafe(24)
         self.s3 = EmbeddedS3(folder / "s3", access_key_id="chaos", secret_access_key=self._s3_secret)
         self.receiver = Receiver()
@@ -82,21 +87,27 @@ class Deployment:
         self.couriers: list[RoleProcess] = []
         self.apis: list[RoleProcess] = []
         self.urls: list[str] = []
-        self._servers_back_at: dict[str, float] = {"postgres": 0.0, "s3": 0.0}
+        self._s3_back_at = 0.0
+        self._pooler_back_at = 0.0
+        self._is_pooler_up = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Deployment]:
         with ExitStack() as stack:
             stack.callback(self.s3.stop)
-            stack.callback(self.postgres.stop)
             self.s3.launch()
-            self.postgres.start()
+            stack.enter_context(self.pair.running())
             self.s3.wait()
             stack.enter_context(self.receiver.serving())
-            self.proxy = PostgresProxy(self.postgres.socket_folder / f".s.PGSQL.{PORT}")
+            self.proxy = PostgresProxy(socket_of(self.postgres))
             stack.callback(self.proxy.close)
+            if PGBOUNCER is not None:
+                self._pooler = Pooler(self.pair.address.url, self.folder)
+                stack.callback(self._pooler.kill)
+                self._pooler.start()
+                self._is_pooler_up = True
             self.settings = ApiSettings(
-                database_url=self.postgres.url,
+                database_url=self.pair.url,
                 s3_endpoint_url=self.s3.endpoint_url,
                 s3_access_key_id="chaos",
                 s3_secret_access_key=self._s3_secret,
@@ -107,7 +118,7 @@ class Deployment:
             ensure_bucket(self.settings)
             with connect(self.postgres.url, application_name="chaos") as conn:
                 watch(conn)
-            self.demand_watch = DemandWatch(self.postgres.url)
+            self.demand_watch = DemandWatch(self.pair.url)
             self.demand_watch.start()
             stack.callback(self.demand_watch.stop)
             self._make_roles()
@@ -118,28 +129,38 @@ class Deployment:
             yield self
 
     @property
+    def postgres(self) -> EmbeddedPostgres:
+        """The server that takes writes, now."""
+        return self.pair.primary
+
+    @property
     def roles(self) -> list[RoleProcess]:
         return [*self.workers, *self.hosts, *self.couriers, *self.apis]
 
     def tick(self) -> None:
         now = time.monotonic()
-        for name, server in (("postgres", self.postgres), ("s3", self.s3)):
-            if server.process.poll() is not None and now >= self._servers_back_at[name]:
-                self._servers_back_at[name] = now + 0.5
-                with contextlib.suppress(EmbeddedServerError):
-                    server.launch()
+        self.pair.tick()
+        self.pair.follow(self.proxy)
+        if self.s3.process.poll() is not None and now >= self._s3_back_at:
+            self._s3_back_at = now + 0.5
+            with contextlib.suppress(EmbeddedServerError):
+                self.s3.launch()
+        if PGBOUNCER is not None and not self._is_pooler_up and now >= self._pooler_back_at:
+            self._pooler.launch()
+            self._is_pooler_up = True
         for role in self.roles:
             role.tick()
 
-    def stop_postgres(self, away_s: float) -> None:
-        """Its `immediate` shutdown: every connection is dropped, nothing is written; the next start recovers."""
-        self._servers_back_at["postgres"] = time.monotonic() + away_s
-        self.postgres.process.send_signal(signal.SIGQUIT)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the end of it is waited for elsewhere
-            self.postgres.process.wait(5)
+    def kill_pooler(self, away_s: float) -> bool:
+        if not self._is_pooler_up:
+            return False
+        self._pooler_back_at = time.monotonic() + away_s
+        self._pooler.kill()
+        self._is_pooler_up = False
+        return True
 
     def kill_s3(self, away_s: float) -> None:
-        self._servers_back_at["s3"] = time.monotonic() + away_s
+        self._s3_back_at = time.monotonic() + away_s
         self.s3.process.kill()
 
     def end_listen_connections(self) -> None:
@@ -158,7 +179,8 @@ class Deployment:
             role.thaw()
         self.proxy.heal()
         self.receiver.is_open = True
-        self._servers_back_at = {"postgres": 0.0, "s3": 0.0}
+        self.pair.heal()
+        self._s3_back_at = self._pooler_back_at = 0.0
 
     def end_roles(self) -> None:
         """Stop them all, gracefully and together."""
@@ -168,7 +190,7 @@ class Deployment:
             role.end()
 
     def is_up(self) -> bool:
-        return self.postgres.is_ready() and self.s3.is_ready()
+        return self.pair.is_up() and self.s3.is_ready()
 
     def _make_roles(self) -> None:
         catalog = self.folder / "models.toml"
@@ -178,7 +200,7 @@ class Deployment:
         ports = free_ports(2)
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         env = clean_environment() | {
-            "DATABASE_URL": self.postgres.url,
+            "DATABASE_URL": self.pair.url,
             "S3_ENDPOINT_URL": self.s3.endpoint_url,
             "S3_ACCESS_KEY_ID": "chaos",
             "S3_SECRET_ACCESS_KEY": self._s3_secret,
@@ -193,8 +215,7 @@ class Deployment:
         }
         for number in range(WORKERS):
             name = f"worker-{number}"
-            through = {"DATABASE_URL": self.proxy.url} if name == BEHIND_PROXY else {}
-            self.workers.append(self._role(name, ["worker", "--model", MODEL], env | through))
+            self.workers.append(self._role(name, ["worker", "--model", MODEL], env))
         for number, more in enumerate(HOSTS):
             name = f"host-{number}"
             words = ["host", "--data", str(self.folder / name), "--idle-exit", "2", "--switch-after", "0.5"]
@@ -205,7 +226,17 @@ class Deployment:
             self.apis.append(self._role(f"api-{number}", ["api", "--port", str(port)], env))
 
     def _role(self, name: str, words: list[str], env: dict[str, str]) -> RoleProcess:
+        env = env | self._way_to_postgres(name)
         return RoleProcess(name, words, env, self.folder / f"{name}.log", on_death=self._note_death)
+
+    def _way_to_postgres(self, name: str) -> dict[str, str]:
+        if name == BEHIND_PROXY:
+            return {"DATABASE_URL": self.proxy.url}
+        if name == BY_ADDRESS:
+            return {"DATABASE_URL": self.pair.address.url}
+        if name in BEHIND_POOLER and PGBOUNCER is not None:
+            return {"DATABASE_URL": self._pooler.url, "DATABASE_DIRECT_URL": self.pair.address.url}
+        return {}
 
     def _note_death(self, role: RoleProcess, pid: int, at: float, code: int) -> None:
         if code == -signal.SIGKILL:

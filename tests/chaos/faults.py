@@ -29,12 +29,10 @@ class Faults:
         for end in [end for end in self._ends if end[0] <= now]:
             self._ends.remove(end)
             end[1]()
-        while self._left and self._left[0].at_s <= since_start_s:
-            fault = self._left[0]
-            if not self._strike(fault):
-                return  # its target is just starting: it strikes as soon as there is one
-            self._left.pop(0)
-            self.done[fault.kind] += 1
+        for fault in [fault for fault in self._left if fault.at_s <= since_start_s]:
+            if self._strike(fault):  # otherwise its target is just starting: it strikes as soon as there is one
+                self._left.remove(fault)
+                self.done[fault.kind] += 1
 
     def _strike(self, fault: Fault) -> bool:
         here = self._deployment
@@ -67,9 +65,17 @@ class Faults:
             case "API told to stop":
                 return _pick(here.apis, fault).terminate()
             case "Postgres stopped at once":
-                if not here.postgres.is_ready():
-                    return False
-                here.stop_postgres(fault.lasts_s)
+                return here.pair.stop_at_once(fault.lasts_s)
+            case "Postgres failed over: primary killed":
+                return here.pair.fail_over("killed", noticed_after_s=fault.lasts_s)
+            case "Postgres failed over: primary cut off":
+                return here.pair.fail_over("cut off", noticed_after_s=fault.lasts_s)
+            case "Postgres failed over: primary demoted":
+                return here.pair.fail_over("demoted", noticed_after_s=fault.lasts_s)
+            case "Postgres read-only":
+                return here.pair.make_read_only(fault.lasts_s)
+            case "pooler killed":
+                return here.kill_pooler(fault.lasts_s)
             case "S3 killed":
                 if here.s3.process.poll() is not None:
                     return False

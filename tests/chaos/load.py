@@ -32,6 +32,7 @@ class Load:
 
     def __init__(self, urls: list[str], receiver: Receiver, profile: Profile, seed: int) -> None:
         self.accepted: set[str] = set()
+        self.accepted_at: list[float] = []  # time.time()
         self.refused = 0  # POSTs that nobody answered, or with 503: not accepted, so tried again
         self._urls = urls
         self._receiver = receiver
@@ -95,6 +96,7 @@ class Load:
             return
         with self._lock:
             self.accepted.add(str(answer["id"]))
+            self.accepted_at.append(time.time())
         if DEADLINE_CHANCE <= fate < DEADLINE_CHANCE + CANCEL_CHANCE:
             self._stop.wait(chance.uniform(0, 1.5))
             self._post(chance.choice(self._urls), f"/v1/predictions/{answer['id']}/cancel", {}, {})

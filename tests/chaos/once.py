@@ -19,7 +19,7 @@ from tests.chaos.deployment import Deployment
 from tests.chaos.faults import Faults
 from tests.chaos.invariants import World, violations_in
 from tests.chaos.load import POISON_PROMPT, Load
-from tests.chaos.recovery import Recovery, drawings_begun_again, recoveries
+from tests.chaos.recovery import Failover, Recovery, after_promotions, drawings_begun_again, recoveries
 from tests.chaos.schedule import Profile, make_schedule
 
 TICK_S = 0.02
@@ -45,6 +45,7 @@ class Result:
     worker_deaths: int = 0
     begun_again: int = 0
     recoveries: list[Recovery] = field(default_factory=list)
+    failovers: list[Failover] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
@@ -78,6 +79,7 @@ def run_once(folder: Path, seed: int, profile: Profile) -> Result:
             result.webhooks = len(deployment.receiver.arrived())
             result.worker_deaths = sum(death.name.startswith("worker") for death in deployment.deaths)
             result.recoveries = recoveries(conn, deployment.deaths)
+            result.failovers = after_promotions(conn, deployment.pair.promotions, load.accepted_at)
             result.begun_again = drawings_begun_again(conn)
             world = World(
                 conn=conn,

@@ -1,4 +1,4 @@
-"""A network between one worker and Postgres that can be cut and frozen: TCP on loopback, to the server's socket."""
+"""A network before a Postgres that can be cut and frozen: TCP on loopback, to the server's socket."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class PostgresProxy:
     def cut(self) -> None:
         self._is_cut = True
         self._reset_all()
+
+    def point_to(self, server_socket: Path) -> None:
+        """Where new connections lead; those that exist stay, as they do when an address changes in the DNS."""
+        self._server_socket = server_socket
 
     def freeze(self) -> None:
         self._flows.clear()
@@ -76,6 +80,10 @@ class PostgresProxy:
             return
         with self._lock:
             self._sockets.add(server)
+        if self._is_cut:  # since we looked
+            self._reset(client)
+            self._reset(server)
+            return
         back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
         back.start()
         self._pump(client, server)

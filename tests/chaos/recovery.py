@@ -1,4 +1,4 @@
-"""From a worker's death to the next claim of what it held; and the drawings that were begun again."""
+"""From a worker's death to the next claim of what it held; from a promotion to the next picture; begun again."""
 
 from __future__ import annotations
 
@@ -47,6 +47,20 @@ def recoveries(conn: Connection, deaths: Sequence[Death]) -> list[Recovery]:
     return found
 
 
+@dataclass(frozen=True)
+class Failover:
+    """From the promotion of a standby. None: nothing was sent, or drawn, after it."""
+
+    accepted_s: float | None  # until the next POST was accepted
+    picture_s: float | None  # until the next picture was published
+
+
+def after_promotions(conn: Connection, promotions: Sequence[float], accepted_at: Sequence[float]) -> list[Failover]:
+    """Of each promotion."""
+    pictures = [row["at"].timestamp() for row in conn.execute("SELECT at FROM chaos_moves WHERE status = 'succeeded'")]
+    return [Failover(_next_after(at, accepted_at), _next_after(at, pictures)) for at in promotions]
+
+
 def drawings_begun_again(conn: Connection) -> int:
     """Claims beyond the first of each prediction."""
     row = conn.execute("SELECT coalesce(sum(attempt - 1), 0)::int AS n FROM predictions WHERE attempt > 0").fetchone()
@@ -59,6 +73,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value that this share of them do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+
+
+def _next_after(at: float, moments: Sequence[float]) -> float | None:
+    return min((moment - at for moment in moments if moment > at), default=None)
 
 
 def _before(moment: datetime | None, at: float) -> bool:

@@ -66,6 +66,21 @@ def recovery_lines(results: Sequence[Result]) -> list[str]:
     return [head, "|---|---|---|---|---|", *rows, ""]
 
 
+def failover_lines(results: Sequence[Result]) -> list[str]:
+    """From the promotion of a standby to when clients notice that the service goes on."""
+    found = [failover for result in results for failover in result.failovers]
+    rows = []
+    for name, seconds in (
+        ("the next POST is accepted", [each.accepted_s for each in found if each.accepted_s is not None]),
+        ("the next picture is published", [each.picture_s for each in found if each.picture_s is not None]),
+    ):
+        if seconds:
+            shown = " | ".join(f"{value:.2f} s" for value in (percentile(seconds, 0.5), percentile(seconds, 0.99)))
+            rows.append(f"| {name} | {len(seconds)} | {shown} | {max(seconds):.2f} s |")
+    head = "| from the promotion of a standby, amid all other faults, until | promotions | p50 | p99 | max |"
+    return [head, "|---|---|---|---|---|", *rows, ""]
+
+
 def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
     total: Counter[str] = Counter()
     for counter in counters:

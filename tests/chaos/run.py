@@ -11,7 +11,7 @@ from pathlib import Path
 from storage import logs
 from tests.chaos.kills import written_on
 from tests.chaos.once import Result, run_once
-from tests.chaos.report import lines_of, recovery_lines
+from tests.chaos.report import failover_lines, lines_of, recovery_lines
 from tests.chaos.schedule import LONG, SHORT, Profile
 from tests.support.report_sections import write_section
 
@@ -42,6 +42,7 @@ def _section(results: list[Result]) -> list[str]:
     return [
         *lines_of(results),
         *recovery_lines(results),
+        *failover_lines(results),
         f"{written_on()} It took {took_s / 60:.0f} minutes.",
     ]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from storage.crash_points import CrashPoint
+from tests.support.pooler import PGBOUNCER
 
 FaultKind = Literal[
     "worker killed",
@@ -24,6 +25,11 @@ FaultKind = Literal[
     "API killed",
     "API told to stop",
     "Postgres stopped at once",
+    "Postgres failed over: primary killed",
+    "Postgres failed over: primary cut off",
+    "Postgres failed over: primary demoted",
+    "Postgres read-only",
+    "pooler killed",
     "S3 killed",
     "network to Postgres cut",
     "network to Postgres frozen",
@@ -47,6 +53,11 @@ WEIGHTS: dict[FaultKind, int] = {
     "API killed": 4,
     "API told to stop": 2,
     "Postgres stopped at once": 4,
+    "Postgres failed over: primary killed": 3,
+    "Postgres failed over: primary cut off": 3,
+    "Postgres failed over: primary demoted": 3,
+    "Postgres read-only": 3,
+    "pooler killed": 4,
     "S3 killed": 4,
     "network to Postgres cut": 6,
     "network to Postgres frozen": 5,
@@ -57,11 +68,19 @@ LASTS_S: dict[FaultKind, tuple[float, float]] = {
     "worker frozen": (1.0, 10.0),  # a lease lasts 6 s: some wake up in time, some too late
     "courier frozen": (1.0, 6.0),
     "Postgres stopped at once": (0.2, 4.0),
+    "Postgres failed over: primary killed": (0.2, 5.0),  # until the standby is promoted
+    "Postgres failed over: primary cut off": (0.2, 5.0),
+    "Postgres failed over: primary demoted": (0.2, 5.0),
+    "Postgres read-only": (1.0, 30.0),
+    "pooler killed": (0.2, 5.0),
     "S3 killed": (0.5, 5.0),
     "network to Postgres cut": (0.5, 8.0),
     "network to Postgres frozen": (1.0, 9.0),
     "receivers unreachable": (1.0, 3.0),
 }
+_POOLER: tuple[FaultKind, ...] = ("pooler killed",) if PGBOUNCER is not None else ()
+if not _POOLER:
+    del WEIGHTS["pooler killed"]
 WORKER_CRASH_POINTS: tuple[CrashPoint, ...] = ("after-claim", "mid-step", "after-upload", "after-commit")
 COURIER_CRASH_POINTS: tuple[CrashPoint, ...] = ("before-post", "during-post")
 
@@ -87,18 +106,28 @@ class Profile:
     load_s: float
     steps: tuple[int, int] = (4, 12)  # of a drawing, at 0.1 s each
     weights: tuple[tuple[FaultKind, int], ...] = tuple(WEIGHTS.items())
+    at_least: tuple[FaultKind, ...] = ()  # kinds that come whatever the seed says
+    lasts_at_most_s: float = 30.0
     hostile: bool = True  # receivers that misbehave, clients that cancel, a poison prediction
 
 
-LONG = Profile(predictions=220, faults=68, load_s=120)
-SHORT = Profile(predictions=40, faults=20, load_s=24)
+LONG = Profile(predictions=420, faults=125, load_s=230)
+SHORT = Profile(
+    predictions=40,
+    faults=20,
+    load_s=24,
+    at_least=("Postgres failed over: primary killed", "Postgres read-only", *_POOLER),
+    lasts_at_most_s=5.0,
+)
 
 
 def make_schedule(seed: int, profile: Profile) -> list[Fault]:
     """The faults of a run, in order: the same seed, the same faults. Every crash point is among them, if it fits."""
     chance = random.Random(seed)
     kinds, weights = zip(*profile.weights, strict=True)
-    chosen: list[FaultKind] = chance.choices(kinds, weights, k=profile.faults)
+    chosen: list[FaultKind] = chance.choices(kinds, weights, k=profile.faults - len(profile.at_least))
+    for kind in profile.at_least:
+        chosen.insert(chance.randrange(len(chosen)), kind)
     worker_points = _in_turn(chance, WORKER_CRASH_POINTS)
     courier_points = _in_turn(chance, COURIER_CRASH_POINTS)
     faults = []
@@ -115,7 +144,7 @@ def make_schedule(seed: int, profile: Profile) -> list[Fault]:
                 at_s=profile.load_s * (number + place) / profile.faults,
                 kind=kind,
                 target=chance.randrange(1000),
-                lasts_s=chance.uniform(lowest, highest),
+                lasts_s=min(chance.uniform(lowest, highest), profile.lasts_at_most_s),
                 crash_point=point,
                 nth=chance.randint(1, 20 if point == "mid-step" else 3),
             )

@@ -25,7 +25,7 @@ from tests.integration.worker_running import environment, worker
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count
 from tests.support.receivers import Receiver
-from tests.support.replicated_postgres import ReplicatedPostgres
+from tests.support.replicated_postgres import ReplicatedPostgres, alter
 from tests.support.serving import free_port, run, stop, wait_until_ready
 
 pytestmark = pytest.mark.timeout(600)
@@ -113,12 +113,13 @@ def test_after_a_failover_everything_goes_on_with_the_new_primary_and_leaves_the
     with receiver.serving(), service(settings, tmp_path):
         with Client(settings.public_url, receiver.url).submitting() as client:
             client.wait_for(BEFORE)
+            old = postgres.primary
             postgres.kill_primary()
             postgres.promote_standby()
             client.wait_for(AFTER)
             # The old primary comes back, as a standby: the first host of DATABASE_URL is there again, and is read-only.
-            (postgres.primary.data / "standby.signal").touch()
-            postgres.primary.start()
+            (old.data / "standby.signal").touch()
+            old.start()
             client.wait_for(AFTER)
         with connect(settings.database_url, application_name="test") as conn:
             eventually(
@@ -144,9 +145,7 @@ def test_a_connection_leaves_a_server_that_has_become_read_only_and_finds_the_pr
         with pytest.raises(NotWritable, match="read-only transaction"):
             conn.execute("INSERT INTO things VALUES (1)")
         assert conn.closed
-    with psycopg.connect(postgres.primary.url, autocommit=True) as admin:
-        admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        admin.execute("SELECT pg_reload_conf()")
+    alter(postgres.primary, "default_transaction_read_only = on")
     postgres.promote_standby()
 
     def writes() -> bool:

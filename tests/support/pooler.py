@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from cli.embedded.access import server_account
 from cli.processes import start_child
 from tests.support.eventually import eventually
 from tests.support.serving import free_port
@@ -37,19 +38,22 @@ class Pooler:
 
     def __init__(self, direct_url: str, folder: Path) -> None:
         given = conninfo_to_dict(direct_url)
-        host = Path(str(given["host"]))
+        host = str(given["host"])
         port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{port}/{given['dbname']}?sslmode=disable&gssencmode=disable"
         self._config = folder / "pgbouncer.ini"
         self._config.write_text(CONFIG.format(host=host, port=given["port"], listen_port=port))
         self._log = folder / "pgbouncer.log"
         # It refuses to be root, and has to get to the socket of Postgres, whose folder belongs to this account.
-        owner = host.stat()
-        self._account = (owner.st_uid, owner.st_gid) if os.getuid() == 0 else None
+        self._account = server_account(Path(host) if host.startswith("/") else None)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it answers, and so does Postgres."""
+        self.launch()
+        eventually(self._answers, explain=self._log.read_text)
+
+    def launch(self) -> None:
         assert PGBOUNCER is not None
         with self._log.open("ab") as log, self._config.open() as config:
             # By its descriptor, since the account may not look into the folders of pytest.
@@ -61,7 +65,6 @@ class Pooler:
                 stdin=config.fileno(),
                 output=log,
             )
-        eventually(self._answers, explain=self._log.read_text)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -24,7 +24,7 @@ from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, P
 from storage.s3.bucket import Bucket, ObjectMissing
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
-from tests.chaos.load import POISON_PROMPT
+from tests.chaos.load import NO_ANSWER, POISON_PROMPT
 from tests.chaos.receiver import Arrived, takes_in_the_end
 
 
@@ -38,6 +38,7 @@ class World:
     settings: Settings
     accepted: set[str]
     arrived: list[Arrived]
+    refused: Counter[str]
 
     def predictions(self) -> list[Row]:
         return self.conn.execute("SELECT * FROM predictions ORDER BY id").fetchall()
@@ -56,6 +57,12 @@ def every_accepted_prediction_is_over(world: World) -> list[str]:
     open_ = [row for row in rows if not PredictionStatus(row["status"]).is_terminal]
     return [f"{id_} was accepted and is not there" for id_ in missing] + [
         f"{row['id']} is still {row['status']} (attempt {row['attempt']})" for row in open_
+    ]
+
+
+def whoever_is_not_accepted_is_told_to_try_again(world: World) -> list[str]:
+    return [
+        f"{n} POSTs were answered with {said}" for said, n in world.refused.items() if said not in ("503", NO_ANSWER)
     ]
 
 
@@ -214,6 +221,7 @@ def whoever_killed_its_worker_is_drawn_alone_and_given_up(world: World) -> list[
 
 CHECKS: tuple[Callable[[World], list[str]], ...] = (
     every_accepted_prediction_is_over,
+    whoever_is_not_accepted_is_told_to_try_again,
     every_move_is_one_that_exists_and_the_end_is_the_end,
     one_set_of_images_is_published_by_the_claim_that_finished,
     every_image_is_in_the_bucket_with_its_sha256,

@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ HOSTED_EVERY = 4  # each fourth prediction is for one of the hosts' models
 CANCEL_CHANCE = 0.06
 DEADLINE_CHANCE = 0.03
 POISON_PROMPT = "poison"
+NO_ANSWER = "no answer"
 PICTURE_CHANCE = 0.25
 # Start images: few, so that predictions share them, and the last one that refers to a picture may be any.
 PICTURES = tuple(data_url(file_of(picture(64, 64, colour))) for colour in ("red", "green", "blue"))
@@ -33,7 +35,7 @@ class Load:
     def __init__(self, urls: list[str], receiver: Receiver, profile: Profile, seed: int) -> None:
         self.accepted: set[str] = set()
         self.accepted_at: list[float] = []  # time.time()
-        self.refused = 0  # POSTs that nobody answered, or with 503: not accepted, so tried again
+        self.refused: Counter[str] = Counter()  # POSTs that were not accepted, so sent again, by what was answered
         self._urls = urls
         self._receiver = receiver
         self._profile = profile
@@ -90,7 +92,8 @@ class Load:
             status, answer = self._post(chance.choice(self._urls), "/v1/predictions", body, headers)
             if status == 201:
                 break
-            self.refused += 1
+            with self._lock:
+                self.refused[str(status) if status else NO_ANSWER] += 1
             self._stop.wait(0.2)
         else:
             return

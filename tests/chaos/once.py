@@ -34,7 +34,7 @@ class Result:
 
     seed: int
     accepted: int = 0
-    refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     took_s: float = 0.0
     settled_s: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
@@ -88,6 +88,7 @@ def run_once(folder: Path, seed: int, profile: Profile) -> Result:
                 settings=deployment.settings,
                 accepted=load.accepted,
                 arrived=deployment.receiver.arrived(),
+                refused=load.refused,
             )
             result.violations = violations_in(world)
             result.ended = Counter(row["status"] for row in world.predictions())

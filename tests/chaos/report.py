@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from tests.chaos.invariants import CHECKS
 from tests.chaos.once import Result
 from tests.chaos.recovery import percentile
+from tests.support.pooler import PGBOUNCER
 
 
 def lines_of(results: Sequence[Result]) -> list[str]:
@@ -28,7 +29,7 @@ def lines_of(results: Sequence[Result]) -> list[str]:
         f"| crash points reached besides | {points.total()} |",
         f"| POSTs to receivers | {sum(result.webhooks for result in results):,},"
         f" of which {misbehaved.total()} were not taken |",
-        f"| requests that the API could not answer, sent again | {sum(result.refused for result in results):,} |",
+        f"| POSTs that were not accepted, so sent again | {_counts(_total(result.refused for result in results))} |",
         f"| workers killed | {deaths} |",
         f"| drawings begun again | {again} ({again / max(deaths, 1):.2f} for each killed worker; freezes, cuts and"
         " hand-backs included) |",
@@ -40,6 +41,7 @@ def lines_of(results: Sequence[Result]) -> list[str]:
         "| fault | times |",
         "|---|---|",
         *(f"| {kind} | {count} |" for kind, count in faults.most_common()),
+        *(["| pooler killed | not tried: PgBouncer isn't installed |"] if PGBOUNCER is None else []),
         *(f"| crash point reached: {point} | {count} |" for point, count in points.most_common()),
         *(f"| receiver: {manner} | {count} |" for manner, count in misbehaved.most_common()),
         "",

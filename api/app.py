@@ -46,6 +46,7 @@ from storage.catalog import load_catalog
 from storage.errors import OperatorError
 from storage.outbound.judge_url import AllowList
 from storage.outbound.own_servers import OwnServers
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
 from storage.postgres.migrate import check
@@ -83,6 +84,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         raise OperatorError(f"Postgres can't be used: {error}") from error
     events = EventListener(settings.direct_url, name="api")
     bucket = Bucket(settings)
+    clock = DatabaseClock(pool)
 
     app = Flask("darkroom", static_folder=None)
     app.url_map.merge_slashes = False  # else `//v1//predictions` is redirected to whatever Host the client has named
@@ -93,12 +95,13 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         settings=settings,
         catalog=catalog,
         pool=pool,
+        clock=clock,
         bucket=bucket,
         events=events,
         renderer=renderer,
         answers=replace(renderer, presign=bucket.presign) if bucket.presigns else renderer,
         webhook_targets=_allowed_targets(settings),
-        positions=QueuePositions(pool, events, catalog),
+        positions=QueuePositions(pool, events, catalog, clock),
         run_counts=RunCounts(pool),
         access_watch=AccessWatch(pool, is_always_open=settings.auth == "none"),
         waiting=Slots(settings.api_max_waiting),

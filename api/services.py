@@ -15,6 +15,7 @@ from api.settings import ApiSettings
 from api.slots import Slots
 from storage.catalog import Catalog
 from storage.outbound.judge_url import AllowList
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener
 from storage.predictions.read import with_images
@@ -32,6 +33,7 @@ class Services:
     settings: ApiSettings
     catalog: Catalog
     pool: ConnectionPool[Connection]
+    clock: DatabaseClock
     bucket: Bucket
     events: EventListener
     renderer: Renderer  # for what is stored or sent to others, such as webhooks

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -27,6 +27,7 @@ from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
 from storage.outbound.judge_url import AllowList, resolve
 from storage.outbound.parse_url import InvalidURL
 from storage.outbound.safe_http import NoAnswer, post
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection
 from storage.webhooks import outbox as deliveries
 from storage.webhooks.allowed_targets import AllowedTargets
@@ -74,6 +75,7 @@ class Deliverer:
     """What deliveries of one courier share. Its threads call `deliver_due`."""
 
     pool: ConnectionPool[Connection]
+    clock: DatabaseClock
     sealer: Sealer
     targets: AllowedTargets
     schedule_s: tuple[float, ...]
@@ -195,7 +197,7 @@ class Deliverer:
         traceparent: str | None = None,
     ) -> Attempt:
         crash_points.reach("before-post")
-        now = datetime.now(UTC)  # standardwebhooks signs aware UTC datetimes only
+        now = self.clock.now()  # receivers refuse what is older or newer than a few minutes
         signatures = [Webhook(secret).sign(claimed.id, now, claimed.body) for secret in secrets]
         headers = {
             "Content-Type": "application/json",
@@ -237,7 +239,7 @@ class Deliverer:
         return Attempt(
             status=response.status,
             error="" if 200 <= response.status < 300 else f"HTTP {response.status}",
-            retry_after_s=retry_after(response.headers, datetime.now(UTC)),
+            retry_after_s=retry_after(response.headers, self.clock.now()),
             is_final=response.status == GONE,
         )
 

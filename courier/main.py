@@ -28,6 +28,7 @@ from courier.tasks import add_tasks
 from storage import tracing
 from storage.access.sealing import open_sealer
 from storage.backoff import Backoff
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import open_pool
 from storage.postgres.procrastinate import make_async_app
 from storage.settings import Settings
@@ -61,8 +62,10 @@ def run_courier(settings: Settings, *, stop: threading.Event | None = None) -> i
     for name in (f"procrastinate.worker.{WORKER_NAME}", "procrastinate.utils", "asyncio"):
         logging.getLogger(name).addFilter(_shorten_database_errors)
     tracing.start(settings, "courier")
+    pool = open_pool(settings, application_name="darkroom-courier")
     deliverer = Deliverer(
-        pool=open_pool(settings, application_name="darkroom-courier"),
+        pool=pool,
+        clock=DatabaseClock(pool),
         sealer=open_sealer(settings),
         targets=AllowedTargets.of(settings),
         schedule_s=settings.webhook_retry_schedule,

@@ -11,7 +11,8 @@ from api.services import services
 def require_signed_link(prediction_id: str, name: str) -> None:
     """Check the signature of the request's URL, which is for `name` of that prediction. Raises Problem (403)."""
     expires, signature = request.args.get("expires", ""), request.args.get("signature", "")
-    if not services().renderer.links.verify(f"{prediction_id}/{name}", expires, signature):
+    here = services()
+    if not here.renderer.links.verify(f"{prediction_id}/{name}", expires, signature, now=here.clock.now()):
         raise Problem(
             403,
             "Forbidden",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from storage.catalog import Catalog
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener
 from storage.predictions.render import timestamp
@@ -32,6 +33,7 @@ class Waiting:
     position: int  # 1 is next
     is_loading: bool  # no worker is ready, and one loads the model
     starts_at: datetime | None  # estimated; None: nobody knows
+    clock: DatabaseClock
     reason: str = ""  # why nobody knows
 
     @property
@@ -43,7 +45,7 @@ class Waiting:
         if self.starts_at is None:
             unknown = {"estimated_start": None, "estimated_wait_seconds": None}
             return {"position": self.position, **unknown, "reason": self.reason}
-        left_s = max(0.0, (self.starts_at - datetime.now(UTC)).total_seconds())
+        left_s = max(0.0, (self.starts_at - self.clock.now()).total_seconds())
         return {
             "position": self.position,
             "estimated_start": timestamp(self.starts_at),
@@ -62,8 +64,11 @@ class Waiting:
 class QueuePositions:
     """The queues of one process's listeners. It reads a queue only after something was notified."""
 
-    def __init__(self, pool: ConnectionPool[Connection], events: EventListener, catalog: Catalog) -> None:
+    def __init__(
+        self, pool: ConnectionPool[Connection], events: EventListener, catalog: Catalog, clock: DatabaseClock
+    ) -> None:
         self._pool = pool
+        self._clock = clock
         self._events = events
         self._catalog = catalog
         self._lock = threading.Lock()
@@ -81,12 +86,23 @@ class QueuePositions:
         if place is None:
             return None
         if state.is_stuck:
-            return Waiting(position=place + 1, is_loading=False, starts_at=None, reason=STUCK)
+            return Waiting(position=place + 1, is_loading=False, starts_at=None, clock=self._clock, reason=STUCK)
         begins_in_s = state.seconds_until_start(place)
         if begins_in_s is None:
-            return Waiting(position=place + 1, is_loading=state.is_loading, starts_at=None, reason=NOT_MEASURED)
+            return Waiting(
+                position=place + 1,
+                is_loading=state.is_loading,
+                starts_at=None,
+                clock=self._clock,
+                reason=NOT_MEASURED,
+            )
         begins_at = state.read_at + timedelta(seconds=begins_in_s)
-        return Waiting(position=place + 1, is_loading=state.is_loading, starts_at=max(begins_at, datetime.now(UTC)))
+        return Waiting(
+            position=place + 1,
+            is_loading=state.is_loading,
+            starts_at=max(begins_at, self._clock.now()),
+            clock=self._clock,
+        )
 
     def _state(self, model: str, *, read_anyway: bool = False) -> tuple[QueueState, bool]:
         """The queue, and whether it was read just now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import cast
 
 from flask import Blueprint, Response, request
@@ -16,7 +16,7 @@ from api.errors import InvalidInput
 from api.parsing.list_query import query
 from api.services import services
 from storage.access.scopes import Scope
-from storage.operator.usage import FIELDS, KEYS, Key, read_usage
+from storage.operator.usage import FIELDS, KEYS, Key, read_usage, today_in_utc
 from storage.postgres.database import Row
 from storage.predictions.render import dump
 
@@ -41,7 +41,10 @@ FORMATS = ("json", "csv")
 def get() -> Response:
     """Of all tokens for an operator, of its own for a token."""
     given = query("from", "to", "by", "format")
-    last = _day("to", given.get("to")) or datetime.now(UTC).date()
+    last = _day("to", given.get("to"))
+    if last is None:
+        with services().pool.connection() as conn:
+            last = today_in_utc(conn)
     first = _day("from", given.get("from")) or last - timedelta(days=DEFAULT_DAYS - 1)
     if not 0 <= (last - first).days < MAX_DAYS:
         raise InvalidInput("from", f"{first} to {last} is not a time of 1 to {MAX_DAYS} days")

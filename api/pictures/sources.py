@@ -92,7 +92,7 @@ def _signed_file(here: Services, url: str, path: list[str]) -> StoredFile | None
         return None
     query = parse_qs(urlsplit(url).query)
     expires, signature = query.get("expires", [""])[0], query.get("signature", [""])[0]
-    is_signed = here.renderer.links.verify("/".join(path), expires, signature)
+    is_signed = here.renderer.links.verify("/".join(path), expires, signature, now=here.clock.now())
     with here.pool.connection() as conn:
         if path[1] == "download":
             row = read_file_row(conn, path[0]) if is_signed else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from storage.operator.activity import MINUTE_S, QUARTER_S, Series, read_series
 from storage.operator.totals import read_pending_webhooks, read_queues
-from storage.operator.usage import read_usage
+from storage.operator.usage import read_usage, today_in_utc
 from storage.postgres.database import Connection, Row
 from storage.s3.lost_objects import count_missing
 from storage.workers.registry import list_workers
@@ -84,7 +84,7 @@ class Status:
 
 def read_status(conn: Connection) -> Status:
     """A dozen statements, each of them short with a million predictions (bench/status.py)."""
-    today = datetime.now(UTC).date()
+    today = today_in_utc(conn)
     first = today - timedelta(days=USAGE_DAYS - 1)
     couriers, stored = conn.execute(COURIERS).fetchone(), conn.execute(STORED).fetchone()
     assert couriers is not None

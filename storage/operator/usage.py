@@ -40,6 +40,14 @@ def read_usage(
     ).fetchall()
 
 
+def today_in_utc(conn: Connection) -> date:
+    """By the database's clock, as the days of the sums are."""
+    row = conn.execute("SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today").fetchone()
+    assert row is not None
+    today: date = row["today"]
+    return today
+
+
 def record_work(conn: Connection, prediction_id: str, *, steps: int, gpu_seconds: float) -> None:
     """Add what was drawn for a prediction and thrown away: it was canceled, handed back, or claimed by another."""
     conn.execute(

@@ -20,7 +20,7 @@ from storage.errors import DarkroomError, OperatorError
 from storage.proxies import s3_proxies
 from storage.s3.content_md5 import sign_content
 from storage.s3.deletes import delete_objects
-from storage.s3.errors import Diagnosis, code_of, diagnose
+from storage.s3.errors import Diagnosis, code_of, diagnose, in_words
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Bucket:
         try:
             self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
         except (ClientError, BotoCoreError) as error:
-            raise BucketUnavailable(f"{key} could not be stored: {error}") from error
+            raise BucketUnavailable(f"{key} could not be stored: {in_words(error, self._settings)}") from error
         crash_points.reach("after-upload")
 
     def open(self, key: str, part: tuple[int, int] | None = None) -> StoredObject:
@@ -197,7 +197,9 @@ class Bucket:
         try:
             done = delete_objects(self._client, self.name, keys, one_by_one=self.deletes_one_by_one)
         except (ClientError, BotoCoreError) as error:
-            raise BucketUnavailable(f"{len(keys)} objects could not be deleted: {error}") from error
+            raise BucketUnavailable(
+                f"{len(keys)} objects could not be deleted: {in_words(error, self._settings)}"
+            ) from error
         self.deletes_one_by_one = done.one_by_one
         return done.keys
 
@@ -207,7 +209,7 @@ class Bucket:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 yield [ListedObject(found["Key"], found["LastModified"]) for found in page.get("Contents", [])]
         except (ClientError, BotoCoreError) as error:
-            raise BucketUnavailable(f"{prefix} could not be listed: {error}") from error
+            raise BucketUnavailable(f"{prefix} could not be listed: {in_words(error, self._settings)}") from error
 
     def check(self) -> None:
         """Raise BucketUnavailable unless the bucket is there and ours.
@@ -219,7 +221,9 @@ class Bucket:
         except (ClientError, BotoCoreError) as error:
             if isinstance(error, ClientError) and _may_not_ask(error) and self._probe_answers():
                 return
-            raise BucketUnavailable(f"the bucket {self.name} can't be reached: {error}") from error
+            raise BucketUnavailable(
+                f"the bucket {self.name} can't be reached: {in_words(error, self._settings)}"
+            ) from error
 
     def _probe_answers(self) -> bool:
         try:
@@ -252,7 +256,7 @@ class Bucket:
         403, 500 and no answer in time may be about this object alone, or about the whole bucket: another object is read
         to tell.
         """
-        why = BucketUnavailable(f"{key} could not be read: {error}")
+        why = BucketUnavailable(f"{key} could not be read: {in_words(error, self._settings)}")
         if isinstance(error, ReadTimeoutError):  # SeaweedFS looks for lost bytes for some seconds
             if self._can_read_another(client):
                 return ObjectTimedOut(f"{key} was not read in time, and other objects were: {error}")

@@ -13,6 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from storage.settings import Settings
 
 CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+# S3 refuses a clock that is off by a quarter of an hour. The answer to HEAD has no body that would say why.
+CLOCK_IS_WRONG_S = 600.0
 BUSY = {"SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "503", "429"}
 WRONG_REGION = {
     "AuthorizationHeaderMalformed",
@@ -54,6 +56,19 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def is_about_clock(error: ClientError | BotoCoreError) -> bool:
+    """Whether S3 refuses us because our clock is wrong."""
+    if not isinstance(error, ClientError):
+        return False
+    code = code_of(error)
+    return code in CLOCK or (code == "403" and abs(_seconds_ahead(error) or 0.0) > CLOCK_IS_WRONG_S)
+
+
+def in_words(error: ClientError | BotoCoreError, settings: Settings) -> str:
+    """What went wrong with one object: S3's own words, unless they would lead astray."""
+    return str(diagnose(error, settings)) if is_about_clock(error) else str(error)
+
+
 def diagnose(error: ClientError | BotoCoreError, settings: Settings) -> Diagnosis:
     """An error of any call, in words."""
     where = settings.s3_endpoint_url or "AWS"
@@ -71,9 +86,9 @@ def diagnose(error: ClientError | BotoCoreError, settings: Settings) -> Diagnosi
             f"{refuses}: it is in the region {region}, and S3_REGION is {settings.s3_region}",
             f"set S3_REGION={region}",
         )
-    if code in CLOCK:
+    if is_about_clock(error):
         return Diagnosis(
-            f"{refuses}: this machine's clock is {_clock_difference(error)}S3's",
+            f"{refuses}: this machine's clock is {_how_far_off(error)} S3's",
             "let this machine synchronize its clock (NTP)",
         )
     if code in BUSY:
@@ -96,11 +111,18 @@ def _right_region(error: ClientError, code: str, settings: Settings) -> str:
     return region if region != settings.s3_region and code in WRONG_REGION else ""
 
 
-def _clock_difference(error: ClientError) -> str:
-    """ "700 s ahead of ", as far as the answer tells."""
+def _how_far_off(error: ClientError) -> str:
+    """ "700 s ahead of", as far as the answer tells."""
+    ahead_s = _seconds_ahead(error)
+    if ahead_s is None:
+        return "too far from"
+    return f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'}"
+
+
+def _seconds_ahead(error: ClientError) -> float | None:
+    """By how much our clock is ahead of the one that wrote the answer's Date header."""
     said = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
-        difference_s = (datetime.now(UTC) - parsedate_to_datetime(str(said))).total_seconds()
+        return (datetime.now(UTC) - parsedate_to_datetime(str(said))).total_seconds()
     except (TypeError, ValueError):
-        return "too far from "
-    return f"{abs(difference_s):.0f} s {'ahead of' if difference_s > 0 else 'behind'} "
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from storage.postgres.database import Connection, Row
 from storage.predictions.parameters import Parameters
@@ -32,7 +32,7 @@ class QueueState:
     ready_workers: int
     loading_workers: int
     failed_workers: int  # could not start, and nobody could since
-    read_at: datetime
+    read_at: datetime  # by the database's clock
 
     @property
     def is_loading(self) -> bool:
@@ -79,6 +79,8 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
         """,
         (model,),
     ).fetchall()
+    now = conn.execute("SELECT clock_timestamp() AS now").fetchone()
+    assert now is not None
     drawing = conn.execute(
         "SELECT worker_id, parameters, logs FROM predictions WHERE model = %s AND status = 'processing'", (model,)
     ).fetchall()
@@ -96,7 +98,7 @@ def read_queue_state(conn: Connection, model: str, *, version: str, max_images: 
         ready_workers=len(ready),
         loading_workers=len(loading),
         failed_workers=sum(worker["state"] == "failed" for worker in workers),
-        read_at=datetime.now(UTC),
+        read_at=now["now"],
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 from storage.catalog import Model
@@ -38,6 +38,7 @@ state NOT IN ('failed', 'draining', 'standby') AND seen_at > clock_timestamp() -
 READ = """
 SELECT model, (SELECT max(min_instances) FROM deployments WHERE deployments.model = asked.model) AS min_instances,
        (SELECT max(max_instances) FROM deployments WHERE deployments.model = asked.model) AS max_instances,
+       clock_timestamp() AS now,
        (SELECT until FROM warm_requests WHERE warm_requests.model = asked.model AND until > clock_timestamp()) AS until
 FROM unnest(%s::text[]) AS asked (model)
 """
@@ -46,11 +47,12 @@ FROM unnest(%s::text[]) AS asked (model)
 def read_bounds(conn: Connection, models: Iterable[Model], *, now: datetime | None = None) -> dict[str, WorkerBounds]:
     """The bounds of each of these models, by its name. `now`: for the hours of the catalog."""
     by_name = {model.name: model for model in models}
-    moment = now or datetime.now(UTC)
     found = {}
     for row in conn.execute(READ, (list(by_name),)):
         at_least = max(
-            by_name[row["model"]].warm.min_workers_at(moment), row["min_instances"] or 0, int(row["until"] is not None)
+            by_name[row["model"]].warm.min_workers_at(now or row["now"]),
+            row["min_instances"] or 0,
+            int(row["until"] is not None),
         )
         if row["max_instances"] is None:
             found[row["model"]] = WorkerBounds(at_least, warm_until=row["until"])

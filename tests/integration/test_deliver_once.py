@@ -16,6 +16,7 @@ from courier.deliver import Deliverer
 from courier.slots import Slots
 from storage.access import signing_keys
 from storage.access.sealing import IN_THE_CLEAR
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
 from storage.webhooks import outbox as deliveries
@@ -36,6 +37,7 @@ def deliverer(settings: Settings, conn: Connection) -> Iterator[Deliverer]:
 def make_deliverer(pool: ConnectionPool[Connection]) -> Deliverer:
     return Deliverer(
         pool=pool,
+        clock=DatabaseClock(pool),
         sealer=IN_THE_CLEAR,
         targets=LOOPBACK_TARGETS,
         schedule_s=SCHEDULE_S,

@@ -20,6 +20,7 @@ from courier.deliver import Deliverer
 from courier.slots import Slots
 from storage.access.sealing import IN_THE_CLEAR
 from storage.access.signing_keys import active_webhook_secrets, ensure_keys, rotate_webhook_secret
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
 from storage.webhooks.history import replay
@@ -62,7 +63,13 @@ def test_a_receiver_acts_once_on_what_arrives_twice_and_refuses_what_is_not_ours
         open_pool(settings, application_name="test-courier") as pool,
     ):
         courier = Deliverer(
-            pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0.0,), timeout_s=10, slots=Slots(4)
+            pool=pool,
+            clock=DatabaseClock(pool),
+            sealer=IN_THE_CLEAR,
+            targets=LOOPBACK_TARGETS,
+            schedule_s=(0.0,),
+            timeout_s=10,
+            slots=Slots(4),
         )
         delivery_id = write(conn, url, body=BODY)
         courier.deliver_due()

@@ -25,6 +25,7 @@ from storage.access.signing_keys import (
 )
 from storage.access.tokens import create_token, id_of_token, rotate_token
 from storage.errors import OperatorError
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, open_pool
 from storage.predictions.render import Renderer
 from storage.settings import Settings
@@ -91,7 +92,13 @@ def test_a_delivery_is_signed_with_the_secret_of_its_own_token_alone(settings: S
     mine, others, old = make(conn, "mine"), make(conn, "others"), make_old(conn, "old")
     with Receiver().serving() as receiver, open_pool(settings, application_name="test-courier") as pool:
         deliverer = Deliverer(
-            pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0,), timeout_s=5, slots=Slots(4)
+            pool=pool,
+            clock=DatabaseClock(pool),
+            sealer=IN_THE_CLEAR,
+            targets=LOOPBACK_TARGETS,
+            schedule_s=(0,),
+            timeout_s=5,
+            slots=Slots(4),
         )
         for token_id in (mine, others, old, None):
             prediction_id = insert_prediction(conn)
@@ -111,7 +118,13 @@ def test_what_no_secret_can_sign_is_not_sent_and_uses_up_no_attempt(settings: Se
     ensure_keys(conn, sealer)
     with Receiver().serving() as receiver, open_pool(settings, application_name="test-courier") as pool:
         deliverer = Deliverer(
-            pool=pool, sealer=IN_THE_CLEAR, targets=LOOPBACK_TARGETS, schedule_s=(0,), timeout_s=5, slots=Slots(4)
+            pool=pool,
+            clock=DatabaseClock(pool),
+            sealer=IN_THE_CLEAR,
+            targets=LOOPBACK_TARGETS,
+            schedule_s=(0,),
+            timeout_s=5,
+            slots=Slots(4),
         )
         write(conn, receiver.url)
         deliverer.deliver_due()

@@ -19,6 +19,7 @@ from courier.slots import Slots
 from storage.access import signing_keys
 from storage.access.sealing import IN_THE_CLEAR
 from storage.access.tokens import create_token
+from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, open_pool
 from storage.settings import Settings
 from storage.webhooks.allowed_targets import AllowedTargets
@@ -43,6 +44,7 @@ def guarded(api_settings: ApiSettings) -> Iterator[Flask]:
 def deliverer_of(pool: ConnectionPool[Connection], settings: Settings, *, timeout_s: float = 1.0) -> Deliverer:
     return Deliverer(
         pool=pool,
+        clock=DatabaseClock(pool),
         sealer=IN_THE_CLEAR,
         targets=AllowedTargets.of(settings),
         schedule_s=(0.0, 300.0, 300.0),

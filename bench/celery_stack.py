@@ -1,4 +1,4 @@
-"""The peer of bench.submit: FastAPI under uvicorn, Celery, and a Redis that syncs every write. All of it throw-away."""
+"""The peers of bench.submit and bench.pickup: FastAPI under uvicorn with Celery on Redis, or with PgQueuer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from tests.support.serving import free_port, stop
 
@@ -51,8 +52,11 @@ def make_environment(folder: Path, requirements: str = "requirements.txt") -> Pa
 
 
 @contextmanager
-def celery_stack(folder: Path, python: Path) -> Iterator[str]:
-    """Redis and one uvicorn process, as the API of Darkroom is one process; yields the base URL."""
+def celery_stack(folder: Path, python: Path, *, tells: IO[str] | None = None) -> Iterator[str]:
+    """A Redis that syncs every write, and one uvicorn process, as Darkroom's API is one process; yields the base URL.
+
+    `tells`: run a worker, too; it writes there when it begins a task.
+    """
     data = folder / "redis"
     data.mkdir()
     redis_port, port = free_port(), free_port()
@@ -69,17 +73,44 @@ def celery_stack(folder: Path, python: Path) -> Iterator[str]:
     ]
     uvicorn = [str(python), "-m", "uvicorn", "fastapi_celery:app", "--app-dir", str(PEERS), "--port", str(port)]
     uvicorn += ["--log-level", "warning", "--no-access-log"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["BROKER_URL"] = f"redis://127.0.0.1:{redis_port}/0"
+    worker = [str(python), "-m", "celery", "--app", "fastapi_celery:celery", "--workdir", str(PEERS), "worker"]
+    worker += ["--concurrency", "1", "--prefetch-multiplier", "1", "--loglevel", "ERROR"]
+    environment = _environment() | {"BROKER_URL": f"redis://127.0.0.1:{redis_port}/0"}
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes.append(subprocess.Popen(redis, stdin=subprocess.DEVNULL))
         _wait_for(redis_port, processes[-1])
         processes.append(subprocess.Popen(uvicorn, stdin=subprocess.DEVNULL, env=environment))
         _wait_for(port, processes[-1])
+        if tells is not None:
+            processes.append(subprocess.Popen(worker, stdin=subprocess.DEVNULL, stdout=tells, env=environment))
         yield f"http://127.0.0.1:{port}"
     finally:
         stop(processes[::-1])
+
+
+@contextmanager
+def pgqueuer_stack(python: Path, database_url: str, *, tells: IO[str]) -> Iterator[str]:
+    """One uvicorn process and a worker, on a database of their own; yields the base URL."""
+    port = free_port()
+    environment = _environment() | {"DATABASE_URL": database_url, "PYTHONPATH": str(PEERS)}
+    pgq = [str(python), "-m", "pgqueuer", "--pg-dsn", database_url]
+    uvicorn = [str(python), "-m", "uvicorn", "fastapi_pgqueuer:app", "--app-dir", str(PEERS), "--port", str(port)]
+    uvicorn += ["--log-level", "warning", "--no-access-log"]
+    subprocess.run([*pgq, "install", "--durability", "durable"], env=environment, check=True)
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        worker = [str(python), str(PEERS / "fastapi_pgqueuer.py")]
+        processes.append(subprocess.Popen(worker, stdin=subprocess.DEVNULL, stdout=tells, env=environment))
+        processes.append(subprocess.Popen(uvicorn, stdin=subprocess.DEVNULL, env=environment))
+        _wait_for(port, processes[-1])
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(processes[::-1])
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
 from storage.catalog import Model
@@ -127,6 +128,21 @@ def test_a_step_switches_no_more_often_than_it_has_sets_of_loras(
     for _ in range(4):
         engine.step(drawings, lambda: None)
     assert len(switched) <= 3 + 3 * 2  # the first step sets all three, each later one begins where the last ended
+
+
+def test_a_model_that_draws_without_loras_again_calls_only_its_own_layers(engine: ZImageEngine) -> None:
+    transformer = engine._pipeline.transformer
+    names = [name for name, _ in transformer.named_modules()]
+    plain = draw(engine, PLAIN)
+    with_lora = draw(engine, FIRST)
+    assert any(isinstance(part, BaseTunerLayer) for part in transformer.modules())
+    for _ in range(2):
+        assert torch.equal(draw(engine, PLAIN), plain)
+        assert [name for name, _ in transformer.named_modules()] == names
+        assert torch.equal(draw(engine, FIRST), with_lora)
+    engine._loras.drop_all()
+    assert torch.equal(draw(engine, PLAIN), plain)
+    assert torch.equal(draw(engine, FIRST), with_lora)
 
 
 def test_the_least_recently_used_lora_leaves_the_device_and_comes_back_when_it_is_needed(

@@ -47,11 +47,43 @@ os.wait()
 print(draw(model), *forked)
 """
 
+# As on a machine with a GPU: torch has an accelerator, and a library that asks the driver for it would open it.
+ASK = """
+import traceback
+from pathlib import Path
+import torch
+from storage.catalog import load_catalog
+from worker.engine.loading.import_ahead import import_for
+
+def answer(*given):
+    traceback.print_stack()
+    raise SystemExit("the driver was asked")
+
+torch.accelerator.current_accelerator = lambda *given: torch.device("cuda")
+for name in ("is_available", "device_count", "get_device_capability", "get_device_properties", "_lazy_init"):
+    setattr(torch.cuda, name, answer)
+import_for(load_catalog(Path("models.toml")).models.values())
+assert torch.cuda.is_available is answer, "put back"
+print("nobody asked")
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_imports_ask_no_driver_for_a_gpu() -> None:
+    assert run(ASK).endswith("nobody asked\n")
+
 
 @pytest.mark.timeout(300)
 def test_a_forked_child_draws_the_same_picture_and_imports_next_to_nothing() -> None:
+    drawn, forked, late, *names = run(DRAW).strip().splitlines()[-1].split()
+    assert drawn == forked
+    assert int(late) < 20, names
+
+
+def run(program: str) -> str:
+    """What it prints, in a Python of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", DRAW],
+        [sys.executable, "-c", program],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -65,6 +97,4 @@ def test_a_forked_child_draws_the_same_picture_and_imports_next_to_nothing() -> 
         },
     )
     assert done.returncode == 0, done.stderr
-    drawn, forked, late, *names = done.stdout.strip().splitlines()[-1].split()
-    assert drawn == forked
-    assert int(late) < 20, names
+    return done.stdout

@@ -34,6 +34,7 @@ class Loras:
         self._loaded: OrderedDict[str, str] = OrderedDict()  # name → the name that diffusers knows it by
         self._notes: dict[str, str] = {}  # name → what of the file has no effect
         self._numbered = 0
+        self._set_aside: list[tuple[torch.nn.Module, str, torch.nn.Module]] = []  # parent, name in it, peft's layer
         self.active: tuple[Lora, ...] = ()
 
     def load(self, loras: tuple[Lora, ...]) -> tuple[str, ...]:
@@ -57,9 +58,10 @@ class Loras:
         if loras == self.active:
             return
         self.load(loras)
-        with _changing_adapters():
+        with self._changing_adapters():
             if not loras:
                 self._pipeline.disable_lora()
+                self._set_layers_aside()
             else:
                 self._pipeline.enable_lora()
                 adapters = [self._loaded[lora.name] for lora in loras]
@@ -81,7 +83,7 @@ class Loras:
         try:
             weights = self._pipeline.lora_state_dict(str(file))
             unused = _unused_parts(name, weights[0] if isinstance(weights, tuple) else weights, self._pipeline)
-            with _changing_adapters():
+            with self._changing_adapters():
                 self._pipeline.load_lora_weights(str(file), adapter_name=adapter)
         except DrawingFailed:
             raise
@@ -101,18 +103,41 @@ class Loras:
         log.info("lora.dropped", name=_shown(name))
 
     def _forget(self, adapter: str) -> None:
-        models = [getattr(self._pipeline, part, None) for part in self._pipeline._lora_loadable_modules]
-        if any(adapter in getattr(model, "peft_config", {}) for model in models):
-            with _changing_adapters():
+        if any(adapter in getattr(model, "peft_config", {}) for model in self._models()):
+            with self._changing_adapters():
                 self._pipeline.delete_adapters(adapter)
 
+    def _models(self) -> list[torch.nn.Module]:
+        """The parts of the pipeline that LoRAs change."""
+        parts = (getattr(self._pipeline, part, None) for part in self._pipeline._lora_loadable_modules)
+        return [part for part in parts if part is not None]
 
-@contextmanager
-def _changing_adapters() -> Iterator[None]:
-    """Tensors made in inference mode could not be changed later; and peft warns of what is meant here."""
-    with torch.inference_mode(False), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-        yield
+    @contextmanager
+    def _changing_adapters(self) -> Iterator[None]:
+        """Tensors made in inference mode could not be changed later; and peft warns of what is meant here."""
+        self._put_layers_back()
+        with torch.inference_mode(False), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+            yield
+
+    def _set_layers_aside(self) -> None:
+        """Let the model call its own layers. Also a layer of peft that is switched off costs time.
+
+        On an H200, a step of one picture of 512² took twice as long with them (docs/benchmarks-gpu.md).
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for model in self._models():
+            for parent in list(model.modules()):
+                for name, child in list(parent.named_children()):
+                    if isinstance(child, BaseTunerLayer):
+                        parent._modules[name] = child.get_base_layer()
+                        self._set_aside.append((parent, name, child))
+
+    def _put_layers_back(self) -> None:
+        for parent, name, layer in self._set_aside:
+            parent._modules[name] = layer
+        self._set_aside.clear()
 
 
 def _shown(name: str) -> str:

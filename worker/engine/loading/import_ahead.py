@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ LOADING = (
     "worker.engine.loading.placement",
     "worker.engine.loading.quantization",
 )
+# Imported by diffusers where it is installed; it asks the GPU what it can do, which starts CUDA.
+STARTS_CUDA = "torchao"
 
 
 def import_for(models: Iterable[Model]) -> None:
@@ -31,18 +35,48 @@ def import_for(models: Iterable[Model]) -> None:
 
     Models whose weights aren't on this machine yet count with torch and diffusers alone. Raises ImportError, OSError.
     """
-    for model in models:
-        if model.engine == "blank":
-            importlib.import_module("worker.engine.blank")
-            continue
-        # torch asks the driver's library (NVML) whether there is a GPU; the CUDA runtime can't be used after a fork.
-        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        for name in (*LIBRARIES, "torch", *LOADING):
+    models = list(models)
+    drawing = [model for model in models if model.engine != "blank"]
+    if len(drawing) < len(models):
+        importlib.import_module("worker.engine.blank")
+    if not drawing:
+        return
+    if not any(model.device.quantization or model.device.gguf for model in drawing):
+        sys.modules.setdefault(STARTS_CUDA, None)  # type: ignore[arg-type]  # Python's own mark for "can't be imported"
+    with _without_asking_the_driver():
+        for name in (*LIBRARIES, *LOADING):
             importlib.import_module(name)
-        index = _index_of(Path(model.config if model.is_single_file else model.source).expanduser())
-        engine_for(str(index.get("_class_name"))).load()
-        for part in [["diffusers", index.get("_class_name")], *index.values()]:
-            _import_class(part)
+        for model in drawing:
+            index = _index_of(Path(model.config if model.is_single_file else model.source).expanduser())
+            engine_for(str(index.get("_class_name"))).load()
+            for part in [["diffusers", index.get("_class_name")], *index.values()]:
+                _import_class(part)
+
+
+@contextmanager
+def _without_asking_the_driver() -> Iterator[None]:
+    """Let `torch.cuda.is_available` look for the drivers' files only.
+
+    diffusers calls it when it is imported. A process that has asked the driver has opened the GPU, and its children may
+    not be able to use it.
+    """
+    import torch
+
+    asks = torch.cuda.is_available
+    torch.cuda.is_available = _has_gpu_files
+    try:
+        yield
+    finally:
+        torch.cuda.is_available = asks
+
+
+def _has_gpu_files() -> bool:
+    """Whether this torch is for GPUs, and a driver offers one to this process."""
+    import torch
+
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    is_there = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists() or Path("/dev/dxg").exists()
+    return torch.cuda._is_compiled() and is_there and not is_hidden
 
 
 def _index_of(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How long workers hold their device beside how long they draw, over a trace of bursts.
 
-    python -m bench.bursts [--write]
+    python -m bench.bursts [--only WAY] [--timeline] [--write]
 
 The trace: quiet, 40 requests at once, quiet, one every 3 s, quiet, then two models at once. It is sent to one
 `darkroom up` after the other: with a worker for each model that is always ready (two places), and with one place, whose
@@ -8,22 +8,21 @@ workers end after 60 s or 1 s without work, or stand by after 0.5 s. The models 
 picture and 1 s to load, one picture at a time, so that the figures are those of the scaling and not of this machine.
 
 A worker holds its device from when it signs in, before it loads its model, until it has ended, except while it stands
-by. The table `workers` is read every 50 ms for that. Drawing is the sum of `gpu_time`. Linux only.
+by. The table `workers` is read every 50 ms for that. Drawing is the sum of `gpu_time`. `--timeline` prints for each
+worker what it did when. Linux only.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.command import command_line, publish
+from bench.held_time import HeldTime, holding
 from bench.report import machine
 from cli.which_database import settings_for
 from storage.postgres.database import connect
@@ -43,7 +42,6 @@ warm = {{ min_workers = {min_workers} }}
 QUIET_S = 10.0
 BURST, TRICKLE, TOGETHER = 40, 10, 20
 TRICKLE_EVERY_S = 3.0
-LOOK_EVERY_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ WAYS = (
 class Found:
     """What a way came to. `waits_s`: from the POST to the claim."""
 
-    held_s: float
+    held: HeldTime
     drawing_s: float
     asked: int
     succeeded: int
@@ -77,35 +75,13 @@ class Found:
     def row(self, name: str) -> str:
         waits = sorted(self.waits_s)
         p50, p95 = statistics.median(waits), waits[int(0.95 * len(waits))]
-        share = self.held_s / self.drawing_s
+        spent = self.held.by_state
+        beside_s = spent["at work"] - self.drawing_s
         return (
-            f"| {name} | {self.asked} | {self.asked - self.succeeded} | {self.held_s:.0f} | {self.drawing_s:.0f}"
-            f" | {share:.2f} | {p50:.1f} | {p95:.1f} |"
+            f"| {name} | {self.asked} | {self.asked - self.succeeded} | {self.held.seconds:.1f} | {self.drawing_s:.1f}"
+            f" | {spent['loading']:.1f} | {beside_s:.1f} | {spent['idle']:.1f} | {spent['draining']:.1f}"
+            f" | {self.held.seconds / self.drawing_s:.2f} | {p50:.1f} | {p95:.1f} |"
         )
-
-
-@contextmanager
-def holding(database_url: str) -> Iterator[list[float]]:
-    """Adds up the seconds for which workers hold a device, in the only element of the list."""
-    held, stop = [0.0], threading.Event()
-
-    def look() -> None:
-        with connect(database_url, application_name="bench") as conn:
-            before = time.monotonic()
-            while not stop.wait(LOOK_EVERY_S):
-                row = conn.execute("SELECT count(*) AS n FROM workers WHERE state <> 'standby'").fetchone()
-                assert row is not None
-                now = time.monotonic()
-                held[0] += row["n"] * (now - before)
-                before = now
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield held
-    finally:
-        stop.set()
-        thread.join()
 
 
 def send_trace(running: RunningUp) -> list[str]:
@@ -157,21 +133,28 @@ def measure(way: Way, folder: Path) -> Found:
             ).fetchall()
     drawn = [row for row in rows if row["status"] == "succeeded"]
     drawing_s = sum(row["metrics"]["gpu_time"] for row in drawn)
-    return Found(held[0], drawing_s, len(sent), len(drawn), [row["wait_s"] for row in drawn])
+    return Found(held, drawing_s, len(sent), len(drawn), [row["wait_s"] for row in drawn])
 
 
 def main() -> None:
-    asked = command_line(__doc__).parse_args()
+    options = command_line(__doc__)
+    options.add_argument("--only", default="", help="only the ways of running workers whose name has this in it")
+    options.add_argument("--timeline", action="store_true", help="print for each worker what it did when")
+    asked = options.parse_args()
     before = machine()
     lines = [
-        "| workers | predictions | lost | held, s | drawing, s | held ÷ drawing | wait p50, s | wait p95, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| workers | predictions | lost | held, s | drawing, s | loading, s | claims and uploads, s | idle, s"
+        " | leaving, s | held ÷ drawing | wait p50, s | wait p95, s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         Path(name).chmod(0o711)
-        for number, way in enumerate(WAYS):
-            lines.append(measure(way, Path(name) / f"{number}").row(way.name))
+        for number, way in enumerate(way for way in WAYS if asked.only in way.name):
+            found = measure(way, Path(name) / f"{number}")
+            lines.append(found.row(way.name))
             print(lines[-1], flush=True)
+            if asked.timeline:
+                print(found.held.timeline(), flush=True)
     publish("bursts", "\n".join(lines), before, write=asked.write)
 
 

@@ -20,6 +20,7 @@ class Standby:
     def __init__(self, *, after_s: float | None = None, host_decides: bool = False) -> None:
         """`after_s`: None for never."""
         self.after_s = None if host_decides else after_s
+        self.host_counts_idle_time = host_decides and after_s is not None
         self._ordered = threading.Event()
 
     @property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cli.host.autoscale import Running, Stop, decide
+from cli.host.autoscale import NOTHING, Running, Stop, decide
 from cli.host.demand_watch import DemandWatch
 from cli.host.frozen_workers import SILENT_S, Silence
 from cli.host.leases import DemandLeases
@@ -176,10 +176,12 @@ class Workers:
         self._standing_by.repeat_orders(self.running.values(), standing_by)
 
     def _stand_by_if_idle(self, now: float) -> None:
-        """One that is to stay ready does not."""
+        """One that is to stay ready does not, nor one whose model has work waiting: it is about to claim that."""
         have = Counter(worker.model for worker in self.running.values() if not worker.leaving)
         for worker in self.running.values():
             at_least = self._watch.bounds.get(worker.model, NO_BOUNDS).at_least
+            if self._watch.demand.get(worker.model, NOTHING).waiting:
+                continue
             if have[worker.model] > at_least and self._standing_by.is_due(worker, now):
                 self._standing_by.order(worker)
                 have[worker.model] -= 1

@@ -21,7 +21,7 @@ RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not
 # {"id", "token_id"} of a new prediction, by a trigger (migrations/versions/0017). Hearing of every one costs an API
 # process some 5 % of a submit, so nobody listens unless it has to.
 SUBMITTED_CHANNEL = "darkroom_submitted"
-WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began to load, or is done with it
+WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began or ended to load or to stand by, or is idle
 WARM_CHANNEL = "darkroom_warm"  # the name of a model: how many of its workers are to stay ready has changed
 
 LOGS = "logs"  # what a change is `about` that is none of the prediction's state

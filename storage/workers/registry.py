@@ -50,7 +50,8 @@ class Sign:
 def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) -> None:
     """Write the worker's row, or refresh it.
 
-    Those who wait for its model are told when it begins or ends to load, or to stand by.
+    Those who wait for its model, and its host, are told when it begins or ends to load or to stand by, and when it
+    becomes idle.
     """
     conn.execute(
         """
@@ -70,7 +71,7 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
         )
         SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
         WHERE coalesce((SELECT state FROM before), 'none') IS DISTINCT FROM %(state)s
-          AND ((SELECT state FROM before) IN ('loading', 'standby') OR %(state)s IN ('loading', 'standby'))
+          AND ((SELECT state FROM before) IN ('loading', 'standby') OR %(state)s IN ('loading', 'standby', 'idle'))
         """,
         {
             "channel": WORKERS_CHANNEL,

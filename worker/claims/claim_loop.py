@@ -15,6 +15,7 @@ from storage.predictions.claim import Claim, NeedsEmptyWorker
 from storage.predictions.render import Renderer
 from storage.predictions.result_cache import reuse_result
 from storage.s3.bucket import Bucket
+from storage.workers.registry import WorkerState
 from worker.attempts.attempt import Attempt
 from worker.attempts.inputs import Inputs
 from worker.batching.saved_step_costs import SavedStepCosts
@@ -109,7 +110,7 @@ class ClaimLoop:
             is_idle = asked is Asked.NOTHING and not holds_some
             if not is_idle:
                 idle_since = time.monotonic()
-            self._heartbeat.note("drawing" if holds_some or asked is Asked.CLAIMED else "idle")
+            self._tell("drawing" if holds_some or asked is Asked.CLAIMED else "idle")
             if asked is Asked.CLAIMED:
                 scheduler.wake_up()
                 continue
@@ -119,7 +120,19 @@ class ClaimLoop:
             if is_idle and self._standby.after_s is not None and idle_s >= self._standby.after_s:
                 scheduler.rest()
             saved_costs.save_if_due()
-            self._bells.wait(self._poll_s)
+            self._bells.wait(self._until_idle_for_long(idle_s) if is_idle else self._poll_s)
+
+    def _tell(self, state: WorkerState) -> None:
+        """The next beat writes it. A host that orders idle workers to stand by must not learn it so late."""
+        if self._standby.host_counts_idle_time and state != self._heartbeat.state:
+            self._heartbeat.say(state)
+        else:
+            self._heartbeat.note(state)
+
+    def _until_idle_for_long(self, idle_s: float) -> float:
+        """How long to wait for a bell: not beyond the moment at which this worker is to leave or to stand by."""
+        limits = (self._idle_exit_s, self._standby.after_s)
+        return min([self._poll_s, *(limit - idle_s for limit in limits if limit is not None and limit > idle_s)])
 
     def _leaves_after(self, idle_s: float) -> bool:
         now = time.monotonic()

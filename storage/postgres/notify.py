@@ -21,7 +21,8 @@ RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not
 # {"id", "token_id"} of a new prediction, by a trigger (migrations/versions/0017). Hearing of every one costs an API
 # process some 5 % of a submit, so nobody listens unless it has to.
 SUBMITTED_CHANNEL = "darkroom_submitted"
-WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began or ended to load or to stand by, or is idle
+WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began or ended to load or to stand by
+IDLE_CHANNEL = "darkroom_idle"  # the same of one that has drawn everything; only hosts listen
 WARM_CHANNEL = "darkroom_warm"  # the name of a model: how many of its workers are to stay ready has changed
 
 LOGS = "logs"  # what a change is `about` that is none of the prediction's state

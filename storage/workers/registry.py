@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from storage.postgres.database import Connection, Row
-from storage.postgres.notify import WORKERS_CHANNEL
+from storage.postgres.notify import IDLE_CHANNEL, WORKERS_CHANNEL
 
 WorkerState = Literal["loading", "idle", "drawing", "draining", "failed", "standby"]
 
@@ -50,8 +50,8 @@ class Sign:
 def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) -> None:
     """Write the worker's row, or refresh it.
 
-    Those who wait for its model, and its host, are told when it begins or ends to load or to stand by, and when it
-    becomes idle.
+    Those who wait for its model are told when it begins or ends to load or to stand by. Hosts are also told when it has
+    drawn everything.
     """
     conn.execute(
         """
@@ -69,12 +69,20 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
                 memory_bytes = excluded.memory_bytes, device_free_bytes = excluded.device_free_bytes,
                 seen_at = clock_timestamp()
         )
-        SELECT pg_notify(%(channel)s, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
-        WHERE coalesce((SELECT state FROM before), 'none') IS DISTINCT FROM %(state)s
-          AND ((SELECT state FROM before) IN ('loading', 'standby') OR %(state)s IN ('loading', 'standby', 'idle'))
+        SELECT pg_notify(channel, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
+        FROM (
+            SELECT CASE
+                WHEN (SELECT state FROM before) = %(state)s THEN NULL
+                WHEN (SELECT state FROM before) IN ('loading', 'standby') OR %(state)s IN ('loading', 'standby')
+                    THEN %(workers_channel)s
+                WHEN %(state)s = 'idle' THEN %(idle_channel)s
+            END AS channel
+        ) AS told
+        WHERE channel IS NOT NULL
         """,
         {
-            "channel": WORKERS_CHANNEL,
+            "workers_channel": WORKERS_CHANNEL,
+            "idle_channel": IDLE_CHANNEL,
             "id": row.id,
             "hostname": row.hostname,
             "pid": row.pid,

@@ -6,8 +6,11 @@ With the blank engine, whose weights weigh nothing: everything around the weight
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +18,13 @@ from typing import Any
 
 import pytest
 
-from storage.postgres.database import Connection
+from cli.processes import start_child
+from storage.postgres.database import Connection, connect
+from storage.postgres.notify import IDLE_CHANNEL
 from storage.postgres.procrastinate import queue_name_of
 from storage.settings import Settings
 from tests.integration.test_hosts import RunningHost, host
-from tests.integration.worker_running import start_worker
+from tests.integration.worker_running import environment, start_worker
 from tests.support.eventually import eventually
 from tests.support.making import MODEL, count, submit_one
 
@@ -71,6 +76,32 @@ def test_an_idle_worker_stands_by_and_the_next_prediction_wakes_it(running: Runn
     eventually(lambda: (running.count("engine.rests"), running.count("engine.woken")) == (3, 2))
     assert running.count("worker.ready") == 1
     assert count(conn, "demand_leases") == 0
+
+
+def test_a_host_learns_at_once_that_a_worker_is_idle(settings: Settings, conn: Connection, tmp_path: Path) -> None:
+    """Drawings so short that no heartbeat falls into one: it would never be seen to draw."""
+    process = start_child(
+        [sys.executable, "-m", "cli.main", "worker", "--host-decides"],
+        env=environment(settings, tmp_path, step_s=0.001) | {"STANDBY_AFTER_S": "600"},
+        output=subprocess.DEVNULL,
+    )
+    try:
+        with connect(settings.direct_url, application_name="test") as listener:
+            listener.execute(f"LISTEN {IDLE_CHANNEL}")
+            for _ in range(4):
+                submit(conn)
+                wait_for_idle(listener)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert drawn(conn) == 4
+
+
+def wait_for_idle(listener: Connection) -> None:
+    for told in listener.notifies(timeout=PATIENT_S):
+        if json.loads(told.payload)["state"] == "idle":
+            return
+    raise AssertionError(f"no worker was idle within {PATIENT_S} s")
 
 
 def test_two_models_share_a_place_by_turns_without_being_loaded_again(running: RunningHost, conn: Connection) -> None:

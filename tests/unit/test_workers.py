@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.host.demand_watch import DemandWatch
+from cli.host.standby import StandbyRules
 from cli.host.worker import LOADING_AT_MOST_S
 from cli.host.workers import EXIT_NOT_LOADED, SWITCH_AFTER_S, Workers
 from cli.processes import start_child
@@ -25,12 +26,18 @@ ONE = Demand(waiting=1, processing=0)
 class Place:
     """One place for a worker. `ends_with`: the exit code of the next that is started; None: it stays."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, standby: StandbyRules | None = None) -> None:
         self.ends_with: int | None = None
         self.started: list[str] = []
         self.watch = DemandWatch("", look_every_s=3600)  # never started: its demand is the test's
         self.workers = Workers(
-            1, ["a/a", "b/b"], self._launch, self.watch, ProcessRecord(folder), LogStream(io.StringIO())
+            1,
+            ["a/a", "b/b"],
+            self._launch,
+            self.watch,
+            ProcessRecord(folder),
+            LogStream(io.StringIO()),
+            standby=standby,
         )
 
     def _launch(self, model: str, place: int) -> subprocess.Popen[bytes]:
@@ -52,15 +59,26 @@ class Place:
     def is_leaving(self) -> bool:
         return self.workers.running[1].leaving
 
+    def end(self) -> None:
+        for worker in self.workers.all:
+            worker.child.kill()
+            worker.child.process.wait()
+            worker.child.exit_code()
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
-    for worker in made.workers.running.values():
-        worker.child.kill()
-        worker.child.process.wait()
-        worker.child.exit_code()
+    made.end()
+
+
+@pytest.fixture
+def place_with_standby(tmp_path: Path) -> Iterator[Place]:
+    """Idle workers stand by at once, one at most."""
+    made = Place(tmp_path, StandbyRules(0.0, 1, ["a/a", "b/b"], lambda place: ""))
+    yield made
+    made.end()
 
 
 def test_a_worker_is_stopped_for_another_model_when_its_turn_is_over(
@@ -119,3 +137,14 @@ def test_a_model_that_could_not_be_loaded_sends_nobody_away_until_it_did_well(pl
     place.tick(b=ONE)
     place.tick(a=ONE)
     assert place.is_leaving(), "its failures are forgotten"
+
+
+def test_an_idle_worker_is_not_told_to_stand_by_while_its_model_has_work_waiting(place_with_standby: Place) -> None:
+    place = place_with_standby
+    place.tick(a=ONE)
+    worker = place.workers.running[1]
+    place.watch.signed_in = place.watch.ready = place.watch.idle = {worker.pid}
+    place.tick(a=ONE)
+    assert worker.stands_by is None, "it is about to claim what waits"
+    place.tick()
+    assert worker.stands_by

@@ -23,7 +23,7 @@ from api.files import views as files
 from api.live import own_streams, streams
 from api.live.access_watch import AccessWatch
 from api.live.queue_position import QueuePositions
-from api.models import deployments, warm
+from api.models import deployments, hardware, warm
 from api.models import views as models
 from api.models.run_counts import RunCounts
 from api.openai import edits, images
@@ -124,6 +124,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
         name = prefix.strip("/") or "root"
         app.register_blueprint(account.blueprint, url_prefix=prefix, name=f"account-{name}")
         app.register_blueprint(deployments.blueprint, url_prefix=prefix, name=f"deployments-{name}")
+        app.register_blueprint(hardware.blueprint, url_prefix=prefix, name=f"hardware-{name}")
         app.register_blueprint(images.blueprint, url_prefix=prefix, name=f"images-{name}")
         app.register_blueprint(edits.blueprint, url_prefix=prefix, name=f"edits-{name}")
         app.register_blueprint(models.blueprint, url_prefix=prefix, name=f"models-{name}")

@@ -226,6 +226,7 @@ class WarmRequest(BaseModel):
     )
 
 
+DEFAULT_HARDWARE = "gpu"
 DEPLOYMENT_NAME = r"^[a-z0-9][a-z0-9._-]*$"
 Instances = Annotated[int, Field(ge=0, le=MOST_WORKERS), BeforeValidator(whole)]
 
@@ -238,7 +239,7 @@ class DeploymentRequest(BaseModel):
     name: str = Field(max_length=64, pattern=DEPLOYMENT_NAME, description="Of the new deployment, without its owner.")
     model: Name
     version: Name | None = Field(default=None, description="Of the model, which has one.")
-    hardware: Name = Field(default="gpu", description="Shown as it is given; it has no effect.")
+    hardware: Name = Field(default=DEFAULT_HARDWARE, description="Shown as it is given; it has no effect.")
     min_instances: Instances = Field(description="So many workers stay ready.")
     max_instances: Instances = Field(description="The model has no more workers. 0: nothing is drawn.")
 

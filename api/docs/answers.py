@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 
 class Urls(BaseModel):
@@ -157,3 +157,14 @@ class DeploymentPage(BaseModel):
     next: str | None
     previous: str | None
     results: list[Deployment]
+
+
+class Hardware(BaseModel):
+    """A kind of device."""
+
+    name: str = Field(description="as its driver calls it")
+    sku: str = Field(description="for `hardware` of a deployment")
+
+
+class HardwareList(RootModel[list[Hardware]]):
+    """The devices that workers draw on, by name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -15,6 +16,8 @@ from replicate.prediction import Prediction
 from replicate.stream import ServerSentEvent
 from replicate.webhook import Webhooks
 
+from storage.postgres.database import connect
+from storage.workers.registry import WorkerRow, say_alive, say_goodbye
 from tests.support.receivers import Receiver
 from tests.support.serving import Service
 
@@ -215,6 +218,20 @@ def test_errors_are_errors_with_their_status(replicate: Client) -> None:
         replicate.run(MODEL, input={"prompt": "x", "width": 65})
     assert invalid.value.status == 422
     assert "multiple of 16" in (invalid.value.detail or "")
+
+
+def test_the_hardware_is_what_workers_draw_on(replicate: Client, service: Service) -> None:
+    def listed() -> list[tuple[str, str]]:
+        return [(each.name, each.sku) for each in replicate.hardware.list()]
+
+    assert listed() == [("GPU", "gpu")], "the blank engine draws on no device"
+    worker = WorkerRow(uuid4(), "elsewhere", 1, "darkroom/nobody", "idle", device="NVIDIA H200")
+    with connect(service.settings.database_url, application_name="test") as conn:
+        say_alive(conn, worker)
+        try:
+            assert listed() == [("NVIDIA H200", "nvidia-h200")]
+        finally:
+            say_goodbye(conn, worker.id)
 
 
 def test_deployments_are_created_listed_changed_drawn_with_and_deleted(replicate: Client) -> None:

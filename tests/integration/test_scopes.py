@@ -35,6 +35,7 @@ NEEDED = {
     "post /files": "draw",
     "get /files/<file_id>": "read",
     "delete /files/<file_id>": "draw",
+    "get /hardware": "read",
     "post /images/edits": "draw",
     "post /images/generations": "draw",
     "post /images/variations": "draw",

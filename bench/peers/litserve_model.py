@@ -4,8 +4,11 @@ import base64
 import sys
 from typing import Any
 
-import litserve
-from pocket import draw, load
+# LitServe would use the mcp of this checkout, whose version it doesn't know; nothing here needs it.
+sys.modules["mcp"] = None  # type: ignore[assignment]
+
+import litserve  # noqa: E402
+from pocket import draw, load  # noqa: E402
 
 
 class Model(litserve.LitAPI):

@@ -135,6 +135,13 @@ def draw_all(
     return results
 
 
+def outlined(results: Sequence[Result]) -> list[Result]:
+    """The same pictures, graded as if the prompts had asked for outlines."""
+    return [
+        replace(result, found=look(result.pixels, result.prompt.scene.place, outlined=True)) for result in results
+    ]
+
+
 def score(name: str, results: Sequence[Result]) -> Score:
     parts = {}
     for part in PARTS:

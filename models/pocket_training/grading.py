@@ -1,6 +1,7 @@
 """Says what is in a picture without any learned part: nearest colours, bounding boxes, outlines.
 
-It is strict: a shape counts only if its outline covers that of a perfect drawing to `SHAPE_OVERLAP`.
+It is strict: a shape counts only if it covers that of a perfect drawing to `SHAPE_OVERLAP`. A shape drawn as an outline
+counts only if it covers a perfect outline to `OUTLINE_OVERLAP`, and what it surrounds has the background's colour.
 """
 
 from dataclasses import dataclass, fields
@@ -10,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from .drawings import draw_shape, extent, outlines
+from .drawings import draw_outline, draw_shape, extent, outlines
 from .scenes import Scene
 from .vocabulary import COLOURS, PAIR_SIZES, RELATIONS, SHAPES, SIZES
 
 SHAPE_OVERLAP = 0.75
+OUTLINE_OVERLAP = 0.5
+"""A line of 4 pixels that is off by one covers 0.6. A filled shape may cover 0.7, but surrounds only its own colour."""
+
 POSITION_THRESHOLD = 0.07
 """Objects meant to be off the middle are at least 0.15 of a side away from it."""
 
@@ -62,15 +66,18 @@ def asked(scene: Scene) -> Attributes:
     )
 
 
-def look(pixels: Pixels, place: str) -> Attributes:
-    """What the picture shows. A position in `place` says to look for one object, a relation for two."""
+def look(pixels: Pixels, place: str, *, outlined: bool = False) -> Attributes:
+    """What the picture shows. A position in `place` says to look for one object, a relation for two.
+
+    Shapes are compared with filled ones, or with `outlined` ones.
+    """
     background = background_of(pixels)
     if place not in RELATIONS:
-        seen = find_thing(pixels, SIZES)
+        seen = find_thing(pixels, SIZES, outlined=outlined)
         if seen is None:
             return Attributes(background, "", "", "", "")
         return Attributes(background, seen.colour, seen.shape, position_of(seen), seen.size)
-    first, second = find_pair(pixels, sideways=place in ("left of", "right of"))
+    first, second = find_pair(pixels, sideways=place in ("left of", "right of"), outlined=outlined)
     if place in ("right of", "below"):
         first, second = second, first
     if first is None or second is None:
@@ -94,7 +101,9 @@ def background_of(pixels: Pixels) -> str:
     return colour_name(np.median(frame, axis=0))
 
 
-def find_thing(pixels: Pixels, sizes: dict[str, float], shorter: int | None = None) -> Seen | None:
+def find_thing(
+    pixels: Pixels, sizes: dict[str, float], shorter: int | None = None, *, outlined: bool = False
+) -> Seen | None:
     """The one object in this picture, or part of a picture whose shorter side was `shorter`."""
     values = pixels.astype(np.float64)
     frame = np.concatenate([values[:2].reshape(-1, 3), values[-2:].reshape(-1, 3)])
@@ -108,13 +117,17 @@ def find_thing(pixels: Pixels, sizes: dict[str, float], shorter: int | None = No
     mask: Mask = ((values - background) @ axis) / (axis @ axis) > 0.5
     rows, columns = np.flatnonzero(mask.sum(axis=1) > 0), np.flatnonzero(mask.sum(axis=0) > 0)
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    shape, overlap = shape_of(mask[top:bottom, left:right])
     height, width = mask.shape
-    size = size_of(shape, right - left, bottom - top, shorter or min(width, height), sizes)
+    shorter = shorter or min(width, height)
+    box = slice(top, bottom), slice(left, right)
+    shape, overlap = shape_of(mask[box], shorter if outlined else None)
+    if outlined and not (shape and _surrounds(values[box], shape, shorter, background)):
+        shape = ""
+    size = size_of(shape, right - left, bottom - top, shorter, sizes)
     return Seen(shape, colour_name(colour), size, (left + right) / 2 / width, (top + bottom) / 2 / height, overlap)
 
 
-def find_pair(pixels: Pixels, sideways: bool) -> tuple[Seen | None, Seen | None]:
+def find_pair(pixels: Pixels, sideways: bool, *, outlined: bool = False) -> tuple[Seen | None, Seen | None]:
     """Left and right, or upper and lower object, each in its half of the picture."""
     height, width = pixels.shape[:2]
     shorter = min(width, height)
@@ -122,20 +135,23 @@ def find_pair(pixels: Pixels, sideways: bool) -> tuple[Seen | None, Seen | None]
         halves = pixels[:, : width // 2], pixels[:, width // 2 :]
     else:
         halves = pixels[: height // 2], pixels[height // 2 :]
-    first, second = (find_thing(half, PAIR_SIZES, shorter) for half in halves)
+    first, second = (find_thing(half, PAIR_SIZES, shorter, outlined=outlined) for half in halves)
     return first, second
 
 
-def shape_of(mask: Mask) -> tuple[str, float]:
-    """The shape whose outline, stretched to the same box, covers the mask best, and how well (0 to 1)."""
+def shape_of(mask: Mask, outlined_in: int | None = None) -> tuple[str, float]:
+    """The shape that, stretched to the same box, covers the mask best, and how well (0 to 1).
+
+    It is filled, or the outline of a shape in a picture whose shorter side has `outlined_in` pixels.
+    """
     height, width = mask.shape
     best, overlap = "", 0.0
     for shape in SHAPES:
-        perfect = _outline(shape, width, height)
+        perfect = _perfect(shape, width, height, outlined_in)
         score = float(np.count_nonzero(mask & perfect) / np.count_nonzero(mask | perfect))
         if score > overlap:
             best, overlap = shape, score
-    return (best if overlap >= SHAPE_OVERLAP else ""), overlap
+    return (best if overlap >= (SHAPE_OVERLAP if outlined_in is None else OUTLINE_OVERLAP) else ""), overlap
 
 
 def size_of(shape: str, width: int, height: int, shorter: int, sizes: dict[str, float]) -> str:
@@ -168,8 +184,17 @@ def _is_apart(seen: Seen, relation: str) -> bool:
     return abs(across - 0.5) < 2 * POSITION_THRESHOLD
 
 
+def _surrounds(values: npt.NDArray[np.float64], shape: str, shorter: int, background: npt.NDArray[np.float64]) -> bool:
+    """Whether the inside of this outlined shape has the colour of the background."""
+    height, width = values.shape[:2]
+    inside = _perfect(shape, width, height, None) & ~_perfect(shape, width, height, shorter)
+    if not inside.any():
+        return False
+    return colour_name(np.median(values[inside], axis=0)) == colour_name(background) != ""
+
+
 @cache
-def _outline(shape: str, width: int, height: int) -> Mask:
+def _perfect(shape: str, width: int, height: int, outlined_in: int | None) -> Mask:
     """A perfect drawing of the shape that fills a box of this many pixels."""
     scale = 8
     unit = 64
@@ -177,7 +202,12 @@ def _outline(shape: str, width: int, height: int) -> Mask:
     box = (round(full_width * unit), round(full_height * unit))
     image = Image.new("L", box, 0)
     left, top = _corner(shape)
-    draw_shape(ImageDraw.Draw(image), shape, (-left * unit, -top * unit), unit, 255, 0)
+    pen, centre = ImageDraw.Draw(image), (-left * unit, -top * unit)
+    if outlined_in is None:
+        draw_shape(pen, shape, centre, unit, 255, 0)
+    else:
+        radius = (width * height / (full_width * full_height)) ** 0.5
+        draw_outline(pen, shape, centre, unit, outlined_in * unit / radius, 255)
     resized = image.resize((width * scale, height * scale), Image.Resampling.BILINEAR).reduce(scale)
     mask: Mask = np.asarray(resized) > 127
     return mask

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from api.parsing.prefer import MAX_WARM_S, WARM_S
-from storage.catalog import MOST_WORKERS
+from storage.catalog import MOST_INPUT_IMAGES, MOST_WORKERS
 from storage.formats import DEFAULT, FORMATS, NAMES
 from storage.predictions.parameters import MAX_GIVEN_SEED, MAX_PRIORITY
 from storage.webhooks.events import WebhookEvent
@@ -27,6 +27,8 @@ ASPECT_RATIOS: dict[str, tuple[int, int]] = {
     "21:9": (21, 9),
     "9:21": (9, 21),
 }
+
+MATCHES_IMAGE = "match_input_image"  # Replicate's edit models have it beside the ratios
 
 
 def _storable(value: str) -> str:
@@ -131,6 +133,7 @@ Metadata = Annotated[
 
 # A data: URL is replaced by a description before it is looked at (api/pictures/sent.py).
 PictureUrl = Annotated[Url, Field(json_schema_extra={"format": "uri"})]
+PictureUrls = Annotated[list[PictureUrl], Field(max_length=MOST_INPUT_IMAGES)]
 LoraScale = Annotated[float, Field(ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)]
 
 
@@ -166,13 +169,18 @@ class PredictionInput(BaseModel):
         description="Image k (from 0) is drawn with seed + k. Only the lowest 32 bits count. -1, null and an empty "
         "text ask for a random seed.",
     )
-    image: PictureUrl | None = Field(
+    image: PictureUrl | PictureUrls | None = Field(
         default=None, description="The picture to start from: a data: or https: URL, or a file of this service."
+    )
+    images: PictureUrls | None = Field(
+        default=None, description="The pictures to draw from: data: or https: URLs, or files of this service."
     )
     mask: PictureUrl | None = Field(
         default=None, description="What of the image is drawn anew: white is, black stays. Of its shape."
     )
     image_url: PictureUrl | None = Field(default=None, description="The same as image.")
+    image_urls: PictureUrls | None = Field(default=None, description="The same as images.")
+    input_images: PictureUrls | None = Field(default=None, description="The same as images.")
     mask_url: PictureUrl | None = Field(default=None, description="The same as mask.")
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         default=None, description="How much of the image is drawn anew. 1: nothing of it is left."

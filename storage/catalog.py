@@ -20,6 +20,7 @@ from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.parameters import Parameters
 
 MOST_WORKERS = 64  # that can be asked for to stay ready
+MOST_INPUT_IMAGES = 16  # as OpenAI's models take
 MinWorkers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
 NEVER = datetime.fromtimestamp(0, UTC)
 NAME = r"^[a-z0-9][a-z0-9._-]*/[a-z0-9][a-z0-9._-]*$"
@@ -58,6 +59,16 @@ class Limits(_Part):
         ge=1,
         le=10,
         description="the largest num_outputs, and OpenAI's n; all are drawn in one step",
+    )
+    min_input_images: int = Field(
+        default=0, ge=0, le=1, description="1: a request has to give an image, for models that can only edit"
+    )
+    max_input_images: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_INPUT_IMAGES,
+        description="how many images a request may give, for a model that takes some; more than 1 only for models that "
+        "look at several, such as FLUX.2",
     )
 
 
@@ -203,6 +214,16 @@ class Model(_Part):
         return self
 
     @model_validator(mode="after")
+    def _input_images_are_taken(self) -> Model:
+        for key, value, unset in (
+            ("min_input_images", self.limits.min_input_images, 0),
+            ("max_input_images", self.limits.max_input_images, 1),
+        ):
+            if value != unset and "image" not in self.takes:
+                raise ValueError(f'limits.{key} needs "image" in takes')
+        return self
+
+    @model_validator(mode="after")
     def _one_file_has_no_variants(self) -> Model:
         if not self.is_single_file:
             if self.config:
@@ -218,6 +239,11 @@ class Model(_Part):
             if value:
                 raise ValueError(f"{key} needs a source that is a folder or a hub id, not one file")
         return self
+
+    @property
+    def takes_several_images(self) -> bool:
+        """Whether it looks at the images of a request. Other models start from the one image that they take."""
+        return self.limits.max_input_images > 1
 
     @property
     def is_single_file(self) -> bool:

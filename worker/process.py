@@ -121,7 +121,7 @@ class WorkerProcess:
             self._pool,
             renderer,
             self._bucket,
-            Inputs(self._bucket, settings.s3_prefix, downloads),
+            Inputs(self._bucket, settings.s3_prefix, downloads, keeps_sizes=model.takes_several_images),
             self._bells,
             self._leases,
             self._results,

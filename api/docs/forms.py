@@ -44,9 +44,9 @@ class FilePage(BaseModel):
 
 
 class EditForm(ImageRequest):
-    """The fields of a generation as text, with a picture to start from (`image` or `image[]`)."""
+    """The fields of a generation as text, with a picture to start from (`image` or `image[]`), or several."""
 
-    image: Binary
+    image: Binary = Field(description="May be there several times, up to the model's `max_input_images`.")
     mask: Binary | None = Field(default=None, description="Transparent is drawn anew.")
     strength: float | None = Field(default=None, ge=0, le=1, description="1: nothing of the image is left.")
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas import ASPECT_RATIOS, MAX_LORA_SCALE, PredictionInput
+from api.schemas import ASPECT_RATIOS, MATCHES_IMAGE, MAX_LORA_SCALE, PredictionInput
 from storage.catalog import Model
 
 # Clients only compare it: from 0.3.9 on, a list as output is a list and not an iterator.
 COG_VERSION = "0.16.0"
-# Inputs that are left out where the model doesn't take them. The names that fal has for pictures are taken, not shown.
-FOR_SOME_MODELS = ("image", "mask", "image_url", "mask_url", "strength", "loras", "lora_weights", "lora_scale")
+# Inputs that are left out where the model doesn't take them. Other names of `image` and `images` are taken, not shown.
+FOR_SOME_MODELS = (
+    "image", "images", "input_images", "mask", "image_url", "image_urls", "mask_url", "strength",
+    "loras", "lora_weights", "lora_scale",
+)  # fmt: skip
 
 
 def openapi_schema(model: Model) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def openapi_schema(model: Model) -> dict[str, Any]:
                 "Input": {
                     "title": "Input",
                     "type": "object",
-                    "required": ["prompt"],
+                    "required": ["prompt", *_required_pictures(model)],
                     "properties": _inputs(model),
                 },
                 "Output": {"title": "Output", "type": "array", "items": {"type": "string", "format": "uri"}},
@@ -41,7 +44,7 @@ def _inputs(model: Model) -> dict[str, Any]:
         "negative_prompt": {"maxLength": limits.max_prompt_chars},
         "width": {"default": defaults.width, **side},
         "height": {"default": defaults.height, **side},
-        "aspect_ratio": {"enum": list(ASPECT_RATIOS)},
+        "aspect_ratio": {"enum": [*ASPECT_RATIOS, *([MATCHES_IMAGE] if "image" in model.takes else [])]},
         "num_outputs": {"maximum": limits.max_outputs},
         "num_inference_steps": {"default": defaults.num_inference_steps, "maximum": limits.max_steps},
         "guidance_scale": {"default": defaults.guidance_scale, "maximum": limits.max_guidance_scale},
@@ -57,7 +60,18 @@ def _inputs(model: Model) -> dict[str, Any]:
 
 def _of_pictures(model: Model) -> dict[str, dict[str, Any]]:
     inputs: dict[str, dict[str, Any]] = {name: {"format": "uri"} for name in model.takes}
+    if model.takes_several_images:
+        del inputs["image"]
+        items = {"type": "string", "format": "uri", "maxLength": 2000}
+        least = {"minItems": model.limits.min_input_images} if model.limits.min_input_images else {}
+        return inputs | {"images": {"items": items, **least, "maxItems": model.limits.max_input_images}}
     return inputs | ({"strength": {"default": model.defaults.strength}} if "image" in model.takes else {})
+
+
+def _required_pictures(model: Model) -> list[str]:
+    if not model.limits.min_input_images:
+        return []
+    return ["images" if model.takes_several_images else "image"]
 
 
 def _of_loras(model: Model) -> dict[str, dict[str, Any]]:

@@ -85,7 +85,8 @@ def usage(model: Model, row: Row, images: int) -> dict[str, Any]:
     text = ceil(text_bytes / BYTES_A_TEXT_TOKEN)
     an_image = ceil(parameters["width"] / side) * ceil(parameters["height"] / side)
     drawn = images * an_image
-    given = an_image if parameters.get("image") else 0  # it is drawn from in the size of the drawing
+    number = len([parameters["image"], *parameters.get("more_images", ())]) if parameters.get("image") else 0
+    given = number * an_image  # each counts like an image in the size of the drawing
     return {
         "input_tokens": given + text,
         "input_tokens_details": {"image_tokens": given, "text_tokens": text},

@@ -21,6 +21,7 @@ from api.pictures.large_bodies import may_carry_pictures
 from api.pictures.sent import PIECE_CHARS, keep_sent, sha256_of
 from api.services import services
 from storage.access.scopes import Scope
+from storage.catalog import MOST_INPUT_IMAGES
 
 blueprint = Blueprint("edits", __name__)
 
@@ -45,7 +46,8 @@ FLAGS = {"true": True, "false": False, "1": True, "0": False}
     headers=("Idempotency-Key",),
     errors=(400, 404, 409, 410, 413, 415, 429, 504),
     error=OpenAIError,
-    details="The transparent area of `mask` is drawn anew. All fields of a generation are taken, as text.",
+    details="The transparent area of `mask` is drawn anew. `image[]` may be there several times, for models that look "
+    "at several images. All fields of a generation are taken, as text.",
 )
 @needs(Scope.DRAW)
 @may_carry_pictures
@@ -85,9 +87,9 @@ def _form() -> dict[str, Any]:
     images = [*request.files.getlist("image"), *request.files.getlist("image[]")]
     if not images:
         raise InvalidInput("image", "is required: a file, as a part with a filename")
-    if len(images) > 1:
-        raise InvalidInput("image", f"{len(images)} were sent; the models here start from one image")
-    form["image"] = _kept(images[0])
+    if len(images) > MOST_INPUT_IMAGES:
+        raise InvalidInput("image", f"{len(images)} images were sent; at most {MOST_INPUT_IMAGES} are taken")
+    form["image"] = [_kept(image) for image in images]
     if (mask := request.files.get("mask")) is not None:
         form["mask"] = _kept(mask, is_alpha_mask=True)
     return form

@@ -91,9 +91,9 @@ class ImageRequest(BaseModel):
 
 
 class EditRequest(ImageRequest):
-    """The same with a picture to start from. `image` and `mask` describe what the form carried."""
+    """The same with pictures to draw from. `image` and `mask` describe what the form carried."""
 
-    image: str
+    image: list[str]
     mask: str | None = None
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
 
@@ -117,7 +117,8 @@ def prediction_of(asked: ImageRequest) -> PredictionRequest:
         "output_quality": None if asked.output_compression is None else max(1, asked.output_compression),
     }
     if isinstance(asked, EditRequest):
-        inputs |= {"image": asked.image, "mask": asked.mask, "strength": asked.strength}
+        image = asked.image if len(asked.image) > 1 else asked.image[0]
+        inputs |= {"image": image, "mask": asked.mask, "strength": asked.strength}
     return PredictionRequest(
         input={name: value for name, value in inputs.items() if value is not None},
         previews=bool(asked.stream and asked.partial_images),

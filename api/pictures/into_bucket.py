@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from api.errors import InvalidInput
-from api.pictures.asked import AskedPicture, Role
+from api.pictures.asked import AskedPicture
 from api.pictures.decode import MaskIs, NotAPicture, Picture, StoredPicture
 from api.pictures.sources import open_source
 from api.server.threads import expect_to_sleep
@@ -36,20 +36,20 @@ class OpenPicture:
 
 
 @contextmanager
-def opened(here: Services, asked: Mapping[Role, AskedPicture]) -> Iterator[dict[Role, OpenPicture]]:
+def opened(here: Services, asked: Mapping[str, AskedPicture]) -> Iterator[dict[str, OpenPicture]]:
     """Get the bytes of each, and look how large it is. Raises InvalidInput, and Problem where it may work later."""
     with ExitStack() as stack:
-        yield {role: _open(here, role, each, stack) for role, each in asked.items()}
+        yield {name: _open(here, name, each, stack) for name, each in asked.items()}
 
 
-def _open(here: Services, role: Role, asked: AskedPicture, stack: ExitStack) -> OpenPicture:
+def _open(here: Services, name: str, asked: AskedPicture, stack: ExitStack) -> OpenPicture:
     source = open_source(here, asked.field, asked.value)
     stack.callback(source.file.close)
     try:
         picture = Picture(source.file, max_pixels=here.settings.max_input_image_pixels)
     except NotAPicture as error:
         raise InvalidInput(asked.field, str(error)) from None
-    if role == "image":
+    if name != "mask":
         return OpenPicture(asked.field, picture, None)
     if source.is_alpha_mask and not picture.may_be_transparent:
         raise InvalidInput(asked.field, "has no transparent area: that is where the image is drawn anew")

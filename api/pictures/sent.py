@@ -73,9 +73,17 @@ def with_data_urls_kept(inputs: Mapping[str, Any], names: Iterator[str] | tuple[
     kept = dict(inputs)
     for name in names:
         value = kept.get(name)
-        if isinstance(value, str) and value[:5].lower() == "data:":
-            kept[name] = _keep_data_url(f"input.{name}", value)
+        if isinstance(value, list):
+            kept[name] = [_kept_value(f"input.{name}.{number}", each) for number, each in enumerate(value)]
+        elif value is not None:
+            kept[name] = _kept_value(f"input.{name}", value)
     return kept
+
+
+def _kept_value(field: str, value: Any) -> Any:
+    if isinstance(value, str) and value[:5].lower() == "data:":
+        return _keep_data_url(field, value)
+    return value
 
 
 def _keep_data_url(field: str, url: str) -> str:

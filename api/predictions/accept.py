@@ -107,15 +107,16 @@ def _submit_with_pictures(
         inputs = inputs_of(image_size=pictures["image"].picture.size)
         drawn = inputs.parameters
         stored = {}
-        for role, picture in pictures.items():
-            stored[role] = picture.converted(here, drawn.width, drawn.height)
-            files.callback(stored[role].file.close)
+        for name, picture in pictures.items():
+            stored[name] = picture.converted(here, drawn.width, drawn.height)
+            files.callback(stored[name].file.close)
+        first, *more = (picture.sha256 for name, picture in stored.items() if name != "mask")
+        mask = stored["mask"].sha256 if "mask" in stored else ""
         submission = _drawing(
-            replace(submission, logs=inputs.notes),
-            replace(drawn, image=stored["image"].sha256, mask=stored["mask"].sha256 if "mask" in stored else ""),
+            replace(submission, logs=inputs.notes), replace(drawn, image=first, more_images=tuple(more), mask=mask)
         )
         for left in reversed(range(STORE_TRIES)):
-            keys: dict[str, str] = {role: store(here, picture) for role, picture in stored.items()}
+            keys = {name: store(here, picture) for name, picture in stored.items()}
             try:
                 return _submit(replace(submission, input_images=keys))
             except ForeignKeyViolation:  # the last prediction with that picture was deleted a moment ago

@@ -11,9 +11,9 @@ from typing import Any
 
 from api.errors import InvalidInput
 from api.parsing.validation import shown, shown_name, validated
-from api.pictures.asked import AskedPicture, Role, asked_pictures
+from api.pictures.asked import AskedPicture, asked_pictures
 from api.predictions.loras import loras_for
-from api.schemas import ASPECT_RATIOS, SIZE, PredictionInput, PredictionRequest
+from api.schemas import ASPECT_RATIOS, MATCHES_IMAGE, SIZE, PredictionInput, PredictionRequest
 from storage.catalog import Catalog, Limits, Model
 from storage.formats import DEFAULT, ImageFormat, format_named
 from storage.predictions.parameters import MAX_PRIORITY, MAX_SEED, Parameters
@@ -27,7 +27,7 @@ class Inputs:
     parameters: Parameters
     notes: str  # the first lines of `logs`
     priority: int
-    pictures: Mapping[Role, AskedPicture] = dataclasses.field(default_factory=dict)  # still to be fetched
+    pictures: Mapping[str, AskedPicture] = dataclasses.field(default_factory=dict)  # still to be fetched
 
 
 def inputs_for(
@@ -62,12 +62,12 @@ def inputs_for(
         _parameters_for(model, typed, image_size, previews=typed.previews or bool(asked.previews)),
         loras=loras_for(model, typed, lora_hosts),
     )
-    if "image" in pictures:
+    if "image" in pictures and not model.takes_several_images:
         parameters = replace(parameters, strength=_strength(model, typed, has_mask="mask" in pictures))
     return Inputs(
         given=typed.model_dump(exclude_unset=True, exclude=set(typed.model_extra or {})),
         parameters=parameters,
-        notes=_notes_on(typed, parameters),
+        notes=_notes_on(model, typed, parameters, has_image="image" in pictures),
         priority=typed.priority,
         pictures=pictures,
     )
@@ -120,7 +120,7 @@ def _parameters_for(
     )
 
 
-def _notes_on(asked: PredictionInput, parameters: Parameters) -> str:
+def _notes_on(model: Model, asked: PredictionInput, parameters: Parameters, *, has_image: bool) -> str:
     """The first lines of `logs`: the seed, and what of the request has no effect."""
     lines = [f"Using seed: {parameters.seed}"]
     if asked.seed is not None and asked.seed > MAX_SEED:
@@ -129,8 +129,10 @@ def _notes_on(asked: PredictionInput, parameters: Parameters) -> str:
         lines.append(f"Ignored inputs that this model does not have: {', '.join(map(shown_name, unknown))}")
     if asked.negative_prompt and parameters.guidance_scale == 0:
         lines.append("negative_prompt has no effect: guidance_scale is 0")
-    if asked.strength is not None and not (asked.image or asked.image_url):
+    if asked.strength is not None and not has_image:
         lines.append("strength has no effect: there is no image")
+    elif asked.strength is not None and model.takes_several_images:
+        lines.append("strength has no effect: this model looks at its images and draws from noise alone")
     if asked.lora_scale is not None and not asked.lora_weights:
         lines.append("lora_scale has no effect: there is no lora_weights")
     if overruled := _overruled_sizes(asked):
@@ -152,8 +154,8 @@ def _size(model: Model, asked: PredictionInput, image_size: tuple[int, int] | No
         width, height = _nearest_size(model.limits, *image_size)
     if (size := SIZE.fullmatch(asked.size or "")) is not None:
         width, height = int(size[1]), int(size[2])
-    elif asked.aspect_ratio and asked.width is None and asked.height is None:
-        width, height = _size_of_ratio(model, asked.aspect_ratio)
+    elif _ratio(asked) and asked.width is None and asked.height is None:
+        width, height = _size_of_ratio(model, _ratio(asked))
     width = width if asked.width is None else asked.width
     height = height if asked.height is None else asked.height
     limits = model.limits
@@ -165,6 +167,11 @@ def _size(model: Model, asked: PredictionInput, image_size: tuple[int, int] | No
             f"{width}x{height} has {width * height} pixels; {model.name} draws at most {limits.max_pixels}",
         )
     return width, height
+
+
+def _ratio(asked: PredictionInput) -> str:
+    """ "" where the size follows the image, which it does without being asked to."""
+    return "" if asked.aspect_ratio in (None, MATCHES_IMAGE) else asked.aspect_ratio
 
 
 def _overruled_sizes(asked: PredictionInput) -> list[str]:

@@ -137,9 +137,7 @@ def draw_all(
 
 def outlined(results: Sequence[Result]) -> list[Result]:
     """The same pictures, graded as if the prompts had asked for outlines."""
-    return [
-        replace(result, found=look(result.pixels, result.prompt.scene.place, outlined=True)) for result in results
-    ]
+    return [replace(result, found=look(result.pixels, result.prompt.scene.place, outlined=True)) for result in results]
 
 
 def score(name: str, results: Sequence[Result]) -> Score:

@@ -38,6 +38,7 @@ class Parameters:
     output_quality: int = 90  # of lossy formats
     previews: bool = False  # small pictures of the drawing, for who follows it
     image: str = ""  # the start image: the SHA-256 (hex) of the stored bytes; empty: drawn from noise alone
+    more_images: tuple[str, ...] = ()  # likewise: the second and further images, for models that look at several
     mask: str = ""  # likewise; white is drawn anew, black stays as in `image`; only with an image
     strength: float = 1.0  # how much noise `image` gets: 0.0 none, 1.0 nothing of it is left; only with an image
     loras: tuple[Lora, ...] = ()
@@ -54,11 +55,12 @@ class Parameters:
     def from_json(cls, stored: dict[str, Any]) -> Parameters:
         """Read what another release may have written: keys that this one does not know are left out."""
         known = {key: value for key, value in stored.items() if key in cls.__dataclass_fields__}
-        return cls(**known | {"loras": tuple(Lora(**lora) for lora in known.get("loras", ()))})
+        loras = tuple(Lora(**lora) for lora in known.get("loras", ()))
+        return cls(**known | {"loras": loras, "more_images": tuple(known.get("more_images", ()))})
 
     def seed_of(self, index: int) -> int:
         """The seed of image `index` (from 0). After MAX_SEED comes 0."""
         return (self.seed + index) % (MAX_SEED + 1)
 
 
-_LEFT_OUT_UNSET: dict[str, Any] = {"image": "", "mask": "", "strength": 1.0, "loras": ()}
+_LEFT_OUT_UNSET: dict[str, Any] = {"image": "", "more_images": (), "mask": "", "strength": 1.0, "loras": ()}

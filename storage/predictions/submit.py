@@ -41,7 +41,7 @@ class Submission:
     keep: bool = False  # retention spares it
     metadata: dict[str, Any] = field(default_factory=dict)  # the client's own, flat
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
-    input_images: Mapping[str, str] = field(default_factory=dict)  # image or mask → the key of its object
+    input_images: Mapping[str, str] = field(default_factory=dict)  # image, image_2, mask → the key of its object
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 

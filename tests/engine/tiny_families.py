@@ -33,6 +33,7 @@ from diffusers import (
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImageEditPlusPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
@@ -52,6 +53,7 @@ from transformers import (
     Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessorPil,
     Qwen3Config,
     Qwen3ForCausalLM,
     T5Config,
@@ -59,6 +61,7 @@ from transformers import (
 )
 
 from tests.engine.tiny_pipelines import clip_tokenizer, old_vae, tiny_vae, word_tokenizer
+from worker.engine.images_and_text import ImagesAndText
 
 
 def tiny_sd3() -> StableDiffusion3Pipeline:
@@ -136,6 +139,22 @@ def tiny_qwen_image() -> QwenImagePipeline:
         tokenizer=word_tokenizer(pieces=r"\w{1,6}|[^\w\s]"),  # the first 34 tokens are the pipeline's own, and cut off
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )  # fmt: skip
+
+
+def tiny_qwen_edit_plus() -> QwenImageEditPlusPipeline:
+    """Qwen-Image's parts, a text encoder that sees the images, and a processor for both."""
+    text_to_image = tiny_qwen_image()
+    special = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+    tokenizer = word_tokenizer(pieces=r"\w{1,6}|[^\w\s]", more=special)
+    start, end, image = tokenizer.convert_tokens_to_ids(special)
+    return QwenImageEditPlusPipeline(
+        transformer=text_to_image.transformer,
+        vae=text_to_image.vae,
+        text_encoder=_qwen25_vl(vision_start_token_id=start, vision_end_token_id=end, image_token_id=image),
+        tokenizer=tokenizer,
+        processor=ImagesAndText(Qwen2VLImageProcessorPil(), tokenizer),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
 
 
 def tiny_pixart(kind: type[Any] = PixArtAlphaPipeline) -> Any:
@@ -287,12 +306,17 @@ def tiny_kolors(folder: Path) -> Any:
 
 def save_as_published(pipeline: Any, folder: Path) -> Path:
     """As the authors' folders are: FLUX.2 and LongCat have processors, which can't be made without torchvision."""
+    if isinstance(pipeline, QwenImageEditPlusPipeline):
+        pipeline.register_modules(processor=None)
     pipeline.save_pretrained(folder)
     index = folder / "model_index.json"
     said = json.loads(index.read_text())
     if isinstance(pipeline, Flux2Pipeline):
         said["tokenizer"] = ["transformers", "PixtralProcessor"]
         (folder / "tokenizer" / "processor_config.json").write_text('{"processor_class": "PixtralProcessor"}')
+    if isinstance(pipeline, QwenImageEditPlusPipeline):
+        said["processor"] = ["transformers", "Qwen2VLProcessor"]
+        Qwen2VLImageProcessorPil().save_pretrained(folder / "processor")
     if isinstance(pipeline, LongCatImagePipeline):
         said["text_processor"] = ["transformers", "Qwen2VLProcessor"]
         shutil.copytree(folder / "tokenizer", folder / "text_processor")
@@ -320,14 +344,15 @@ def _t5() -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)).eval()
 
 
-def _qwen25_vl() -> Qwen2_5_VLForConditionalGeneration:
+def _qwen25_vl(**tokens: int) -> Qwen2_5_VLForConditionalGeneration:
+    """`tokens`: the ids of those that stand for images."""
     text = {
         "vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         "num_key_value_heads": 1, "max_position_embeddings": 2048, "pad_token_id": 0,
         "rope_parameters": {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1000000.0},
     }  # fmt: skip
     vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,16 @@ def tiny_vae(*, latent_channels: int) -> AutoencoderKL:
     ).eval()
 
 
-def word_tokenizer(*, template: str = TEMPLATE, pieces: str = WORDS_AND_SIGNS) -> PreTrainedTokenizerFast:
+def word_tokenizer(
+    *, template: str = TEMPLATE, pieces: str = WORDS_AND_SIGNS, more: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
+    """`more`: special tokens behind all others."""
     tokenizer = Tokenizer(
-        WordLevel({word: index for index, word in enumerate(SPECIAL + WORDS)}, unk_token="<|unknown|>")
+        WordLevel({word: index for index, word in enumerate([*SPECIAL, *WORDS, *more])}, unk_token="<|unknown|>")
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces), "removed", invert=True)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL[:3]])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in more])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unknown|>",

@@ -46,6 +46,7 @@ class Inputs:
     bucket: Bucket
     s3_prefix: str
     loras: LoraDownloads
+    keeps_sizes: bool = False  # a model that looks at images gets them whole; others start from one of the size drawn
 
     def fetch(self, attempt: Attempt, on_ready: Callable[[], None]) -> None:
         """Bring what an attempt needs, or set its `failure`, on a thread of its own; then call `on_ready`.
@@ -75,7 +76,9 @@ class Inputs:
         asked = attempt.parameters
         image = self._read(attempt, asked.image, "image", mode="RGB")
         mask = self._read(attempt, asked.mask, "mask", mode="L") if asked.mask else None
-        return fit(Pictures(image, mask), asked.width, asked.height)
+        more = tuple(self._read(attempt, each, "image", mode="RGB") for each in asked.more_images)
+        pictures = Pictures(image, mask, more)
+        return pictures if self.keeps_sizes else fit(pictures, asked.width, asked.height)
 
     def _read(self, attempt: Attempt, sha256: str, what: str, *, mode: str) -> Image:
         from PIL import Image

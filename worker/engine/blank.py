@@ -11,7 +11,7 @@ from functools import partial
 from PIL import Image
 
 from storage import crash_points
-from storage.catalog import Blank
+from storage.catalog import MOST_INPUT_IMAGES, Blank
 from storage.predictions.parameters import Parameters
 from worker.engine.interface import Drawing, Memory, Pictures
 from worker.engine.pictures import fit, keeping_the_rest
@@ -43,6 +43,7 @@ class BlankEngine:
     device = "none (blank)"
     joins_midway = True
     takes = ("image", "mask")
+    max_images = MOST_INPUT_IMAGES
 
     def batch_key(self, parameters: Parameters) -> object:
         return None  # any requests can share a batch

@@ -43,10 +43,14 @@ class DeviceLost(DarkroomError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed."""
+    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed.
+
+    `more`: the second and further images, for models that look at several, each of a size of its own.
+    """
 
     image: Image
     mask: Image | None = None
+    more: tuple[Image, ...] = ()
 
 
 class Drawing(Protocol):
@@ -94,6 +98,10 @@ class Engine(Protocol):
     @property
     def takes(self) -> Collection[str]:
         """Which pictures requests may give, of "image" and "mask"."""
+
+    @property
+    def max_images(self) -> int:
+        """How many images one request may give; above 1 it looks at them, and doesn't start from one."""
 
     def batch_key(self, parameters: Parameters) -> object:
         """Requests with equal keys can be drawn in one batch."""

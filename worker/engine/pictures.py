@@ -25,10 +25,11 @@ def fit(pictures: Pictures, width: int, height: int) -> Pictures:
     if mask is not None and mask.size != image.size:
         mask = mask.resize(image.size, Resampling.BILINEAR)
     if image.size == (width, height):
-        return Pictures(image, mask)
+        return Pictures(image, mask, pictures.more)
     return Pictures(
         cut_and_resize(image, (width, height), method=Resampling.LANCZOS),
         None if mask is None else cut_and_resize(mask, (width, height), method=Resampling.BILINEAR),
+        pictures.more,
     )
 
 

@@ -1,12 +1,12 @@
 """Any other text-to-image pipeline of diffusers, run to its end in batches of equal parameters.
 
 A request with a start image, or with a mask too, is drawn by the image-to-image or inpainting pipeline that diffusers
-makes from the same parts: no weights are copied.
+makes from the same parts: no weights are copied. Some of these look at the images and draw from noise alone
+(`worker.engine.looking`).
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -24,6 +24,14 @@ from worker.engine.devices import device_name
 from worker.engine.guidance import guidance_arguments, guidance_notes
 from worker.engine.interface import Drawing, DrawingFailed, Memory, ModelNotLoaded, Pictures
 from worker.engine.long_prompts import notes_on, quiet_diffusers
+from worker.engine.looking import (
+    accepted_by,
+    look_alike,
+    looked_at,
+    looks_at_images,
+    most_images,
+    refuse_without_image,
+)
 from worker.engine.loras import Loras
 from worker.engine.pictures import fit, keeping_the_rest
 from worker.engine.standby import Weights
@@ -74,7 +82,7 @@ class PipelineEngine:
         self._device = device
         self._weights = Weights(pipeline, device)
         self._memory = DeviceMemory(device)
-        accepted = _accepted_by(pipeline)
+        accepted = accepted_by(pipeline)
         for needed in ("prompt", "num_inference_steps"):
             if needed not in accepted:
                 raise ModelNotLoaded(
@@ -89,6 +97,10 @@ class PipelineEngine:
     def takes(self) -> Collection[str]:
         return self._pipelines.keys() - {TEXT}
 
+    @property
+    def max_images(self) -> int:
+        return most_images(self._pipelines["image"]) if "image" in self._pipelines else 1
+
     @cached_property
     def _pipelines(self) -> dict[str, Any]:
         """By what a request gives. Not made before it is needed: most models are only given texts."""
@@ -97,18 +109,29 @@ class PipelineEngine:
     def _pipeline_for(self, kind: str) -> Any:
         return self._pipeline if kind == TEXT else self._pipelines[kind]
 
+    def _looks(self, kind: str) -> bool:
+        return kind == "image" and looks_at_images(self._pipeline_for(kind))
+
     def batch_key(self, parameters: Parameters) -> object:
         size_and_steps = parameters.width, parameters.height, parameters.num_inference_steps, parameters.guidance_scale
         kind = _kind_of(parameters)
-        pictures = () if kind == TEXT else (kind, parameters.strength)
+        if kind == TEXT:
+            pictures: tuple[object, ...] = ()
+        elif self._looks(kind):
+            pictures = (kind, *look_alike(parameters))
+        else:
+            pictures = (kind, parameters.strength)
         return (*size_and_steps, parameters.loras, *pictures)
 
     def begin(self, parameters: Parameters, pictures: Pictures | None = None) -> PipelineDrawing:
         lora_notes = self._loras.load(parameters.loras)
         texts = {"prompt": parameters.prompt, "negative prompt": parameters.negative_prompt}
         scheduler = getattr(self._pipeline, "scheduler", None)
-        accepted = _accepted_by(self._pipeline_for(_kind_of(parameters)))
-        if pictures is not None:
+        pipeline = self._pipeline_for(_kind_of(parameters))
+        accepted = accepted_by(pipeline)
+        if pictures is None:
+            refuse_without_image(pipeline)
+        elif not self._looks(_kind_of(parameters)):
             if int(parameters.num_inference_steps * parameters.strength) < 1:
                 raise DrawingFailed(
                     f"strength {parameters.strength:g} of {parameters.num_inference_steps} steps leaves no step to "
@@ -147,7 +170,7 @@ class PipelineEngine:
         pipeline = self._pipeline_for(batch[0].kind)
         try:
             with quiet_diffusers():
-                if "callback_on_step_end" in _accepted_by(pipeline):
+                if "callback_on_step_end" in accepted_by(pipeline):
                     return pipeline(**self._arguments(batch), callback_on_step_end=on_step)
                 with watching_steps(pipeline, lambda taken: on_step(pipeline, taken - 1, None, {})):
                     return pipeline(**self._arguments(batch))
@@ -189,7 +212,7 @@ class PipelineEngine:
         first, kind = batch[0].parameters, batch[0].kind
         each = [(drawing.parameters, index) for drawing in batch for index in range(drawing.parameters.num_outputs)]
         pictures = [drawing.pictures for drawing in batch for _ in range(drawing.parameters.num_outputs)]
-        accepted = _accepted_by(self._pipeline_for(kind))
+        accepted = accepted_by(self._pipeline_for(kind))
         arguments: dict[str, Any] = {
             "prompt": [asked.prompt for asked, _ in each],
             "generator": [torch.Generator("cpu").manual_seed(asked.seed_of(index)) for asked, index in each],
@@ -200,7 +223,9 @@ class PipelineEngine:
             "enable_prompt_rewrite": False,  # LongCat would let its text encoder write a new one, never twice the same
             **guidance_arguments(self._pipeline, accepted, [asked for asked, _ in each]),
         }
-        if kind != TEXT:
+        if self._looks(kind):
+            arguments |= looked_at(self._pipeline_for(kind), batch[0].pictures, arguments)
+        elif kind != TEXT:
             arguments["image"] = [given.image for given in pictures if given is not None]
             arguments["strength"] = first.strength
         if kind == "mask":
@@ -227,10 +252,6 @@ def _kind_of(parameters: Parameters) -> str:
     if parameters.mask:
         return "mask"
     return "image" if parameters.image else TEXT
-
-
-def _accepted_by(pipeline: Any) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(pipeline.__call__).parameters
 
 
 def _unsafe_ones(result: Any) -> list[bool]:

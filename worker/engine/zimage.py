@@ -88,6 +88,7 @@ class ZImageEngine:
 
     joins_midway = True
     takes = ("image", "mask")
+    max_images = 1
 
     def __init__(
         self,

@@ -128,6 +128,11 @@ def _load(
                 f"diffusers {diffusers.__version__} has no {PURPOSES[picture]} for a {name}: "
                 f'leave "{picture}" out of `takes` in models.toml'
             )
+    if model.limits.max_input_images > engine.max_images:
+        raise ModelNotLoaded(
+            f"a {name} starts from {'one image' if engine.max_images == 1 else f'{engine.max_images} images at most'}: "
+            f"max_input_images in models.toml can't be {model.limits.max_input_images}"
+        )
     if model.device.compiles:
         try:
             warm_up(engine, model.typical)

@@ -1,6 +1,6 @@
 """Parts of a pipeline that need care when they are read.
 
-Some families keep a processor for texts, pictures and videos, which needs torchvision. Only texts come to it here.
+Some families keep a processor for texts, pictures and videos, which needs torchvision. No videos come to it here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from worker.engine.loading.pipeline_index import parts_of
 
 LEFT_OUT = {
     "LongCatImagePipeline": ("text_processor",),  # it rewrites prompts, which worker/engine/pipeline.py turns off
-    "Flux2Pipeline": ("tokenizer",),  # `complete` adds it
+    # `complete` adds these:
+    "Flux2Pipeline": ("tokenizer",),
+    "QwenImageEditPipeline": ("processor",),
+    "QwenImageEditPlusPipeline": ("processor",),
 }
 # HiDream's authors leave Llama 3.1 out of their folder.
 NEEDED = {"HiDreamImagePipeline": ("text_encoder_4", "tokenizer_4")}
@@ -33,6 +36,10 @@ def complete(pipeline: Any, folder: Path) -> None:
         # It lies in a folder here, so nothing is downloaded.
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)  # nosec B615
         pipeline.register_modules(tokenizer=tokenizer)
+    elif "processor" in LEFT_OUT.get(type(pipeline).__name__, ()):
+        from worker.engine.images_and_text import ImagesAndText
+
+        pipeline.register_modules(processor=ImagesAndText.read(folder / "processor", pipeline.tokenizer))
 
 
 def missing_parts(index: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
@@ -53,19 +54,24 @@ def keep_sent(
 ) -> str:
     """Keep a picture for the rest of the request; returns the description that stands for it."""
     description = f"{came_as}:{content_type[:60]},… ({size_bytes} bytes, SHA-256 {sha256})"
-    _kept()[description] = SentPicture(file, size_bytes, is_alpha_mask)
+    _kept().setdefault(description, deque()).append(SentPicture(file, size_bytes, is_alpha_mask))
     return description
 
 
 def sent_picture(description: str) -> SentPicture | None:
-    """The picture of this request that a description stands for."""
-    return _kept().get(description)
+    """The picture of this request that a description stands for. One that was sent twice comes in its two files."""
+    same = _kept().get(description)
+    if same is None:
+        return None
+    same.rotate(-1)
+    return same[-1]
 
 
 def close_sent(_: BaseException | None = None) -> None:
     """Close the files of the request that has ended."""
-    for picture in g.pop("sent_pictures", {}).values():
-        picture.file.close()
+    for same in g.pop("sent_pictures", {}).values():
+        for picture in same:
+            picture.file.close()
 
 
 def with_data_urls_kept(inputs: Mapping[str, Any], names: Iterator[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -125,8 +131,8 @@ def _decoded(url: str, start: int) -> Iterator[bytes]:
         yield base64.b64decode(piece + "=" * (-len(piece) % 4), validate=True)
 
 
-def _kept() -> dict[str, SentPicture]:
+def _kept() -> dict[str, deque[SentPicture]]:
     if "sent_pictures" not in g:
         g.sent_pictures = {}
-    kept: dict[str, SentPicture] = g.sent_pictures
+    kept: dict[str, deque[SentPicture]] = g.sent_pictures
     return kept

@@ -122,7 +122,7 @@ def test_openais_client_hears_that_several_images_are_too_many(openai_client: Op
     with pytest.raises(openai.BadRequestError) as refused:
         openai_client.images.edit(image=[io.BytesIO(RED), io.BytesIO(RED)], prompt="two images")
     assert refused.value.param == "image"
-    assert "start from one image" in refused.value.message
+    assert "2 images were sent; darkroom/blank takes one image" in refused.value.message
 
 
 def test_openais_client_streams_an_edit(openai_client: OpenAI) -> None:

@@ -41,6 +41,7 @@ class PlayingEngine:
     step_s: Callable[[int], float] = lambda images: 1.0
     joins_midway: bool = True
     takes: tuple[str, ...] = ("image", "mask")
+    max_images = 1
     now: float = 0.0
     device: str = "playing"
     before_step: Callable[[list[Play]], None] = lambda plays: None

@@ -135,11 +135,13 @@ def test_a_bad_edit_is_400_in_openais_shape(
     assert count(conn, "predictions") == 0
 
 
-def test_several_images_are_refused_since_a_model_starts_from_one(client: FlaskClient) -> None:
+def test_more_images_than_a_model_takes_are_400_with_its_number(client: FlaskClient) -> None:
     form = {"image[]": [part(), part()], "prompt": "a"}
     answer = client.post("/v1/images/edits", data=form, content_type="multipart/form-data")
     assert answer.status_code == 400
-    assert "2 were sent" in answer.get_json()["error"]["message"]
+    error = answer.get_json()["error"]
+    assert error["param"] == "image"
+    assert "2 images were sent; darkroom/blank takes one image" in error["message"]
 
 
 def test_an_edit_that_is_no_form_is_415(client: FlaskClient) -> None:

@@ -1,6 +1,6 @@
 // One field of the form for one input of a model, made from the input's schema.
 import { h, icon } from "./dom.js";
-import { pictureField } from "./picture_field.js";
+import { pictureField, picturesField } from "./picture_field.js";
 import { ratioWords, sizePresets } from "./schema.js";
 import { t } from "./words.js";
 
@@ -24,10 +24,14 @@ const nameOf = (name) => {
   return words === `input.${name}` ? name.replaceAll("_", " ") : words;
 };
 
+/** Whether an input is a list of pictures. */
+export const arePictures = ({ type, items }) => type === "array" && items?.format === "uri";
+
 /** Fields have `element`, `read()` (undefined: leave the input out) and `write(value)`. */
 export function fieldOf(name, schema) {
   if (schema.enum) return choice(name, schema);
   if (schema.type === "string" && schema.format === "uri") return pictureField(nameOf(name));
+  if (arePictures(schema)) return picturesField(nameOf(name), schema.maxItems ?? Infinity);
   if (schema.type === "boolean") return checkbox(name, schema);
   if (schema.type === "integer" || schema.type === "number") {
     return schema.maximum !== undefined && schema.default !== undefined && schema.maximum - (schema.minimum ?? 0) <= 200

@@ -1,6 +1,6 @@
 // The form: a prompt, and whatever else the chosen model takes.
 import { h } from "./dom.js";
-import { fieldOf, seedField, sizeField } from "./fields.js";
+import { arePictures, fieldOf, seedField, sizeField } from "./fields.js";
 import { isPictureData, pictureIn } from "./picture_field.js";
 import { inputsOf } from "./schema.js";
 import { onLanguage, t } from "./words.js";
@@ -111,7 +111,7 @@ export class Form {
     }
     const more = [];
     for (const [name, schema] of this.#inputs) {
-      if (NOT_ASKED.includes(name) || schema.type === "array" || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
+      if (NOT_ASKED.includes(name) || (schema.type === "array" && !arePictures(schema)) || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
       const field = fieldOf(name, schema);
       if (fits(values[name], schema)) field.write(values[name]);
       this.#fields.set(name, field);

@@ -10,8 +10,11 @@ export const isPictureData = (value) => typeof value === "string" && value.start
 /** The first picture in what is dropped or pasted, as a File; undefined: there is none. */
 export const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
 
-/** As the other fields, and `take(file)`. A value that is not a data: URL (an address) is kept, and shown as text. */
-export function pictureField(name) {
+/**
+ * As the other fields, and `take(file)`. A value that is not a data: URL (an address) is kept, and shown as text.
+ * `onChange` is called when there is another value.
+ */
+export function pictureField(name, onChange = () => {}) {
   const id = `picture-${(made += 1)}`;
   let value;
 
@@ -46,6 +49,7 @@ export function pictureField(name) {
     words.textContent = value === undefined ? t("picture.choose") : isPictureData(value) ? "" : value;
     image.alt = value === undefined ? "" : name;
     remove.hidden = value === undefined;
+    onChange();
   }
 
   async function take(file) {
@@ -69,6 +73,52 @@ export function pictureField(name) {
   });
   write(undefined);
   return { element, read: () => value, write, take };
+}
+
+/** Several pictures, at most `most`: behind the last one there is an empty field for the next. */
+export function picturesField(name, most) {
+  const element = h("div", { class: "picture-fields" });
+  let fields = [];
+  let isWriting = false;
+
+  const filled = () => fields.filter((field) => field.read() !== undefined);
+
+  function arrange() {
+    if (isWriting) return;
+    const kept = filled();
+    const empty = fields.filter((field) => !kept.includes(field));
+    fields = kept.length < most ? [...kept, empty[0] ?? made(kept.length + 1)] : kept;
+    const shown = fields.map((field) => field.element);
+    for (const old of [...element.children]) if (!shown.includes(old)) old.remove();
+    shown.forEach((each, index) => {
+      if (element.children[index] !== each) element.insertBefore(each, element.children[index] ?? null);
+    });
+    fields.forEach((field, index) => (field.element.querySelector("legend").textContent = `${name} ${index + 1}`));
+  }
+
+  function made(number) {
+    isWriting = true; // a new field calls at once
+    const field = pictureField(`${name} ${number}`, arrange);
+    isWriting = false;
+    return field;
+  }
+
+  function write(values) {
+    const given = (Array.isArray(values) ? values : []).filter(Boolean).slice(0, most);
+    fields = given.map((_, index) => made(index + 1));
+    isWriting = true;
+    fields.forEach((field, index) => field.write(given[index]));
+    isWriting = false;
+    arrange();
+  }
+
+  write([]);
+  return {
+    element,
+    read: () => (filled().length ? filled().map((field) => field.read()) : undefined),
+    write,
+    take: (file) => (fields.find((field) => field.read() === undefined) ?? fields[0]).take(file),
+  };
 }
 
 function dataUrl(file) {

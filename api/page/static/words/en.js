@@ -29,6 +29,7 @@ export default {
   "input.output_quality": "Quality",
   "input.priority": "Priority",
   "input.image": "Picture",
+  "input.images": "Picture",
   "input.mask": "Mask",
   "hint.negative_prompt": "What should not be in the picture. It needs a guidance above 0.",
   "size.other": "Other",

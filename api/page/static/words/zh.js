@@ -29,6 +29,7 @@ export default {
   "input.output_quality": "质量",
   "input.priority": "优先级",
   "input.image": "图片",
+  "input.images": "图片",
   "input.mask": "蒙版",
   "hint.negative_prompt": "图片里不应该出现的内容。引导强度须大于 0。",
   "size.other": "其他",

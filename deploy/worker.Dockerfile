@@ -16,6 +16,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && python -m pip install --disable-pip-version-check -c constraints.txt -r requirements.txt setuptools
 COPY README.md models.toml ./
 COPY models/pocket models/pocket
+COPY models/pocket_loras models/pocket_loras
 COPY api api
 COPY cli cli
 COPY courier courier

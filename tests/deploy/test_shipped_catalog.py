@@ -56,7 +56,9 @@ def test_the_commands_of_the_docs_make_a_catalog_with_z_image_for_systemd(tmp_pa
     made.write_text(done.stdout)
     catalog = load_catalog(made)
     assert list(catalog.models) == ["darkroom/pocket", Z_IMAGE]
-    assert catalog.models["darkroom/pocket"].source == f"{INSTALLED}/app/models/pocket"
+    pocket = catalog.models["darkroom/pocket"]
+    assert pocket.source == f"{INSTALLED}/app/models/pocket"
+    assert pocket.loras["outlined"].source == f"{INSTALLED}/app/models/pocket_loras/outlined.safetensors"
     assert catalog.models[Z_IMAGE].dtype == "bfloat16"
     assert _versions_differ(made)
 

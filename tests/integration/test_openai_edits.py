@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
 from storage.postgres.database import Connection, connect
+from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer
 from storage.s3.bucket import Bucket
@@ -30,13 +31,13 @@ def catalog(pictures_catalog: Path) -> Path:
 
 
 @contextmanager
-def drawing(settings: ApiSettings, renderer: Renderer, bucket: Bucket) -> Iterator[None]:
+def drawing(settings: ApiSettings, renderer: Renderer, bucket: Bucket, model: str = "darkroom/blank") -> Iterator[None]:
     """A worker's part: the next prediction succeeds with a picture."""
     ended = threading.Event()
 
     def draw() -> None:
         with connect(settings.database_url, application_name="test") as conn:
-            while (claimed := claim_one(conn, renderer)) is None:
+            while (claimed := claim_one(conn, renderer, queue_name=queue_name_of(model))) is None:
                 if ended.wait(0.02):
                     return
             number = claimed.prediction["parameters"]["num_outputs"]

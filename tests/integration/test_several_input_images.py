@@ -138,7 +138,7 @@ def test_openais_edits_take_several_images_of_a_form(
     client: FlaskClient, conn: Connection, settings: ApiSettings, renderer: Renderer, bucket: Bucket
 ) -> None:
     images = [part(IMAGES["blue"], "a.png"), part(IMAGES["red"], "b.png")]
-    with drawing(settings, renderer, bucket):
+    with drawing(settings, renderer, bucket, SEVERAL):
         answer = client.post("/v1/images/edits", data={"image[]": images, "prompt": "both", "model": SEVERAL})
     assert answer.status_code == 200, answer.text
     assert answer.get_json()["usage"]["input_tokens_details"]["image_tokens"] == 2 * 6 * 4

@@ -34,6 +34,8 @@ const edited = await client.images.edit({ image: red, mask: clear, prompt: "an e
 said.edited = edited.data.map(({ b64_json }) => Buffer.from(b64_json, "base64").length > 50);
 said.edited_one_of_a_list = (await client.images.edit({ image: [red], prompt: "an edit of a list" })).data.length;
 said.edited_several = await refusal(client.images.edit({ image: [red, red], prompt: "an edit of two" }));
+const both = { model: "darkroom/slow", image: [red, red], prompt: "an edit of two" };
+said.edited_from_two = (await client.images.edit(both)).usage.input_tokens_details.image_tokens;
 said.edit_stream = [];
 for await (const event of await client.images.edit({ image: red, prompt: "a streamed edit", stream: true })) {
   said.edit_stream.push(event.type);

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -147,6 +148,44 @@ def reading(client: Any, prediction_id: str) -> dict[str, Any]:
     return refusal(lambda: client.predictions.get(prediction_id=prediction_id))
 
 
+def with_pictures(client: Any, file: str, strategy: str) -> dict[str, Any]:
+    """Pictures in inputs, in every form that the client has for them."""
+    said: dict[str, Any] = {}
+    how = {} if strategy == "default" else {"file_encoding_strategy": strategy}
+    prompt = f"2.x {strategy}"
+    with open(file, "rb") as opened:
+        said["run"] = len(
+            client.run("darkroom/blank", input={"prompt": prompt, "image": opened, "strength": 0.5}, **how)
+        )
+    with open(file, "rb") as first, open(file, "rb") as second:
+        several = {"prompt": f"{prompt}, several", "input_images": [first, second], "num_inference_steps": 1}
+        said["several"] = len(client.run("darkroom/slow", input=several, **how))
+    said["path"] = len(client.run("darkroom/blank", input={"prompt": f"{prompt}, path", "image": Path(file)}, **how))
+    created = create(client, "blank", input={"prompt": f"{prompt}, created", "image": Path(file)}, **how)
+    said["created"] = str(created.input["image"]).partition(",")[0]
+
+    async def run_async() -> int:
+        async with replicate.AsyncReplicate() as asynchronous:
+            picture = {"prompt": f"{prompt}, async", "image": Path(file)}
+            return len(await asynchronous.run("darkroom/blank", input=picture, **how))
+
+    said["async"] = asyncio.run(run_async())
+    if strategy == "default":
+        said["used"] = len(list(replicate.use("darkroom/blank")(prompt=f"{prompt}, used", image=Path(file))))
+    return said
+
+
+def keeping_files(client: Any, file: str) -> dict[str, Any]:
+    made = client.files.create(content=Path(file).read_bytes())
+    said = {
+        "size": made.size,
+        "read": client.files.get(file_id=made.id).id == made.id,
+        "listed": made.id in [each.id for each in client.files.list()],
+        "deleted": client.files.delete(file_id=made.id) is None,
+    }
+    return said | {"then": refusal(lambda: client.files.get(file_id=made.id))["status"]}
+
+
 def repeating(_: Any, prompt: str, key: str) -> dict[str, Any]:
     client = replicate.Replicate(max_retries=1)
     headers = {"extra_headers": {"Idempotency-Key": key}} if key else {}
@@ -154,7 +193,10 @@ def repeating(_: Any, prompt: str, key: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    functions = (running, following, listing, asking_for_a_webhook, refusing, going_too_fast, reading, repeating)
+    functions = (
+        running, following, listing, asking_for_a_webhook, refusing, going_too_fast, reading, with_pictures,
+        keeping_files, repeating,
+    )  # fmt: skip
     asked: dict[str, Callable[..., dict[str, Any]]] = {function.__name__: function for function in functions}
     with replicate.Replicate(max_retries=0) as client:
         json.dump(asked[sys.argv[1]](client, *sys.argv[2:]), sys.stdout)

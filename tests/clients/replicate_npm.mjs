@@ -36,6 +36,8 @@ said.picture_run = (await replicate.run(model, { input: { ...input, image: red }
 const upload = new Replicate({ ...options, fileEncodingStrategy: "upload" });
 const uploaded = await upload.predictions.create({ model, input: { prompt: "an uploaded blob", image: red } });
 said.picture_uploaded = uploaded.input.image;
+const several = { prompt: "uploaded blobs", input_images: [red, red], num_inference_steps: 1 };
+said.pictures_run = (await upload.run("darkroom/slow", { input: several })).length;
 const file = await replicate.files.create(red, { project: "x" });
 said.file = { size: file.size, metadata: file.metadata, listed: (await replicate.files.list()).results.length > 0 };
 said.file.read = (await replicate.files.get(file.id)).id === file.id;

@@ -60,6 +60,7 @@ def test_an_empty_prompt_is_a_bad_request(said: dict[str, Any]) -> None:
 def test_edits_and_variations_are_drawn(said: dict[str, Any]) -> None:
     assert said["edited"] == [True, True]
     assert said["edited_one_of_a_list"] == 1
+    assert said["edited_from_two"] == 2 * 16
     assert said["edit_stream"][-1] == "image_edit.completed"
     assert said["varied"] == 1
 

@@ -125,6 +125,28 @@ def test_openais_client_hears_that_several_images_are_too_many(openai_client: Op
     assert "2 images were sent; darkroom/blank takes one image" in refused.value.message
 
 
+def test_openais_client_edits_from_several_images(openai_client: OpenAI, service: Service) -> None:
+    blue = file_of(picture(64, 64, "blue"))
+    answer = openai_client.images.edit(
+        model="darkroom/slow", image=[io.BytesIO(RED), io.BytesIO(blue)], prompt="an edit from two"
+    )
+    assert answer.usage is not None
+    assert answer.usage.input_tokens_details.image_tokens == 2 * 16
+    [parameters] = started_from(service, "an edit from two")
+    assert len({parameters["image"], *parameters["more_images"]}) == 2
+
+
+def test_replicates_client_sends_several_open_files(replicate: Client, service: Service, path: Path) -> None:
+    with path.open("rb") as first, path.open("rb") as second:
+        for strategy in ("url", "base64"):
+            asked = {"prompt": f"two files by {strategy}", "image": [first, second], "num_inference_steps": 1}
+            replicate.run("darkroom/slow", input=asked, file_encoding_strategy=strategy)
+            first.seek(0)
+            second.seek(0)
+            [parameters] = started_from(service, f"two files by {strategy}")
+            assert parameters["more_images"] == [parameters["image"]]
+
+
 def test_openais_client_streams_an_edit(openai_client: OpenAI) -> None:
     with openai_client.images.edit(image=io.BytesIO(RED), prompt="a streamed edit", stream=True) as stream:
         events = list(stream)

@@ -17,6 +17,7 @@ from tests.clients.guarding import BREAKS, inputs, made_by, postgres_away, token
 from tests.clients.lost_answers import losing_answers
 from tests.clients.scripts import said_by
 from tests.conftest import RunningServices
+from tests.pictures import file_of, picture
 from tests.support.receivers import Receiver
 from tests.support.serving import Service
 
@@ -71,6 +72,34 @@ def test_run_use_create_wait_cancel_and_files(python: Path, service: Service) ->
         "reloaded": "canceled",
         "async": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sent_as"), [("default", "/v1/files/"), ("url", "/v1/files/"), ("base64", "data:image/png;base64")]
+)
+def test_pictures_are_uploaded_or_sent_as_text(
+    python: Path, service: Service, tmp_path: Path, strategy: str, sent_as: str
+) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(file_of(picture()))
+    said = says(python, service.url, "any", "with_pictures", str(file), strategy)
+    assert sent_as in said.pop("created")
+    assert said == {"run": 1, "several": 1, "path": 1, "async": 1} | ({"used": 1} if strategy == "default" else {})
+    drawn = {}
+    with connect(service.settings.database_url, application_name="test") as conn:
+        for row in conn.execute("SELECT input->>'prompt' AS prompt, parameters FROM predictions"):
+            drawn[row["prompt"]] = row["parameters"]
+    assert drawn[f"2.x {strategy}"]["strength"] == 0.5
+    several = drawn[f"2.x {strategy}, several"]
+    assert several["more_images"] == [several["image"]]
+    assert all(drawn[f"2.x {strategy}, {each}"]["image"] == several["image"] for each in ("path", "created", "async"))
+
+
+def test_files_are_kept_listed_and_deleted(python: Path, service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(file_of(picture()))
+    said = says(python, service.url, "any", "keeping_files", str(file))
+    assert said == {"size": file.stat().st_size, "read": True, "listed": True, "deleted": True, "then": 404}
 
 
 def test_logs_tell_the_steps_and_streams_end(python: Path, service: Service) -> None:

@@ -95,6 +95,7 @@ def test_the_webhook_validates_and_a_changed_one_does_not(said: dict[str, Any]) 
 
 def test_a_blob_is_uploaded_and_named_by_its_url(said: dict[str, Any], service: Service) -> None:
     assert said["picture_run"] == 1
+    assert said["pictures_run"] == 1
     assert said["picture_uploaded"].startswith(f"{service.url}/v1/files/")
 
 

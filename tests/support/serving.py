@@ -33,8 +33,9 @@ blank = { step_s = 0.02 }
 [models."darkroom/slow"]
 engine = "blank"
 version = "slow-1"
+takes = ["image"]
 defaults = { width = 64, height = 64, num_inference_steps = 8 }
-limits = { multiple_of = 16, max_steps = 50 }
+limits = { multiple_of = 16, max_steps = 50, max_input_images = 4 }
 blank = { step_s = 0.25 }
 
 [models."darkroom/nobody"]

@@ -7,15 +7,10 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from tests.support.certificates import write_certificates
 from tests.support.receivers import raw_server
 
 SSL_REQUEST_BYTES = 8  # what a client sends first: may I speak TLS?
@@ -24,7 +19,7 @@ SSL_REQUEST_BYTES = 8  # what a client sends first: may I speak TLS?
 @contextmanager
 def postgres_over_tls(socket_path: Path, folder: Path) -> Iterator[tuple[int, Path]]:
     """The port, and the file with the authority."""
-    authority, certificate = _write_certificates(folder)
+    authority, certificate = write_certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -49,26 +44,3 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
-
-
-def _write_certificates(folder: Path) -> tuple[Path, Path]:
-    key, own_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-
-    def builder(name: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        start = x509.CertificateBuilder().issuer_name(issuer).subject_name(name).public_key(public_key)
-        start = start.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
-        return start.not_valid_after(now + timedelta(days=1))
-
-    root = builder(issuer, key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-    leaf = builder(subject, own_key.public_key()).add_extension(
-        x509.SubjectAlternativeName([x509.DNSName("localhost")]), False
-    )
-    pem = serialization.Encoding.PEM
-    authority, certificate = folder / "authority.pem", folder / "server.pem"
-    authority.write_bytes(root.sign(key, hashes.SHA256()).public_bytes(pem))
-    private = own_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    certificate.write_bytes(leaf.sign(key, hashes.SHA256()).public_bytes(pem) + private)
-    return authority, certificate

@@ -4,6 +4,7 @@ They stand for another company's receiver, which can't be had here.
 """
 
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -68,7 +69,7 @@ class Receiver:
             return list(self.requests)
 
     @contextmanager
-    def serving(self) -> Iterator["Receiver"]:
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator["Receiver"]:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -96,12 +97,15 @@ class Receiver:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        with _Server(("127.0.0.1", 0), Handler) as server, running(server):
-            self.port = server.server_address[1]
-            try:
-                yield self
-            finally:
-                self._closing.set()
+        with _Server(("127.0.0.1", 0), Handler) as server:
+            if tls is not None:
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
+            with running(server):
+                self.port = server.server_address[1]
+                try:
+                    yield self
+                finally:
+                    self._closing.set()
 
 
 class _Server(ThreadingHTTPServer):

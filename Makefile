@@ -105,7 +105,7 @@ test-long: setup ## What is left out of `make test`: replicate 2.x in an environ
 	@HF_HUB_OFFLINE=1 DARKROOM_LONG_TESTS=1 $(BIN)/pytest tests/clients/test_replicate_2x.py $(ARGS)
 
 # One after the other: they would disturb each other. bench/README.md says what each needs.
-BENCHMARKS := claim_backlog submit pickup streams slow_clients input_images cached_answers idle_share engine estimates page
+BENCHMARKS := claim_backlog submit pickup overhead growth memory streams slow_clients input_images cached_answers idle_share engine estimates page
 .PHONY: bench
 bench: setup ## Run the benchmarks, one after the other (BENCH=submit picks one, ARGS= goes to it)
 	@for name in $(or $(BENCH),$(BENCHMARKS)); do echo "== bench.$$name"; HF_HUB_OFFLINE=1 $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done

@@ -12,7 +12,7 @@ def load() -> Any:
     import diffusers
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     diffusers.utils.logging.disable_progress_bar()
     pipeline = diffusers.ZImagePipeline.from_pretrained(os.environ["FOLDER"], dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)

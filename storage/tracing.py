@@ -109,7 +109,7 @@ def check(settings: Settings) -> None:
     if importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise OperatorError(
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: "
-            "pip install -c constraints.txt 'darkroom[otel]', or unset it."
+            "`pip install -c constraints.txt opentelemetry-sdk opentelemetry-exporter-otlp-proto-http`, or unset it."
         )
 
 

@@ -35,7 +35,7 @@ def command(over_http: bool, host: str, port: int, data: Path) -> None:
     try:
         from cli.mcp.tools import mcp_server
     except ImportError as error:
-        raise OperatorError(f"`darkroom mcp` needs one package more: pip install 'darkroom[mcp]' ({error})") from None
+        raise OperatorError(f"`darkroom mcp` needs a package: `pip install -c constraints.txt mcp` ({error})") from None
 
     found = find_server(data)
     if not over_http:

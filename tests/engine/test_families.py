@@ -69,7 +69,9 @@ class Family:
 
 
 def _kolors(folder: Path) -> Any:
-    pytest.importorskip("sentencepiece", reason="Kolors' tokenizer needs it: pip install 'darkroom[families]'")
+    pytest.importorskip(
+        "sentencepiece", reason="Kolors' tokenizer needs it: pip install -c constraints.txt sentencepiece"
+    )
     return tiny_kolors(folder)
 
 

@@ -115,13 +115,15 @@ def test_a_gguf_file_that_can_not_be_read_is_told_in_words(tmp_path: Path, conte
         load_engine(pocket(gguf=str(file)), device="cpu")
 
 
-@pytest.mark.parametrize("asked", [{"quantization": "int8"}, {"gguf": __file__}])
-def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("asked", "package"), [({"quantization": "int8"}, "torchao"), ({"gguf": __file__}, "gguf")])
+def test_a_package_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], package: str
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name in ("gguf", "torchao") else find(name, *more)
     )
-    with pytest.raises(ModelNotLoaded, match=r"pip install 'darkroom\[quantization\]'"):
+    with pytest.raises(ModelNotLoaded, match=f"pip install -c constraints.txt {package}`"):
         load_engine(pocket(**asked), device="cpu")
 
 

@@ -58,7 +58,7 @@ def open_credentials(settings: WorkerSettings) -> ContentCredentials | None:
     try:
         import c2pa  # noqa: F401 (to say at the start that it is missing)
     except ImportError:
-        raise OperatorError("C2PA_CERT needs c2pa-python: pip install 'darkroom[c2pa]'.") from None
+        raise OperatorError("C2PA_CERT needs c2pa-python: `pip install -c constraints.txt c2pa-python`.") from None
     certificates, key = _read("C2PA_CERT", settings.c2pa_cert), _read("C2PA_KEY", settings.c2pa_key)
     credentials = ContentCredentials(_algorithm_of(key, settings.c2pa_key), certificates, key)
     _try(credentials)

@@ -63,4 +63,4 @@ def _read_gguf(model: Model, folder: Path) -> Any:
 
 def _require(package: str, what: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise ModelNotLoaded(f"{what} needs {package}: pip install 'darkroom[quantization]'")
+        raise ModelNotLoaded(f"{what} needs {package}: `pip install -c constraints.txt {package}`")

@@ -49,8 +49,8 @@ from storage.outbound.own_servers import OwnServers
 from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
-from storage.postgres.migrate import check
 from storage.postgres.pooler import wait_for_pooler
+from storage.postgres.schema_revision import check
 from storage.predictions.render import open_renderer
 from storage.s3.bucket import Bucket
 from storage.webhooks.allowed_targets import AllowedTargets

@@ -9,8 +9,8 @@ from functools import partial
 from storage import logs, tracing
 from storage.catalog import Catalog, Model, load_catalog
 from storage.errors import OperatorError, UnknownModel
-from storage.postgres.migrate import check
 from storage.postgres.pooler import wait_for_pooler
+from storage.postgres.schema_revision import check
 from worker.lifecycle import Stage
 from worker.process import WorkerProcess
 from worker.settings import WorkerSettings

@@ -24,7 +24,7 @@ def command(host: str, port: int) -> None:
     from cli.up.address import host_and_port, require_tokens
     from storage.catalog import load_catalog
     from storage.errors import OperatorError
-    from storage.postgres.migrate import check
+    from storage.postgres.schema_revision import check
 
     settings = ApiSettings()
     load_catalog(settings.models)

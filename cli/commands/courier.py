@@ -13,8 +13,8 @@ def command() -> None:
     from courier.main import run_courier
     from storage import logs
     from storage.postgres.database import connect
-    from storage.postgres.migrate import check
     from storage.postgres.pooler import wait_for_pooler
+    from storage.postgres.schema_revision import check
     from storage.predictions.render import open_renderer
     from storage.settings import Settings
 

@@ -12,12 +12,12 @@ def command(revision: str | None, only_check: bool) -> None:
     """Migrate the database to this release's schema."""
     if revision is not None and only_check:
         raise click.UsageError("--to and --check exclude each other")
-    from storage.postgres import migrate
+    from storage.postgres import migrate, schema_revision
     from storage.settings import Settings
 
     settings = Settings()
     if only_check:
-        migrate.check(settings)
+        schema_revision.check(settings)
         click.echo("The database is at this release's schema.")
     elif revision is not None:
         migrate.downgrade(settings, revision)

@@ -13,7 +13,8 @@ def command() -> None:
     release may start again while the new one is rolled out, or after it was taken back.
     """
     from storage.errors import SchemaMismatch
-    from storage.postgres.migrate import check, upgrade
+    from storage.postgres.migrate import upgrade
+    from storage.postgres.schema_revision import check
     from storage.s3.bucket import ensure_bucket
     from storage.settings import Settings
 

@@ -260,7 +260,7 @@ def rotate(name: str, data: Path) -> None:
 def _database(data: Path) -> Iterator[tuple[Settings, Connection]]:
     """The operator's database, or the one of a `darkroom up` that runs on that folder. Raises OperatorError."""
     from storage.postgres.database import connect
-    from storage.postgres.migrate import check
+    from storage.postgres.schema_revision import check
 
     settings = settings_for(data)
     check(settings)

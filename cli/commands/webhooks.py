@@ -133,7 +133,7 @@ def rotate_secret(overlap: timedelta, token_name: str | None, data: Path) -> Non
 @contextmanager
 def _database(data: Path) -> Iterator[tuple[Settings, Connection]]:
     from storage.postgres.database import connect
-    from storage.postgres.migrate import check
+    from storage.postgres.schema_revision import check
 
     settings = settings_for(data)
     check(settings)

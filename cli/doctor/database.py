@@ -14,7 +14,7 @@ from cli.doctor.finding import Finding, broken, first_line, warning, well
 from storage.errors import DarkroomError
 from storage.operator.status import COURIERS
 from storage.operator.totals import read_pending_webhooks
-from storage.postgres import migrate
+from storage.postgres import schema_revision
 from storage.postgres.database import Connection, connect
 from storage.settings import Settings
 
@@ -105,10 +105,10 @@ def _connections(conn: Connection) -> Finding:
 
 def _schema(settings: Settings) -> Finding:
     try:
-        migrate.check(settings)
+        schema_revision.check(settings)
     except DarkroomError as error:
         return broken(PART, first_line(error), "run `darkroom migrate` with this release, or upgrade this release")
-    except Exception as error:  # SQLAlchemy's and Alembic's own, for example without the right to read
+    except Exception as error:  # psycopg's own, for example without the right to read
         return broken(PART, f"its schema can't be read: {first_line(error)}", "check the rights of the database user")
     return well(PART, "has this release's schema")
 

@@ -20,7 +20,7 @@ from cli.supervision.stopping import end_children
 from storage.backoff import Backoff
 from storage.catalog import load_catalog
 from storage.postgres.database import connect
-from storage.postgres.migrate import check
+from storage.postgres.schema_revision import check
 from worker.settings import WorkerSettings
 
 TICK_S = 0.05

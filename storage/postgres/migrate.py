@@ -13,14 +13,13 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 
 import migrations
-from storage.errors import OperatorError, SchemaMismatch
+from storage.errors import OperatorError
 from storage.postgres.connecting import connect_options
 from storage.postgres.database import connect
 from storage.postgres.own_schema import ensure_schema, require_own_tables, require_utf8
+from storage.postgres.schema_revision import first_line, known_revisions, newer, unreachable
 from storage.postgres.tables import Table
 from storage.settings import Settings
 
@@ -63,27 +62,6 @@ def downgrade(settings: Settings, revision: str) -> None:
         command.downgrade(_config(connection), revision)
 
 
-def check(settings: Settings) -> None:
-    """Raise SchemaMismatch unless the database is at this code's revision, or OperatorError if unreachable.
-
-    A newer database is accepted when its revisions only expanded what this code knows: a release N runs on the
-    schema of N+1 while that is being rolled out. Such a database says so in `darkroom_compatible_with`.
-    """
-    with _connected(settings) as connection:
-        current = _current(connection)
-        head = _scripts().get_current_head()
-        if current == head:
-            return
-        if current is None:
-            raise SchemaMismatch("The database has no Darkroom schema yet: run `darkroom migrate`.")
-        if _is_known(current):
-            raise SchemaMismatch(
-                f"The database is at revision {current}, this release needs {head}: run `darkroom migrate`."
-            )
-        if not _serves(connection, head):
-            raise _newer(current, head)
-
-
 def differences(settings: Settings) -> list[object]:
     """What autogenerate would write: empty when the tables in the code and in the database are the same."""
     with _connected(settings) as connection:
@@ -115,9 +93,7 @@ def _connected(settings: Settings, *, makes_schema: bool = False) -> Iterator[sa
             require_own_tables(conn)
         connection = open_engine(settings.direct_url).connect()
     except (psycopg.OperationalError, sa.exc.OperationalError, sa.exc.ArgumentError) as error:
-        raise OperatorError(
-            f"Postgres can't be reached: {_first_line(error)}. Is DATABASE_URL right, and Postgres running?"
-        ) from None
+        raise unreachable(_cause(error)) from None
     with connection:
         yield connection
 
@@ -133,7 +109,7 @@ def _locked(settings: Settings) -> Iterator[sa.Connection]:
             connection.commit()
         except (sa.exc.DBAPIError, psycopg.Error) as error:  # 0001 runs Procrastinate's SQL on psycopg itself
             connection.rollback()
-            raise OperatorError(f"The migration failed and was rolled back: {_first_line(error)}.") from error
+            raise OperatorError(f"The migration failed and was rolled back: {first_line(_cause(error))}.") from error
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
             connection.commit()
@@ -141,15 +117,8 @@ def _locked(settings: Settings) -> Iterator[sa.Connection]:
 
 def _require_known(connection: sa.Connection) -> None:
     current = _current(connection)
-    if current is not None and not _is_known(current):
-        raise _newer(current, _scripts().get_current_head())
-
-
-def _newer(current: str, head: str | None) -> SchemaMismatch:
-    return SchemaMismatch(
-        f"The database is at revision {current}, which this release (at {head}) does not know: "
-        "it was migrated by a newer Darkroom. Run that release, or restore a backup."
-    )
+    if current is not None and current not in known_revisions():
+        raise newer(current)
 
 
 def _current(connection: sa.Connection) -> str | None:
@@ -159,24 +128,6 @@ def _current(connection: sa.Connection) -> str | None:
     return revision
 
 
-def _is_known(revision: str) -> bool:
-    try:
-        return _scripts().get_revision(revision) is not None
-    except CommandError:
-        return False
-
-
-def _serves(connection: sa.Connection, head: str | None) -> bool:
-    """Whether the newer schema says that a release at `head` may still run on it."""
-    exists = connection.execute(sa.text("SELECT to_regclass('darkroom_compatible_with')")).scalar()
-    if exists is None or head is None:
-        return False
-    row = connection.execute(
-        sa.text("SELECT 1 FROM darkroom_compatible_with WHERE revision = :head"), {"head": head}
-    ).first()
-    return row is not None
-
-
 def _config(connection: sa.Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
@@ -184,10 +135,7 @@ def _config(connection: sa.Connection) -> Config:
     return config
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(migrations.__file__).parent))
-
-
-def _first_line(error: BaseException) -> str:
-    cause = getattr(error, "orig", None) or error
-    return str(cause).strip().splitlines()[0].rstrip(".") if str(cause).strip() else type(cause).__name__
+def _cause(error: BaseException) -> BaseException:
+    """What psycopg says, without SQLAlchemy's words around it."""
+    cause: BaseException = getattr(error, "orig", None) or error
+    return cause

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import selectors
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,6 +31,7 @@ LOGS = "logs"  # what a change is `about` that is none of the prediction's state
 
 RECONNECT_AFTER_S = 0.2
 RECONNECT_AFTER_AT_MOST_S = 5.0
+CHECK_EVERY_S = 0.5  # a dead connection is found so soon, also when nothing is ever notified
 
 
 def notify(conn: Connection, prediction: Row, *, about: str | None = None) -> None:
@@ -70,16 +73,25 @@ class Listener:
         self._on_connect = on_connect
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"{name}-listener", daemon=True)
+        self._wake: socket.socket | None = None  # what is sent here ends the thread's wait
+        self._woken: socket.socket | None = None
         self.connected = threading.Event()
 
     def start(self) -> None:
+        self._wake, self._woken = socket.socketpair()
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening; returns when the connection is closed."""
         self._stopping.set()
+        if self._wake is None or self._woken is None:
+            return
         if self._thread.is_alive():
+            self._wake.send(b"!")
             self._thread.join(timeout=RECONNECT_AFTER_AT_MOST_S)
+        if not self._thread.is_alive():
+            self._wake.close()
+            self._woken.close()
 
     def _run(self) -> None:
         backoff = Backoff(RECONNECT_AFTER_S, at_most_s=RECONNECT_AFTER_AT_MOST_S)
@@ -99,7 +111,12 @@ class Listener:
             self._stopping.wait(backoff.next_s())
 
     def _listen(self, conn: Connection) -> None:
-        while not self._stopping.is_set():
-            for notification in conn.notifies(timeout=0.5):
-                self._on_notify(notification.channel, notification.payload)
-            conn.execute("SELECT 1")  # a dead connection is found here, also when nothing is ever notified
+        assert self._woken is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(conn, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                for notification in conn.notifies(timeout=0):  # also those that came with an answer
+                    self._on_notify(notification.channel, notification.payload)
+                if not selector.select(CHECK_EVERY_S):
+                    conn.execute("SELECT 1")

@@ -45,25 +45,25 @@ def ensure_schema(conn: Connection) -> None:
 def require_own_tables(conn: Connection) -> None:
     """Raise OperatorError where the schema holds another application's Alembic or Procrastinate tables."""
     others = None
-    if _has_table(conn, "alembic_version") and conn.execute("SELECT 1 FROM alembic_version").fetchone():
+    if has_table(conn, "alembic_version") and conn.execute("SELECT 1 FROM alembic_version").fetchone():
         others = "Alembic"
-    elif _has_table(conn, "procrastinate_jobs"):
+    elif has_table(conn, "procrastinate_jobs"):
         others = "Procrastinate"
     # Asked last: another process may be creating all of them right now, and this one comes in the same transaction.
-    if others is not None and not _has_table(conn, "darkroom_compatible_with"):
+    if others is not None and not has_table(conn, "darkroom_compatible_with"):
         raise OperatorError(f"The database already holds another application's {others} tables: give Darkroom {OWN}.")
+
+
+def has_table(conn: Connection, name: str) -> bool:
+    """Asked of the first schema alone, since others in `search_path` belong to others."""
+    row = conn.execute("SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text)) AS found", (name,)).fetchone()
+    return row is not None and row["found"] is not None
 
 
 def names_in(search_path: str) -> list[str]:
     """The names as Postgres reads them: `"Mine", other` as ["Mine", "other"]."""
     found = NAME.finditer(search_path)
     return [quoted.replace('""', '"') if quoted else plain.lower() for quoted, plain in (m.groups("") for m in found)]
-
-
-def _has_table(conn: Connection, name: str) -> bool:
-    """Asked of the first schema alone, since others in `search_path` belong to others."""
-    row = conn.execute("SELECT to_regclass(format('%%I.%%I', current_schema(), %s::text)) AS found", (name,)).fetchone()
-    return row is not None and row["found"] is not None
 
 
 def _exists(conn: Connection, schema: str) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from storage.postgres.database import Connection
-from storage.postgres.tables import Table
 from storage.predictions.object_keys import files_folder, folder, inputs_folder, parse_key
 from storage.s3.bucket import Bucket, ListedObject
 
@@ -25,12 +24,15 @@ S3_BATCH = 1000
 # time: three tries of a slow S3 server are about two minutes.
 SPARE_SENT_FOR = timedelta(minutes=10)
 
-# Every column that refers to an object, as the tables declare them: none can be forgotten here.
+# Every column that refers to an object. A test compares them with the tables, so none is forgotten.
+REFERRING = (
+    ("files", "object_key"),
+    ("images", "object_key"),
+    ("images", "thumbnail_key"),
+    ("input_images", "object_key"),
+)
 UNREFERRED = " AND ".join(
-    f"NOT EXISTS (SELECT FROM {table.name} WHERE {table.name}.{key.parent.name} = objects.key)"
-    for table in Table.metadata.sorted_tables
-    for key in table.foreign_keys
-    if key.target_fullname == "objects.key"
+    f"NOT EXISTS (SELECT FROM {table} WHERE {table}.{column} = objects.key)" for table, column in REFERRING
 )
 
 

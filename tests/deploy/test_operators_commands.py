@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cli.group import darkroom
 from cli.supervision.data_folder import DataFolder
 from storage.postgres.database import Connection, connect
-from storage.postgres.migrate import check
+from storage.postgres.schema_revision import check
 from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from storage.workers.registry import WorkerRow, WorkerState, list_workers, say_alive

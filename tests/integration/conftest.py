@@ -13,6 +13,7 @@ from api.settings import ApiSettings
 from storage.postgres.listener import EventListener
 from storage.settings import Settings
 from tests import pictures
+from tests.conftest import RunningServices, migrated_database
 from tests.support.api_app import CATALOG, serving
 
 
@@ -38,6 +39,15 @@ def app(api_settings: ApiSettings) -> Iterator[Flask]:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def shared_client(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    """One API for all tests of a module whose requests are refused: they leave nothing behind."""
+    catalog = tmp_path_factory.mktemp("shared") / "models.toml"
+    catalog.write_text(CATALOG)
+    with migrated_database(services) as database, serving(services.settings_for(database, models=catalog)) as app:
+        yield app.test_client()
 
 
 @pytest.fixture

@@ -138,3 +138,18 @@ def test_a_worker_tells_when_it_begins_and_ends_to_load(
 )
 def test_progress_is_read_out_of_the_logs(logs: str, progress: tuple[int, int] | None) -> None:
     assert read_progress(logs) == progress
+
+
+def test_a_listener_that_hears_nothing_stops_without_waiting_for_its_next_look(
+    settings: Settings, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.postgres.notify.CHECK_EVERY_S", 3600.0)
+    listener = EventListener(settings.direct_url, name="test")
+    listener.start()
+    assert listener._listener.connected.wait(60)
+    with listener.follow("a") as feed:
+        feed.next(0)
+        conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps({"id": "a", "status": "succeeded"})))
+        assert feed.next(30) is Signal.MOVED
+    listener.stop()
+    assert not listener._listener._thread.is_alive()

@@ -68,14 +68,14 @@ def test_openais_route_refuses_what_does_not_fit_too(client: FlaskClient) -> Non
         ({"a": "猫" * 700}, "metadata"),
     ],
 )
-def test_metadata_that_is_not_small_and_flat_is_refused(client: FlaskClient, metadata: Any, field: str) -> None:
-    assert problem(post(client, metadata=metadata), 422)["invalid_fields"][0]["field"].startswith(field)
+def test_metadata_that_is_not_small_and_flat_is_refused(shared_client: FlaskClient, metadata: Any, field: str) -> None:
+    assert problem(post(shared_client, metadata=metadata), 422)["invalid_fields"][0]["field"].startswith(field)
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 3000])
-def test_a_number_that_postgres_can_not_store_is_refused(client: FlaskClient, number: str) -> None:
+def test_a_number_that_postgres_can_not_store_is_refused(shared_client: FlaskClient, number: str) -> None:
     body = f'{{"model": "darkroom/blank", "input": {{"prompt": "x"}}, "metadata": {{"a": {number}}}}}'
-    problem(client.post("/v1/predictions", data=body, content_type="application/json"), 422)
+    problem(shared_client.post("/v1/predictions", data=body, content_type="application/json"), 422)
 
 
 def test_as_much_as_fits_is_accepted(client: FlaskClient) -> None:

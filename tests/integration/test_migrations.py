@@ -6,9 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
+import migrations
 from storage.errors import OperatorError, SchemaMismatch
-from storage.postgres import migrate
+from storage.postgres import migrate, schema_revision
 from storage.postgres.database import connect
 from storage.settings import Settings
 from tests.conftest import RunningServices
@@ -18,6 +20,19 @@ from tests.support.making import count
 @pytest.fixture
 def empty(services: RunningServices, empty_database: str) -> Settings:
     return services.settings_for(empty_database)
+
+
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert [script.revision for script in scripts.walk_revisions()] == list(reversed(schema_revision.known_revisions()))
+    assert schema_revision.head() == scripts.get_current_head()
+
+
+def test_an_older_schema_is_refused_with_what_to_do(settings: Settings) -> None:
+    with connect(settings.database_url, application_name="test") as conn:
+        conn.execute("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(SchemaMismatch, match=f"at revision 0001, this release needs {schema_revision.head()}"):
+        schema_revision.check(settings)
 
 
 def test_autogenerate_finds_no_difference(settings: Settings) -> None:
@@ -32,7 +47,7 @@ def test_autogenerate_would_find_one(settings: Settings) -> None:
 
 def test_upgrade_and_downgrade_leave_nothing_behind(empty: Settings) -> None:
     migrate.upgrade(empty)
-    migrate.check(empty)
+    schema_revision.check(empty)
     migrate.downgrade(empty, "base")
     with connect(empty.database_url, application_name="test") as conn:
         left = "relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic_version%'"
@@ -40,7 +55,7 @@ def test_upgrade_and_downgrade_leave_nothing_behind(empty: Settings) -> None:
         assert count(conn, "pg_type", "typname LIKE 'procrastinate%'") == 0
         assert count(conn, "pg_proc", "proname LIKE 'procrastinate%'") == 0
     migrate.upgrade(empty)
-    migrate.check(empty)
+    schema_revision.check(empty)
 
 
 def test_upgrading_twice_changes_nothing(settings: Settings) -> None:
@@ -65,29 +80,29 @@ def test_several_processes_may_migrate_at_once(empty: Settings) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    migrate.check(empty)
+    schema_revision.check(empty)
 
 
 def test_check_says_that_an_empty_database_needs_migrating(empty: Settings) -> None:
     with pytest.raises(SchemaMismatch, match="run `darkroom migrate`"):
-        migrate.check(empty)
+        schema_revision.check(empty)
 
 
 def test_a_newer_schema_is_refused_unless_it_says_that_this_release_may_run(settings: Settings) -> None:
-    head = migrate._scripts().get_current_head()
+    head = schema_revision.head()
     with connect(settings.database_url, application_name="test") as conn:
         conn.execute("UPDATE alembic_version SET version_num = '9999'")
-        migrate.check(settings)  # 9999 only expanded: it left our revision among the compatible ones
+        schema_revision.check(settings)  # 9999 only expanded: it left our revision among the compatible ones
         conn.execute("DELETE FROM darkroom_compatible_with WHERE revision = %s", (head,))
         with pytest.raises(SchemaMismatch, match="newer Darkroom"):
-            migrate.check(settings)
+            schema_revision.check(settings)
         with pytest.raises(SchemaMismatch, match="newer Darkroom"):
             migrate.upgrade(settings)
 
 
 def test_every_migration_says_that_it_is_compatible_with_itself(settings: Settings) -> None:
     with connect(settings.database_url, application_name="test") as conn:
-        head = migrate._scripts().get_current_head()
+        head = schema_revision.head()
         assert count(conn, "darkroom_compatible_with", f"revision = '{head}'") == 1
 
 

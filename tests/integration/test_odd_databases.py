@@ -14,7 +14,7 @@ from procrastinate.schema import SchemaManager
 
 from api.settings import ApiSettings
 from storage.errors import OperatorError
-from storage.postgres import migrate
+from storage.postgres import migrate, schema_revision
 from storage.postgres.database import connect
 from storage.postgres.own_schema import names_in
 from storage.settings import Settings
@@ -65,7 +65,7 @@ def others(services: RunningServices, empty_database: str) -> Settings:
 def test_the_tables_of_another_application_are_left_alone(others: Settings, remove: str) -> None:
     with psycopg.connect(others.database_url, autocommit=True) as conn:
         conn.execute(f"DROP TABLE {remove}")
-    for act in (migrate.upgrade, migrate.check):
+    for act in (migrate.upgrade, schema_revision.check):
         with pytest.raises(OperatorError, match=r"another application's .*\?options=-csearch_path%3Ddarkroom"):
             act(others)
 
@@ -76,7 +76,7 @@ def test_a_schema_of_its_own_is_made_beside_another_application(others: Settings
         before = _tables(conn, "public")
     ours = others.model_copy(update={"database_url": _in_schema(others.database_url, schemas)})
     migrate.upgrade(ours)
-    migrate.check(ours)
+    schema_revision.check(ours)
     assert migrate.differences(ours) == []
     own = next(name for name in names_in(schemas) if name not in ("$user", "public"))
     with psycopg.connect(others.database_url) as conn:

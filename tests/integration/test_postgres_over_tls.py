@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from storage.postgres import migrate, system_certificates
+from storage.postgres import schema_revision, system_certificates
 from storage.postgres.database import connect
 from storage.settings import Settings
 from tests.support.postgres_over_tls import postgres_over_tls
@@ -33,7 +33,7 @@ def test_an_authority_of_the_system_is_trusted(
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setattr(system_certificates, "BUNDLES", ("/nowhere.pem", str(authority)))
     url = settings.database_url + mode
-    migrate.check(settings.model_copy(update={"database_url": url}))
+    schema_revision.check(settings.model_copy(update={"database_url": url}))
     with connect(url, application_name="test") as conn:
         assert conn.pgconn.ssl_in_use
     with pytest.raises(psycopg.OperationalError, match="does not match host name"):

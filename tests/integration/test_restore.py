@@ -19,7 +19,7 @@ from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres
 from cli.embedded.postgres import _binaries
 from storage.postgres.database import Connection, connect
-from storage.postgres.migrate import check
+from storage.postgres.schema_revision import check
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer, open_renderer
 from storage.s3.bucket import Bucket, ensure_bucket

@@ -15,9 +15,10 @@ from storage.access.sealing import IN_THE_CLEAR
 from storage.access.signing_keys import active_webhook_secrets
 from storage.access.token_format import digest_of
 from storage.access.tokens import create_token, find_token, id_of_token, read_in_use, rotate_token, set_scopes
-from storage.postgres.database import Connection
+from storage.postgres.database import Connection, connect
+from tests.conftest import RunningServices, migrated_database
 from tests.integration.deliveries_of import read, write
-from tests.support.api_app import post, problem, serving, submit
+from tests.support.api_app import CATALOG, post, problem, serving, submit
 from tests.support.making import submit_one
 
 # The scope of every route, by method and path: a new one has to be added here.
@@ -76,6 +77,23 @@ def guarded(api_settings: ApiSettings) -> Iterator[Flask]:
         yield app
 
 
+@pytest.fixture(scope="module")
+def refusing(
+    services: RunningServices, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Flask, dict[Scope, dict[str, str]]]]:
+    """One API for all requests that are refused, and for each scope a token that has all others but admin."""
+    catalog = tmp_path_factory.mktemp("refusing") / "models.toml"
+    catalog.write_text(CATALOG)
+    with migrated_database(services) as database:
+        settings = services.settings_for(database, models=catalog, auth="tokens")
+        with serving(settings) as app, connect(settings.database_url, application_name="test") as conn:
+            lacking = {
+                needed: bearer(conn, *(scope for scope in Scope if scope not in (needed, Scope.ADMIN)))
+                for needed in Scope
+            }
+            yield app, lacking
+
+
 def bearer(conn: Connection, *scopes: str) -> dict[str, str]:
     """The header of a new token with these scopes."""
     return {"Authorization": f"Bearer {create_token(conn, '+'.join(scopes), scopes=[Scope(each) for each in scopes])}"}
@@ -94,12 +112,14 @@ def test_every_route_declares_the_scope_that_it_needs(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(NEEDED))
-def test_a_request_without_the_scope_is_403_and_names_it(guarded: Flask, conn: Connection, path: str) -> None:
+def test_a_request_without_the_scope_is_403_and_names_it(
+    refusing: tuple[Flask, dict[Scope, dict[str, str]]], path: str
+) -> None:
     method, _, rule = path.partition(" ")
     needed = Scope(NEEDED[path])
-    others = [scope for scope in Scope if scope not in (needed, Scope.ADMIN)]
+    app, lacking = refusing
     url = rule if rule == "/metrics" else f"/v1{rule}"
-    answer = guarded.test_client().open(url, method=method.upper(), headers=bearer(conn, *others), json={})
+    answer = app.test_client().open(url, method=method.upper(), headers=lacking[needed], json={})
     assert answer.status_code == 403
     assert f"needs the scope `{needed}`" in answer.text
     assert f'scope="{needed}"' in answer.headers["WWW-Authenticate"]

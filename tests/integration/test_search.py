@@ -311,6 +311,8 @@ def test_a_window_that_is_full_is_followed_by_another(
         ({"prompt": "cat"}, "prompt"),
     ],
 )
-def test_a_filter_that_can_not_be_read_is_refused(client: FlaskClient, query: dict[str, str], field: str) -> None:
-    refused = problem(client.get("/v1/predictions", query_string=query), 422)
+def test_a_filter_that_can_not_be_read_is_refused(
+    shared_client: FlaskClient, query: dict[str, str], field: str
+) -> None:
+    refused = problem(shared_client.get("/v1/predictions", query_string=query), 422)
     assert refused["invalid_fields"][0]["field"].startswith(field)

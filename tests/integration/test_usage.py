@@ -186,8 +186,8 @@ def test_csv_has_the_same_rows(client: FlaskClient, conn: Connection, renderer: 
         ("since=2026-01-01", "since"),
     ],
 )
-def test_bad_input_is_422_and_names_the_field(client: FlaskClient, query: str, field: str) -> None:
-    assert problem(client.get(f"/v1/usage?{query}"), 422)["invalid_fields"][0]["field"] == field
+def test_bad_input_is_422_and_names_the_field(shared_client: FlaskClient, query: str, field: str) -> None:
+    assert problem(shared_client.get(f"/v1/usage?{query}"), 422)["invalid_fields"][0]["field"] == field
 
 
 def test_too_many_rows_are_refused_and_not_cut(

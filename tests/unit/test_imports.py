@@ -64,9 +64,9 @@ def test_torch_is_imported_in_the_engine_alone() -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("api.app", ["torch", "diffusers", "worker", "courier"]),
-        ("courier.main", ["torch", "diffusers", "flask", "api", "worker"]),
-        ("worker.main", ["torch", "diffusers", "flask", "api", "courier"]),
+        ("api.app", ["torch", "diffusers", "worker", "courier", "sqlalchemy", "alembic"]),
+        ("courier.main", ["torch", "diffusers", "flask", "api", "worker", "sqlalchemy", "alembic"]),
+        ("worker.main", ["torch", "diffusers", "flask", "api", "courier", "sqlalchemy", "alembic"]),
         ("cli.main", ["torch", "flask", "sqlalchemy", "boto3"]),
     ],
 )

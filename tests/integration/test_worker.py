@@ -84,6 +84,7 @@ def test_it_survives_the_loss_of_all_its_connections(worker_settings: WorkerSett
 def test_a_drain_that_can_not_ask_for_work_waits_until_it_can(
     worker_settings: WorkerSettings, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("storage.postgres.database.POOL_PATIENCE_S", 0.5)  # how long it asks in vain
     submit_many(conn, 3)
     proxy = PostgresProxy(Path(conn.info.host) / f".s.PGSQL.{conn.info.port}")
     try:

@@ -124,8 +124,8 @@ def main() -> None:
     options.add_argument("--folder", type=Path, default=Path("models/pocket"))
     asked = options.parse_args()
     before = machine()
-    torch.set_num_threads(2)
     engine = load_engine(Model(name="bench/engine", source=str(asked.folder), dtype="float32"), device="cpu")
+    torch.set_num_threads(2)
     ways: dict[str, tuple[Any, int]] = {
         "none": (engine, 1),
         "batches": (RunsToTheEnd(engine), 8),

@@ -96,6 +96,7 @@ def _load(
         import diffusers
         import torch
 
+        from worker.engine.loading.cpu_threads import limit_threads
         from worker.engine.loading.placement import set_up_on_device
 
         engine_class = engine_for(name).load()
@@ -109,6 +110,8 @@ def _load(
     if pipeline_class is None:
         raise ModelNotLoaded(f"{folder} holds a {name}, which diffusers {diffusers.__version__} does not know")
     chosen = choose_device(device)
+    if chosen.type == "cpu":
+        limit_threads()
     try:
         pipeline = _read(model, pipeline_class, folder, dtype=getattr(torch, model.dtype))
         after("weights")

@@ -86,6 +86,8 @@ def register(app: Flask) -> None:
     @app.errorhandler(psycopg.OperationalError)
     def answer_postgres_away(error: psycopg.OperationalError) -> Response:
         log.warning("api.postgres_away", reason=str(error).strip().partition("\n")[0])
+        if isinstance(error, psycopg.errors.DiskFull):
+            return _unavailable("The database's disk is full; nothing was accepted. Try again.").response()
         return _unavailable(
             "The database can't be reached or takes no writes; nothing was accepted. Try again."
         ).response()

@@ -33,7 +33,7 @@ CHOICES = 10  # of inner ports: the names of their sockets in /tmp may be taken
 # then, so we don't wait with it.
 STOP_PATIENCE_S = 1.0
 VOLUME_SIZE_MB = 256  # files that grow on demand; the number of them follows from the free space
-MIN_FREE_SPACE = "200MiB"  # below it writes are refused, before the disk is full for Postgres too
+MIN_FREE_MIB = 200  # below it writes are refused, before the disk is full for Postgres too
 
 
 class EmbeddedS3:
@@ -215,7 +215,7 @@ class EmbeddedS3:
             "-master.telemetry=false",  # it would report to its makers
             f"-master.volumeSizeLimitMB={VOLUME_SIZE_MB}",
             "-volume.max=0",
-            f"-volume.minFreeSpace={MIN_FREE_SPACE}",
+            f"-volume.minFreeSpace={MIN_FREE_MIB}MiB",
             "-volume.preStopSeconds=0",
             "-filer",
             "-filer.disableHttp",

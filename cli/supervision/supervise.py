@@ -121,6 +121,11 @@ class Role:
             except (OperatorError, OSError) as error:
                 self._plan(str(error), 0.0)
 
+    def try_now(self) -> None:
+        """Start it without the delay, if it isn't running: what it failed of is mended."""
+        self._restart_delay.reset()
+        self._next_start_at = 0.0
+
     def _plan(self, what: str, lived_s: float) -> None:
         delay_s = self._restart_delay.after_failure(lived_s)
         self._next_start_at = time.monotonic() + delay_s

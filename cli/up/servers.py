@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Mapping
+from functools import partial
 
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.app_role import ROLE, ensure_app_role
+from cli.embedded.s3 import MIN_FREE_MIB
 from cli.supervision.data_folder import DataFolder
 from cli.supervision.interrupts import StopRequest
 from cli.supervision.log_stream import LogStream
 from cli.supervision.stale_processes import ProcessRecord
 from cli.supervision.supervise import Role
+from cli.up.disk_watch import POSTGRES_NEEDS_BYTES, DiskWatch
 from cli.up.stages import Stages
 
 
@@ -32,11 +35,18 @@ class Servers:
         self._record = record
         self._log = log
         self._roles: list[Role] = []
+        self._disk_watch: DiskWatch | None = None
         self.postgres: EmbeddedPostgres | None = None
         self.s3: EmbeddedS3 | None = None
         needs_postgres, needs_s3 = not outside.get("DATABASE_URL"), not outside.get("S3_ENDPOINT_URL")
         if needs_postgres or needs_s3:
             folder.require_space()
+            self._disk_watch = DiskWatch(
+                folder.path,
+                needed_bytes=MIN_FREE_MIB * 2**20 if needs_s3 else POSTGRES_NEEDS_BYTES,
+                say=partial(log.from_role, "up"),
+                on_room=self._try_now,
+            )
         if needs_postgres:
             self.postgres = EmbeddedPostgres(folder.postgres)
         if needs_s3:
@@ -102,6 +112,8 @@ class Servers:
     def tick(self) -> None:
         for role in self._roles:
             role.tick()
+        if self._disk_watch is not None:
+            self._disk_watch.tick()
 
     def stop(self) -> None:
         """Within 4 s in the worst case; both at once."""
@@ -114,6 +126,10 @@ class Servers:
         for role in self._roles:
             if role.child is not None:
                 role.child.exit_code()
+
+    def _try_now(self) -> None:
+        for role in self._roles:
+            role.try_now()
 
     def _look_after(self, name: str, server: EmbeddedPostgres | EmbeddedS3) -> None:
         def launch() -> subprocess.Popen[bytes]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ from tests.integration.drawn_by_blank import OVER, submit_steps
 from tests.integration.worker_running import wait_until, worker
 from tests.support.eventually import eventually
 from tests.support.making import submit_one
+from tests.support.small_disk import filled, small_disk
 
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "8"))  # longer than a lease, at least
 STEPS = 50  # of 0.1 s: begun before the outage (a disk takes seconds to fill), drawn to the end during it
@@ -38,7 +37,6 @@ STEPS = 50  # of 0.1 s: begun before the outage (a disk takes seconds to fill), 
 LARGE = Parameters(
     prompt="a red circle", width=2048, height=2048, num_inference_steps=STEPS, guidance_scale=0.0, seed=7
 )
-DISK_BYTES = 600 * 2**20  # SeaweedFS leaves the last 200 MiB alone
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -250,30 +248,3 @@ def test_a_worker_whose_own_disk_is_full_and_takes_no_more_lines_still_draws(ser
         with connect(settings.database_url, application_name="test") as conn:
             row = conn.execute("SELECT status FROM predictions WHERE id = %s", (prediction_id,)).fetchone()
             assert row == {"status": "succeeded"}
-
-
-@contextmanager
-def small_disk(folder: Path, *, size_bytes: int = DISK_BYTES) -> Iterator[Path]:
-    """A file system in memory, which can be full without anybody else's being full."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0755", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system needs Linux and root's rights")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Until the block ends, there is not a byte of free space."""
-    ballast = disk / "ballast"
-    try:
-        with ballast.open("wb", buffering=0) as file:
-            for block_bytes in (2**20, 4096):
-                with suppress(OSError):
-                    while True:
-                        file.write(bytes(block_bytes))
-        yield
-    finally:
-        ballast.unlink()

@@ -33,7 +33,7 @@ def drawn(running: RunningUp, **inputs: Any) -> tuple[str, Image.Image]:
 
 def test_what_a_mask_keeps_is_the_source_pixel_for_pixel_and_the_rest_is_drawn_anew(folder: Path) -> None:
     (folder / "models.toml").write_text(
-        (REPOSITORY / "models.toml").read_text().replace('"./models/pocket"', f'"{REPOSITORY / "models/pocket"}"')
+        (REPOSITORY / "models.toml").read_text().replace('"./models/', f'"{REPOSITORY}/models/')
     )
     mask = picture(SIDE, SIDE, "black", "L")
     mask.paste(255, REPAINTED)

@@ -46,7 +46,7 @@ def test_a_prompt_comes_back_as_a_picture_that_follows_it_and_as_a_signed_webhoo
     folder: Path, receiver: Receiver
 ) -> None:
     (folder / "models.toml").write_text(
-        (REPOSITORY / "models.toml").read_text().replace('"./models/pocket"', f'"{REPOSITORY / "models/pocket"}"')
+        (REPOSITORY / "models.toml").read_text().replace('"./models/', f'"{REPOSITORY}/models/')
     )
     with up(folder) as running:
         created = post(

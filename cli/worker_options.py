@@ -16,10 +16,8 @@ OPTIONS = (
         "--idle-exit",
         "idle_exit_s",
         type=Number(min=0),
-        default=60.0,
-        show_default=True,
         metavar="SECONDS",
-        help="A worker ends after so long without work.",
+        help="A worker ends after so long without work; default: 60, or 3600 if it stands by (STANDBY_AFTER_S).",
     ),
     click.option(
         "--switch-after",

@@ -34,7 +34,7 @@ from cli.worker_options import worker_options
 )
 def command(
     workers: int | None,
-    idle_exit_s: float,
+    idle_exit_s: float | None,
     switch_after_s: float,
     warm_parent: bool,
     power_off_s: float | None,

@@ -36,7 +36,7 @@ def command(
     data: Path,
     models: Path | None,
     workers: int,
-    idle_exit_s: float,
+    idle_exit_s: float | None,
     switch_after_s: float,
     warm_parent: bool,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -22,13 +22,18 @@ from storage.catalog import Catalog
 from storage.settings import Settings
 from storage.workers.warm import NO_BOUNDS
 
+# A worker that ends has to load its model again for the next prediction.
+IDLE_EXIT_S = 60.0
+# One that stands by holds no memory of the device, so it may stay for long.
+STANDBY_EXIT_S = 3600.0
+
 
 @dataclass(frozen=True)
 class HostOptions:
     """What both command lines say about workers."""
 
     workers: int | None  # at most, at the same time; None: one for each GPU, or one without a GPU
-    idle_exit_s: float
+    idle_exit_s: float | None  # None: it depends on whether the worker may stand by
     switch_after_s: float
     warm_parent: bool
     standby_after_s: float | None = None  # None: no worker stands by
@@ -57,7 +62,8 @@ class Host:
         self._log = log
         self._name = name
         self._gpus = count_gpus(env)
-        self._idle_exit = ("--idle-exit", f"{options.idle_exit_s:g}")
+        self._asked_idle_exit_s = options.idle_exit_s
+        self._standby_rules = _standby_rules(options, catalog, lambda place: self._device_of(place).get("DEVICE", ""))
         self._may_be_warm = options.warm_parent and is_possible()
         self._warm_parent: WarmParent | None = None
         host = uuid4()
@@ -76,7 +82,7 @@ class Host:
             log,
             switch_after_s=options.switch_after_s,
             leases=self._leases,
-            standby=self._standby_rules(options, catalog),
+            standby=self._standby_rules,
             name=name,
         )
 
@@ -110,21 +116,26 @@ class Host:
             children.append(self._warm_parent.child)
         return children
 
-    def _standby_rules(self, options: HostOptions, catalog: Catalog) -> StandbyRules | None:
-        if options.standby_after_s is None:
-            return None
-        return StandbyRules(
-            options.standby_after_s,
-            options.standby_workers,
-            [name for name, model in catalog.models.items() if model.device.can_rest],
-            lambda place: self._device_of(place).get("DEVICE", ""),
-        )
-
     def _device_of(self, place: int) -> dict[str, str]:
         return device_of(place, gpus=self._gpus, asked=self._env.get("DEVICE", ""))
 
     def _launch(self, model: str, place: int) -> Process:
-        words = ("worker", "--model", model, "--host-decides", *self._idle_exit)
+        idle_exit_s = self._asked_idle_exit_s
+        if idle_exit_s is None:
+            idle_exit_s = default_idle_exit_s(model, self._standby_rules)
+        words = ("worker", "--model", model, "--host-decides", "--idle-exit", f"{idle_exit_s:g}")
         env = self._device_of(place)
         forked = self._warm_parent.fork(*words, env=env) if self._warm_parent is not None else None
         return forked or start_role(*words, env={**self._env, **env})
+
+
+def default_idle_exit_s(model: str, rules: StandbyRules | None) -> float:
+    """For a worker of this model."""
+    return STANDBY_EXIT_S if rules is not None and rules.allow(model) else IDLE_EXIT_S
+
+
+def _standby_rules(options: HostOptions, catalog: Catalog, device_of: Callable[[int], str]) -> StandbyRules | None:
+    if options.standby_after_s is None:
+        return None
+    able = [name for name, model in catalog.models.items() if model.device.can_rest]
+    return StandbyRules(options.standby_after_s, options.standby_workers, able, device_of)

@@ -28,6 +28,10 @@ class StandbyRules:
     models: Collection[str]
     device_of: Callable[[int], str]
 
+    def allow(self, model: str) -> bool:
+        """Whether workers of this model may stand by."""
+        return self.at_most > 0 and model in self.models
+
 
 class StandingBy:
     """The workers of a host that stand by. Main thread only."""
@@ -38,17 +42,17 @@ class StandingBy:
         self.workers: list[Worker] = []  # the one that has stood by longest comes first
 
     def is_due(self, worker: Worker, now: float) -> bool:
-        """Whether it has been idle for so long that it should stand by, and may."""
+        """Whether it has been idle for so long that it should stand by, and may.
+
+        If all places for that are taken, the oldest one ends for it.
+        """
         if self._rules is None or worker.leaving or worker.idle_since is None:
             return False
-        is_idle_for_long = now - worker.idle_since >= self._rules.after_s
-        return is_idle_for_long and worker.model in self._rules.models and self._staying() < self._rules.at_most
+        return now - worker.idle_since >= self._rules.after_s and self._rules.allow(worker.model)
 
     def can_take(self, worker: Worker) -> bool:
         """Whether it can stand by instead of ending. If all places for that are taken, the oldest one ends for it."""
-        if self._rules is None or not self._rules.at_most or worker.model not in self._rules.models:
-            return False
-        return worker.ready_at is not None
+        return self._rules is not None and self._rules.allow(worker.model) and worker.ready_at is not None
 
     def order(self, worker: Worker, *, makes_place_for: str | None = None) -> None:
         """Tell a worker to stand by as soon as it has finished what it draws."""
@@ -91,9 +95,6 @@ class StandingBy:
                 worker.child.terminate()
             elif worker.stands_by != (worker.pid in standing_by) and now - worker.ordered_at >= REPEAT_AFTER_S:
                 self._send(worker, stands_by=worker.stands_by)
-
-    def _staying(self) -> int:
-        return sum(not worker.leaving for worker in self.workers)
 
     def _place_for(self, worker: Worker, places: Sequence[int]) -> int | None:
         assert self._rules is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.host.demand_watch import DemandWatch
+from cli.host.host import IDLE_EXIT_S, STANDBY_EXIT_S, default_idle_exit_s
 from cli.host.standby import StandbyRules
 from cli.host.worker import LOADING_AT_MOST_S
 from cli.host.workers import EXIT_NOT_LOADED, SWITCH_AFTER_S, Workers
@@ -148,3 +149,27 @@ def test_an_idle_worker_is_not_told_to_stand_by_while_its_model_has_work_waiting
     assert worker.stands_by is None, "it is about to claim what waits"
     place.tick()
     assert worker.stands_by
+
+
+def test_a_worker_that_may_stand_by_stays_for_longer_before_it_ends() -> None:
+    able = StandbyRules(1.0, 1, ["a/a"], lambda place: "")
+    assert default_idle_exit_s("a/a", able) == STANDBY_EXIT_S
+    assert default_idle_exit_s("b/b", able) == IDLE_EXIT_S, "its weights can't be moved"
+    assert default_idle_exit_s("a/a", StandbyRules(1.0, 0, ["a/a"], lambda place: "")) == IDLE_EXIT_S
+    assert default_idle_exit_s("a/a", None) == IDLE_EXIT_S
+
+
+def test_an_idle_worker_stands_by_also_when_all_places_for_that_are_taken(place_with_standby: Place) -> None:
+    place = place_with_standby
+    place.tick(a=ONE)
+    first = place.workers.running[1]
+    place.watch.signed_in = place.watch.ready = place.watch.idle = {first.pid}
+    place.tick()
+    place.watch.signed_in = place.watch.ready = place.watch.idle = set()
+    place.watch.standing_by = {first.pid}
+    place.tick(b=ONE)
+    second = place.workers.running[1]
+    place.watch.signed_in = place.watch.ready = place.watch.idle = {second.pid}
+    place.tick()
+    assert second.stands_by
+    assert first.leaving, "it has stood by longest"

@@ -13,7 +13,7 @@ import structlog
 
 from storage.backoff import Backoff
 from storage.postgres.database import Connection, connect
-from storage.postgres.notify import RESCUE_CHANNEL
+from storage.postgres.notify import RESCUE_CHANNEL, listen
 from storage.predictions.render import open_renderer
 from storage.predictions.rescue import rescue_once
 from storage.settings import Settings
@@ -44,7 +44,7 @@ def keep_rescuing(settings: Settings, stop: threading.Event) -> None:
         try:
             with connect(settings.direct_url, application_name="darkroom-rescue") as conn:
                 conn.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
-                conn.execute(f"LISTEN {RESCUE_CHANNEL}")
+                listen(conn, [RESCUE_CHANNEL])
                 _rescue_while_connected(conn, settings, stop)
         except Exception as error:
             if isinstance(error, psycopg.OperationalError):

@@ -16,7 +16,7 @@ import psycopg
 from cli.host.frozen_workers import LOOK_EVERY_S
 from storage.catalog import Model
 from storage.postgres.database import Connection, connect
-from storage.postgres.notify import IDLE_CHANNEL, WARM_CHANNEL, WORKERS_CHANNEL
+from storage.postgres.notify import IDLE_CHANNEL, WARM_CHANNEL, WORKERS_CHANNEL, listen
 from storage.predictions.rescue import expire_leases_of_process
 from storage.workers.demand import Demand, waiting_by_model
 from storage.workers.demand_leases import workers_elsewhere
@@ -90,8 +90,7 @@ class DemandWatch:
     def _watch(self) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(psycopg.Error), connect(self._url, application_name="darkroom up") as conn:
-                for channel in (ANY_QUEUE, WORKERS_CHANNEL, IDLE_CHANNEL, WARM_CHANNEL):
-                    conn.execute(f"LISTEN {channel}")
+                listen(conn, [ANY_QUEUE, WORKERS_CHANNEL, IDLE_CHANNEL, WARM_CHANNEL])
                 self._forget_the_dead(conn)
                 while not self._stopped.is_set():
                     self._look_at_workers(conn)

@@ -27,6 +27,10 @@ WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began or en
 IDLE_CHANNEL = "darkroom_idle"  # the same of one that has drawn everything; only hosts listen
 WARM_CHANNEL = "darkroom_warm"  # the name of a model: how many of its workers are to stay ready has changed
 
+# SQL: what follows the names of our channels, since all schemas of a database share them. Nothing in `public`; in one
+# of its own, a hash of its name, since a channel's name holds 63 bytes. The trigger of SUBMITTED_CHANNEL has it too.
+HERE = "(CASE current_schema() WHEN 'public' THEN '' ELSE '_' || left(md5(current_schema()), 8) END)"
+
 LOGS = "logs"  # what a change is `about` that is none of the prediction's state
 
 RECONNECT_AFTER_S = 0.2
@@ -39,15 +43,25 @@ def notify(conn: Connection, prediction: Row, *, about: str | None = None) -> No
     event = {"id": prediction["id"], "status": prediction["status"], "token_id": prediction["token_id"]}
     if about is not None:
         event["about"] = about
-    conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, json.dumps(event)))
+    conn.execute(f"SELECT pg_notify(%s || {HERE}, %s)", (CHANNEL, json.dumps(event)))
 
 
 def notify_all(conn: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Tell of things that are written nowhere: steps that were taken, previews. Each under 8,000 bytes as JSON."""
     conn.execute(
-        "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+        f"SELECT pg_notify(%s || {HERE}, payload) FROM unnest(%s::text[]) AS payload",  # noqa: S608 (a constant)
         (CHANNEL, [json.dumps(event, separators=(",", ":")) for event in events]),
     )
+
+
+def listen(conn: Connection, channels: Sequence[str]) -> dict[str, str]:
+    """LISTEN to these; ours as they are called in this schema. Returns {what Postgres calls it: what we call it}."""
+    row = conn.execute(f"SELECT {HERE} AS suffix").fetchone()
+    assert row is not None
+    names = {f"{name}{row['suffix']}" if name.startswith("darkroom_") else name: name for name in channels}
+    for name in names:
+        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(name)))
+    return names
 
 
 class Listener:
@@ -98,25 +112,24 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 with connect(self._url, application_name=f"darkroom {self._name} listener") as conn:
-                    for channel in self._channels:
-                        conn.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    names = listen(conn, self._channels)
                     backoff.reset()
                     self.connected.set()
                     self._on_connect()
-                    self._listen(conn)
+                    self._listen(conn, names)
             except psycopg.Error as error:
                 log.warning("listener.disconnected", listener=self._name, reason=str(error).strip())
             finally:
                 self.connected.clear()
             self._stopping.wait(backoff.next_s())
 
-    def _listen(self, conn: Connection) -> None:
+    def _listen(self, conn: Connection, names: Mapping[str, str]) -> None:
         assert self._woken is not None
         with selectors.DefaultSelector() as selector:
             selector.register(conn, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 for notification in conn.notifies(timeout=0):  # also those that came with an answer
-                    self._on_notify(notification.channel, notification.payload)
+                    self._on_notify(names[notification.channel], notification.payload)
                 if not selector.select(CHECK_EVERY_S):
                     conn.execute("SELECT 1")

@@ -11,7 +11,7 @@ import psycopg
 import structlog
 
 from storage.postgres.database import Connection, Row
-from storage.postgres.notify import RESCUE_CHANNEL
+from storage.postgres.notify import HERE, RESCUE_CHANNEL
 from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell
 from storage.predictions.claim import give_up_or_ring, release
@@ -187,7 +187,7 @@ def expire_leases_of_process(conn: Connection, hostname: str, pid: int) -> int:
             {"hostname": hostname, "pid": pid, "died": DIED},
         )
         if marked:
-            conn.execute("SELECT pg_notify(%s, '')", (RESCUE_CHANNEL,))
+            conn.execute(f"SELECT pg_notify(%s || {HERE}, '')", (RESCUE_CHANNEL,))
         return marked
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from storage.postgres.database import Connection, Row
-from storage.postgres.notify import IDLE_CHANNEL, WORKERS_CHANNEL
+from storage.postgres.notify import HERE, IDLE_CHANNEL, WORKERS_CHANNEL
 
 WorkerState = Literal["loading", "idle", "drawing", "draining", "failed", "standby"]
 
@@ -54,7 +54,7 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
     drawn everything.
     """
     conn.execute(
-        """
+        f"""
         WITH before AS (
             SELECT state FROM workers WHERE id = %(id)s
         ), written AS (
@@ -69,7 +69,7 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
                 memory_bytes = excluded.memory_bytes, device_free_bytes = excluded.device_free_bytes,
                 seen_at = clock_timestamp()
         )
-        SELECT pg_notify(channel, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
+        SELECT pg_notify(channel || {HERE}, json_build_object('model', %(model)s::text, 'state', %(state)s::text)::text)
         FROM (
             SELECT CASE
                 WHEN (SELECT state FROM before) = %(state)s THEN NULL
@@ -79,7 +79,7 @@ def say_alive(conn: Connection, row: WorkerRow, load: WorkerLoad = NOT_KNOWN) ->
             END AS channel
         ) AS told
         WHERE channel IS NOT NULL
-        """,
+        """,  # noqa: S608 (a constant)
         {
             "workers_channel": WORKERS_CHANNEL,
             "idle_channel": IDLE_CHANNEL,

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from storage.catalog import Model
 from storage.postgres.database import Connection
-from storage.postgres.notify import WARM_CHANNEL
+from storage.postgres.notify import HERE, WARM_CHANNEL
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def keep_warm(conn: Connection, model: str, seconds: float) -> datetime:
 
 def notify_bounds_changed(conn: Connection, model: str) -> None:
     """Have the hosts read the bounds of a model again; sent when the caller's transaction commits."""
-    conn.execute("SELECT pg_notify(%s, %s)", (WARM_CHANNEL, model))
+    conn.execute(f"SELECT pg_notify(%s || {HERE}, %s)", (WARM_CHANNEL, model))
 
 
 def lock_worker_count(conn: Connection, model: str) -> None:

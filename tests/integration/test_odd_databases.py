@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,12 +17,25 @@ from api.settings import ApiSettings
 from storage.errors import OperatorError
 from storage.postgres import migrate, schema_revision
 from storage.postgres.database import connect
+from storage.postgres.migrate import upgrade
+from storage.postgres.notify import (
+    CHANNEL,
+    IDLE_CHANNEL,
+    RESCUE_CHANNEL,
+    SUBMITTED_CHANNEL,
+    WARM_CHANNEL,
+    WORKERS_CHANNEL,
+    listen,
+    notify,
+    notify_all,
+)
 from storage.postgres.own_schema import names_in
 from storage.settings import Settings
+from storage.workers.warm import keep_warm
 from tests.conftest import RunningServices
 from tests.support.command import command
 from tests.support.eventually import eventually
-from tests.support.making import count
+from tests.support.making import count, submit_one
 from tests.support.receivers import Receiver
 from tests.support.serving import serving
 
@@ -137,6 +151,27 @@ def test_all_of_it_works_in_a_schema_of_its_own_under_a_providers_time_outs(
             assert count(conn, "public.predictions") == count(conn, "public.procrastinate_jobs") == 0
             assert count(conn, "darkroom.predictions", "status = 'succeeded' AND attempt = 1") == 2
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_two_darkrooms_in_schemas_of_one_database_hear_only_their_own(services: RunningServices, database: str) -> None:
+    first = services.settings_for(database)
+    second = first.model_copy(update={"database_url": _in_schema(first.database_url, "b" * 63)})
+    upgrade(second)
+    with ExitStack() as stack:
+        conns = [stack.enter_context(connect(each.database_url, application_name="test")) for each in (first, second)]
+        for conn in conns:
+            listen(conn, [CHANNEL, SUBMITTED_CHANNEL, WARM_CHANNEL, RESCUE_CHANNEL, WORKERS_CHANNEL, IDLE_CHANNEL])
+        ids = []
+        for conn in conns:
+            row = submit_one(conn)
+            ids.append(row["id"])
+            notify(conn, row)
+            notify_all(conn, [{"id": row["id"], "preview": "pixels", "token_id": None}])
+            keep_warm(conn, row["id"], 1.0)
+        for conn, own in zip(conns, ids, strict=True):
+            told = [each for each in conn.notifies(timeout=2.0) if each.channel.startswith("darkroom_")]
+            assert len(told) == 4
+            assert all(own in each.payload for each in told)
 
 
 def _oldest_idle_s(conn: psycopg.Connection) -> float:

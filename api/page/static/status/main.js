@@ -37,7 +37,7 @@ translate(document);
 onLanguage(() => show());
 onUnauthorized(() => deny(""));
 for (const input of document.querySelectorAll("[name=period]")) input.addEventListener("change", () => show());
-document.addEventListener("visibilitychange", () => document.hidden || read());
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : read()));
 document.addEventListener("selectionchange", () => isReading() || show());
 read();
 

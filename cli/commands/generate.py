@@ -32,7 +32,13 @@ EXIT_INTERRUPTED = 130
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--guidance", type=float, help="Classifier-free guidance; 0 is none.")
 @click.option("--negative-prompt", metavar="TEXT", help="What shall not be in the picture.")
-@click.option("--image", metavar="FILE", help="A start image: a file or an https URL. For models that take one.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="FILE",
+    help="A start image: a file or an https URL. For models that take one; again for each, if they take several.",
+)
 @click.option("--mask", metavar="FILE", help="What is white in it is drawn anew, what is black stays.")
 @click.option("--strength", type=float, help="How much of the start image is drawn anew, from 0 to 1.")
 @click.option("--format", "output_format", help="png, jpeg or webp. Default: by the name of the file, else png.")
@@ -52,7 +58,7 @@ def command(
     steps: int | None,
     guidance: float | None,
     negative_prompt: str | None,
-    image: str | None,
+    images: tuple[str, ...],
     mask: str | None,
     strength: float | None,
     output_format: str | None,
@@ -86,7 +92,8 @@ def command(
         "num_inference_steps": steps,
         "guidance_scale": guidance,
         "negative_prompt": negative_prompt,
-        "image": None if image is None else picture_url(image),
+        "image": picture_url(images[0]) if len(images) == 1 else None,
+        "images": [picture_url(image) for image in images] if len(images) > 1 else None,
         "mask": None if mask is None else picture_url(mask),
         "strength": strength,
         "output_format": output_format or _format_of(output),

@@ -55,7 +55,7 @@ def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
     @mcp.tool()
     async def edit_image(
         prompt: str,
-        image: str,
+        image: str | list[str],
         ctx: Context[Any, Any],
         mask: str | None = None,
         strength: float | None = None,
@@ -63,6 +63,8 @@ def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
         seed: int | None = None,
     ) -> list[ContentBlock]:
         """Draw a picture anew from another. image and mask are https or data URLs, such as those of get_image.
+
+        Some models look at several images: then image is a list.
 
         strength from 0 to 1 says how much is drawn anew; what is white in the mask is drawn anew, black stays.
         """

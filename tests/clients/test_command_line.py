@@ -105,6 +105,9 @@ def test_a_file_is_sent_as_the_start_image_and_a_mask(service: Service, tmp_path
     assert done["status"] == "succeeded"
     assert done["input"]["strength"] == 0.5
     assert "image/png" in done["input"]["image"]
+    several = ["-m", "darkroom/slow", "--steps", "1", "--image", "blue.png", "--image", "all.png", "--json"]
+    done = json.loads(text_of(darkroom(service, tmp_path, "generate", "two boats", *several)))
+    assert (done["status"], len(done["input"]["images"])) == ("succeeded", 2)
     missing = darkroom(service, tmp_path, "generate", "a boat", "--image", "none.png")
     assert (missing.returncode, b"none.png can't be read" in missing.stderr) == (2, True)
 

@@ -72,6 +72,8 @@ def test_a_client_draws_lists_and_reads(service: Service) -> None:
         url = f"data:image/png;base64,{pictures[0].data}"
         edited = await called(session, "edit_image", prompt="a red armadillo", image=url, strength=0.5)
         assert (edited.is_error, edited.content[1].type) == (False, "image")
+        both = await called(session, "edit_image", prompt="two armadillos", image=[url, url], model="darkroom/slow")
+        assert (both.is_error, both.content[1].type) == (False, "image")
         canceled = await called(session, "cancel", prediction_id=prediction_id)
         assert canceled.content[0].text == f"{prediction_id} is succeeded"
 

@@ -6,8 +6,18 @@ import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+)
 
+from api.parsing.kinds import KIND
 from api.parsing.prefer import MAX_WARM_S, WARM_S
 from storage.catalog import MOST_INPUT_IMAGES, MOST_WORKERS
 from storage.formats import DEFAULT, FORMATS, NAMES
@@ -134,6 +144,11 @@ Metadata = Annotated[
 # A data: URL is replaced by a description before it is looked at (api/pictures/sent.py).
 PictureUrl = Annotated[Url, Field(json_schema_extra={"format": "uri"})]
 PictureUrls = Annotated[list[PictureUrl], Field(max_length=MOST_INPUT_IMAGES)]
+# What is wrong with a list is said of the list: without the tags it would be that it is no text.
+OneOrMorePictures = Annotated[
+    Annotated[PictureUrl, Tag(f"{KIND}one")] | Annotated[PictureUrls, Tag(f"{KIND}several")],
+    Discriminator(lambda value: f"{KIND}several" if isinstance(value, list) else f"{KIND}one"),
+]
 LoraScale = Annotated[float, Field(ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)]
 
 
@@ -169,7 +184,7 @@ class PredictionInput(BaseModel):
         description="Image k (from 0) is drawn with seed + k. Only the lowest 32 bits count. -1, null and an empty "
         "text ask for a random seed.",
     )
-    image: PictureUrl | PictureUrls | None = Field(
+    image: OneOrMorePictures | None = Field(
         default=None, description="The picture to start from: a data: or https: URL, or a file of this service."
     )
     images: PictureUrls | None = Field(

@@ -221,6 +221,8 @@ class Model(_Part):
         ):
             if value != unset and "image" not in self.takes:
                 raise ValueError(f'limits.{key} needs "image" in takes')
+        if self.limits.min_input_images and self.device.compiles:  # a worker compiles with a text alone
+            raise ValueError("limits.min_input_images and compilation can't be combined")
         return self
 
     @model_validator(mode="after")

@@ -94,5 +94,6 @@ def _required(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
     if not kinds:
         return dict(schema)
+    kinds = kinds[0].get("oneOf", kinds)  # one or more pictures: models that take one describe it alone
     described: dict[str, Any] = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
     return {**described, **kinds[0]}

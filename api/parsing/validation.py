@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.errors import InvalidInput
+from api.parsing.kinds import KIND
 
 SHOWN_CHARS = 60
 NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
@@ -23,7 +24,8 @@ def validated(schema: type[Schema], given: dict[str, Any], *, prefix: str | None
         return schema.model_validate(given)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in ([prefix] if prefix else []) + list(problem["loc"]))
+        parts = [str(part) for part in ([prefix] if prefix else []) + list(problem["loc"])]
+        path = ".".join(part for part in parts if not part.startswith(KIND))
         if problem["type"] == "missing":
             raise InvalidInput(path, "is required") from None
         hint = "; write it without quotes" if _is_quoted_number(problem) else ""

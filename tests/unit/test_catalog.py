@@ -86,6 +86,13 @@ def test_an_unknown_model_or_version_is_said_with_what_there_is(tmp_path: Path, 
             '[models."a/b"]\nsource = "x"\nlimits = { max_outputs = 11 }',
             "limits.max_outputs: Input should be less than",
         ),
+        ('[models."a/b"]\nsource = "x"\nlimits = { max_input_images = 2 }', 'limits.max_input_images needs "image" in'),
+        ('[models."a/b"]\nsource = "x"\ntakes = ["image"]\nlimits = { max_input_images = 17 }', "max_input_images"),
+        (
+            '[models."a/b"]\nsource = "x"\ntakes = ["image"]\nlimits = { min_input_images = 1 }\n'
+            "device = { compile = true }",
+            "limits.min_input_images and compilation can't be combined",
+        ),
         ('[models."a/b"]\nsource = "x"\ndtype = "int4"', "dtype"),
         ('[models."a/b"]\nsource = "x"\nlimits = { max_pixels = 10 }', "breaks its own limits"),
         ("".join(f'[models."{name}/x"]\nsource = "x"\naliases = ["z"]\n' for name in "ab"), "'z'"),

@@ -56,6 +56,7 @@ def download(
             target,
             request,
             deadline=deadline,
+            timeout_s=timeout_s,
             max_response_bytes=max_bytes + MAX_FRAMING_BYTES,
             ssl_context=ssl_context,
             interrupted=interrupted,

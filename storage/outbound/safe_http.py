@@ -74,6 +74,7 @@ def post(
             target,
             request_of("POST", target, headers, body),
             deadline=deadline,
+            timeout_s=timeout_s,
             max_response_bytes=max_response_bytes,
             ssl_context=ssl_context,
             interrupted=interrupted,
@@ -88,17 +89,18 @@ def exchange(
     request: bytes,
     *,
     deadline: float,
+    timeout_s: float,
     max_response_bytes: int,
     ssl_context: ssl.SSLContext | None = None,
     interrupted: threading.Event | None = None,
 ) -> Iterator[tuple[DeadlineSocket, http.client.HTTPResponse]]:
     """Connect, send the request, and read the head of the answer; closed at the end of the block.
 
-    `deadline` is a time.monotonic() value that holds for the block too. Raises as `post` does once the target is known,
-    also for what goes wrong while the block reads the body.
+    `deadline` is a time.monotonic() value that holds for the block too. It comes from `timeout_s`, which the message of
+    NoAnswer names. Raises as `post` does once the target is known, also for what goes wrong while the block reads the
+    body.
     """
     renderer = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
-    timeout_s = deadline - time.monotonic()
     try:
         with contextlib.closing(renderer):
             _connect(renderer, target, deadline)
@@ -115,7 +117,7 @@ def exchange(
     except (Interrupted, NoAnswer):
         raise
     except TimeoutError:
-        raise NoAnswer(f"no answer within {timeout_s:.3g} s") from None
+        raise NoAnswer(f"no answer within {timeout_s:g} s") from None
     except ssl.SSLCertVerificationError as error:
         raise NoAnswer(f"TLS: {error.verify_message}") from error
     except ssl.SSLError as error:

@@ -1,5 +1,7 @@
 """The bell of a prediction: the Procrastinate job that wakes a worker. The row is the truth, this only rings.
 
+The submit function inserts it, and a trigger of Procrastinate sends NOTIFY for each row that is inserted.
+
 Lock order: only a claim locks the bell first and then the prediction. Everybody here holds the lock of the
 prediction and touches its bell with SKIP LOCKED, so no two can wait for each other.
 """

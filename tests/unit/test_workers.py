@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from cli.processes import start_child
 from cli.supervision.log_stream import LogStream
 from cli.supervision.stale_processes import ProcessRecord
 from storage.workers.demand import Demand
+from worker.standby import STAND_BY, WAKE_UP
 
 ONE = Demand(waiting=1, processing=0)
 
@@ -44,7 +47,8 @@ class Place:
     def _launch(self, model: str, place: int) -> subprocess.Popen[bytes]:
         self.started.append(model)
         program = "import time; time.sleep(60)" if self.ends_with is None else f"raise SystemExit({self.ends_with})"
-        return start_child([sys.executable, "-c", program], env={})
+        with ignoring_orders():
+            return start_child([sys.executable, "-c", program], env={})
 
     def tick(self, **demand: Demand) -> None:
         self.watch.demand = {f"{name}/{name}": work for name, work in demand.items()}
@@ -65,6 +69,17 @@ class Place:
             worker.child.kill()
             worker.child.process.wait()
             worker.child.exit_code()
+
+
+@contextmanager
+def ignoring_orders() -> Iterator[None]:
+    """What is started meanwhile isn't ended by the signals of a host: a real worker handles them."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (STAND_BY, WAKE_UP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres
-from cli.embedded.postgres import _binaries
 from storage.postgres.database import Connection, connect
 from storage.postgres.schema_revision import check
-from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.render import Renderer, open_renderer
 from storage.s3.bucket import Bucket, ensure_bucket
 from storage.s3.bucket_check import check_bucket
-from tests.conftest import REPOSITORY
 from tests.integration.courier_running import running
 from tests.support.api_app import serving, submit
+from tests.support.backups import PICTURE, draw, path_of, run_documented
 from tests.support.command import command
 from tests.support.eventually import eventually
 from tests.support.making import claim_one, count
 from tests.support.receivers import Receiver
 
-PICTURE = b"the bytes of a picture"
 DRAWN_AFTER_THE_DUMP = 2
 
 
@@ -46,34 +39,6 @@ def other_postgres() -> Iterator[EmbeddedPostgres]:
         server.stop()
 
 
-def documented(program: str) -> str:
-    """The line of the section on backups that runs this program."""
-    text = (REPOSITORY / "docs" / "deploy.md").read_text().partition("## Backup and restore")[2]
-    found = re.search(rf"^\$ ({program} .*?)$", text, re.MULTILINE)
-    assert found is not None
-    return found.group(1)
-
-
-def run_documented(program: str, folder: Path, database_url: str) -> None:
-    path = f"{_binaries()}:{os.environ['PATH']}"
-    env = {"PATH": path, "DATABASE_URL": database_url}
-    done = subprocess.run(
-        ["/bin/bash", "-c", documented(program)], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def draw(conn: Connection, renderer: Renderer, settings: ApiSettings) -> str:
-    """Draw the next prediction, its bytes in the bucket; returns the key."""
-    claimed = claim_one(conn, renderer)
-    assert claimed is not None
-    key = claimed.key_of(settings.s3_prefix, 0, "png")
-    Bucket(settings).put(key, PICTURE, "image/png")
-    image = StoredImage(key, "0" * 64, len(PICTURE), "image/png", 64, 64, 7)
-    assert finish(conn, renderer, claimed.prediction_id, Succeeded([image]), claim_id=claimed.claim_id) is not None
-    return key
-
-
 def copy_bucket(source: ApiSettings, target: ApiSettings) -> None:
     """What `aws s3 sync` does, which isn't installed here."""
     ensure_bucket(target)
@@ -81,10 +46,6 @@ def copy_bucket(source: ApiSettings, target: ApiSettings) -> None:
     for page in bucket.pages(f"{source.s3_prefix}/"):
         for listed in page:
             copy.put(listed.key, bucket.read(listed.key), bucket.open(listed.key).content_type)
-
-
-def path_of(url: str) -> str:
-    return urlsplit(url)._replace(scheme="", netloc="").geturl()
 
 
 def test_what_the_dump_knows_works_after_a_restore_to_another_server_and_bucket(

@@ -149,6 +149,8 @@ OneOrMorePictures = Annotated[
     Annotated[PictureUrl, Tag(f"{KIND}one")] | Annotated[PictureUrls, Tag(f"{KIND}several")],
     Discriminator(lambda value: f"{KIND}several" if isinstance(value, list) else f"{KIND}one"),
 ]
+# Nothing to draw is left at 0. A little more than that is one step.
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LoraScale = Annotated[float, Field(ge=-MAX_LORA_SCALE, le=MAX_LORA_SCALE, allow_inf_nan=False)]
 
 
@@ -197,8 +199,8 @@ class PredictionInput(BaseModel):
     image_urls: PictureUrls | None = Field(default=None, description="The same as images.")
     input_images: PictureUrls | None = Field(default=None, description="The same as images.")
     mask_url: PictureUrl | None = Field(default=None, description="The same as mask.")
-    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        default=None, description="How much of the image is drawn anew. 1: nothing of it is left."
+    strength: Strength | None = Field(
+        default=None, description="How much of the image is drawn anew: above 0. 1: nothing of it is left."
     )
     loras: Annotated[list[Url | LoraInput], Field(max_length=8)] | None = Field(
         default=None, description="LoRAs of the model, by name: they change its style."

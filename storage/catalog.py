@@ -38,7 +38,7 @@ class Defaults(_Part):
     num_inference_steps: int = Field(default=8, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=0.0, ge=0, description="0: no classifier-free guidance")
     strength: float = Field(
-        default=0.6, ge=0, le=1, description="how much of a start image is drawn anew; 1: nothing of it is left"
+        default=0.6, gt=0, le=1, description="how much of a start image is drawn anew; 1: nothing of it is left"
     )
 
 

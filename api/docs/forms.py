@@ -48,7 +48,7 @@ class EditForm(ImageRequest):
 
     image: Binary = Field(description="May be there several times, up to the model's `max_input_images`.")
     mask: Binary | None = Field(default=None, description="Transparent is drawn anew.")
-    strength: float | None = Field(default=None, ge=0, le=1, description="1: nothing of the image is left.")
+    strength: float | None = Field(default=None, gt=0, le=1, description="1: nothing of the image is left.")
 
 
 class VariationForm(BaseModel):

@@ -17,6 +17,7 @@ from api.schemas import (
     Prompt,
     Seed,
     Size,
+    Strength,
     Text,
     Url,
     whole,
@@ -95,7 +96,7 @@ class EditRequest(ImageRequest):
 
     image: list[str]
     mask: str | None = None
-    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    strength: Strength | None = None
 
     event_name: ClassVar[str] = "image_edit"
 

@@ -95,11 +95,19 @@ def test_what_differs_in_its_pictures_or_strength_is_not_drawn_together(engine: 
     assert len({engine.batch_key(asked) for asked in kinds}) == 4
 
 
+@pytest.mark.parametrize("steps", [6, 49])  # 49 * (1 / 49) is a little less than 1
+def test_a_strength_of_less_than_a_step_takes_one(engine: PipelineEngine, steps: int) -> None:
+    drawing = begin(engine, replace(FROM_IMAGE, strength=0.001, num_inference_steps=steps))
+    seen: list[tuple[int, int]] = []
+    engine.step([drawing], lambda: seen.append((drawing.steps_done, drawing.steps)))
+    assert seen == [(1, 1)]
+
+
 def test_progress_counts_the_steps_that_strength_leaves(engine: PipelineEngine) -> None:
     drawing = begin(engine, FROM_IMAGE)
     seen: list[tuple[int, int]] = []
     engine.step([drawing], lambda: seen.append((drawing.steps_done, drawing.steps)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    with pytest.raises(DrawingFailed, match=r"strength 0\.1 of 6 steps leaves no step"):
-        begin(engine, replace(FROM_IMAGE, strength=0.1))
+    with pytest.raises(DrawingFailed, match="strength 0 leaves no step"):
+        begin(engine, replace(FROM_IMAGE, strength=0.0))
     assert begin(engine, replace(FROM_IMAGE, image="")).steps == 6

@@ -102,8 +102,8 @@ def test_it_draws_what_diffusers_pipeline_draws_in_float32(zimage: Any, asked: P
 def test_strength_decides_how_many_steps_are_taken(zimage: Any) -> None:
     engine = ZImageEngine(zimage, device=CPU)
     steps = {strength: engine.begin(replace(FROM_IMAGE, strength=strength), given(FROM_IMAGE)).steps
-             for strength in (0.05, 0.3, 0.5, 0.6, 1.0)}  # fmt: skip
-    assert steps == {0.05: 1, 0.3: 3, 0.5: 4, 0.6: 5, 1.0: 8}
+             for strength in (1e-20, 0.05, 0.3, 0.5, 0.6, 1.0)}  # fmt: skip
+    assert steps == {1e-20: 1, 0.05: 1, 0.3: 3, 0.5: 4, 0.6: 5, 1.0: 8}
     with pytest.raises(DrawingFailed, match="strength 0 leaves no step to draw"):
         engine.begin(replace(FROM_IMAGE, strength=0.0), given(FROM_IMAGE))
 

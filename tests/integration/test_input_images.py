@@ -118,6 +118,7 @@ def test_a_mask_is_one_channel_and_draws_its_area_wholly_anew(
         ({"image": "ftp://example.com/a.png"}, "input.image", "must start with https://"),
         ({"image": "a.png"}, "input.image", "must start with https://"),
         ({"image": "http://10.0.0.1/a.png"}, "input.image", "INPUT_IMAGE_ALLOW=10.0.0.1"),
+        ({"image": data_url(RED), "strength": 0}, "input.strength", "greater than 0"),
         ({"image": data_url(RED), "strength": 1.5}, "input.strength", "less than or equal to 1"),
     ],
 )

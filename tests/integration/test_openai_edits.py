@@ -119,6 +119,7 @@ def test_a_variation_needs_no_prompt(
         ({"image": part(), "prompt": "a", "n": "11"}, "n", "limit"),
         ({"image": part(), "prompt": "a", "n": "many"}, "n", "integer"),
         ({"image": part(), "prompt": "a", "size": "huge"}, "size", "WIDTHxHEIGHT"),
+        ({"image": part(), "prompt": "a", "strength": "0"}, "strength", "greater than 0"),
         ({"image": part(), "prompt": "a", "strength": "2"}, "strength", "less than or equal"),
         ({"image": part(), "prompt": "a", "model": "darkroom/text-only"}, "image", "takes no image"),
         ({"image": part(), "prompt": "a", "metadata": "{"}, "metadata", "JSON"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,22 @@ def keeping_the_rest(fetch_images: Callable[[], list[Image]], pictures: Pictures
 def skipped_steps(parameters: Parameters) -> int:
     """How many of the first steps a start image saves: the noise of what `strength` leaves is where drawing begins.
 
-    The rounding is that of diffusers' image-to-image pipelines for flow matching. Raises DrawingFailed.
+    The rounding is that of diffusers' image-to-image pipelines for flow matching. At least one step is left. Raises
+    DrawingFailed.
     """
+    require_strength(parameters)
     steps = parameters.num_inference_steps
-    skipped = int(max(steps - min(steps * parameters.strength, steps), 0))
-    if skipped == steps:
+    return min(int(max(steps - min(steps * parameters.strength, steps), 0)), steps - 1)
+
+
+def require_strength(parameters: Parameters) -> None:
+    """Raises DrawingFailed where nothing is to be drawn. The API refuses that now; the queue may hold some."""
+    if parameters.strength <= 0:
         raise DrawingFailed(f"strength {parameters.strength:g} leaves no step to draw: give a larger one.")
-    return skipped
+
+
+def strength_of_a_step(parameters: Parameters) -> float:
+    """`strength`, or what one step needs if it is less: some of diffusers' pipelines would draw nothing then."""
+    steps = parameters.num_inference_steps
+    least = 1 / steps
+    return max(parameters.strength, least if least * steps >= 1 else math.nextafter(least, 2))

@@ -33,7 +33,7 @@ from worker.engine.looking import (
     refuse_without_image,
 )
 from worker.engine.loras import Loras
-from worker.engine.pictures import fit, keeping_the_rest
+from worker.engine.pictures import fit, keeping_the_rest, require_strength, strength_of_a_step
 from worker.engine.standby import Weights
 from worker.engine.step_bar import watching_steps
 
@@ -132,11 +132,7 @@ class PipelineEngine:
         if pictures is None:
             refuse_without_image(pipeline)
         elif not self._looks(_kind_of(parameters)):
-            if int(parameters.num_inference_steps * parameters.strength) < 1:
-                raise DrawingFailed(
-                    f"strength {parameters.strength:g} of {parameters.num_inference_steps} steps leaves no step to "
-                    "draw: give a larger strength, or more num_inference_steps."
-                )
+            require_strength(parameters)
             pictures = fit(pictures, parameters.width, parameters.height)
         return PipelineDrawing(
             parameters,
@@ -227,7 +223,7 @@ class PipelineEngine:
             arguments |= looked_at(self._pipeline_for(kind), batch[0].pictures, arguments)
         elif kind != TEXT:
             arguments["image"] = [given.image for given in pictures if given is not None]
-            arguments["strength"] = first.strength
+            arguments["strength"] = strength_of_a_step(first)
         if kind == "mask":
             arguments["mask_image"] = [given.mask for given in pictures if given is not None]
         return {name: value for name, value in arguments.items() if name in accepted}

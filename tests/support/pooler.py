@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -31,18 +32,29 @@ pool_mode = transaction
 default_pool_size = 4
 ignore_startup_parameters = extra_float_digits
 """
+# From this release on, it can keep the named statements of its clients in transaction mode.
+KEEPS_STATEMENTS_FROM = (1, 21)
+KEEP_STATEMENTS = "max_prepared_statements = 100\n"
+
+
+def pgbouncer_version() -> tuple[int, int]:
+    assert PGBOUNCER is not None
+    said = subprocess.run([PGBOUNCER, "-V"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", said)
+    assert found is not None, said
+    return int(found[1]), int(found[2])
 
 
 class Pooler:
-    """`url` is `direct_url` through it. Nothing runs before `start`."""
+    """`url` is `direct_url` through it. Nothing runs before `start`. `more`: further lines of its configuration."""
 
-    def __init__(self, direct_url: str, folder: Path) -> None:
+    def __init__(self, direct_url: str, folder: Path, more: str = "") -> None:
         given = conninfo_to_dict(direct_url)
         host = str(given["host"])
         port = free_port()
         self.url = f"postgresql://postgres@127.0.0.1:{port}/{given['dbname']}?sslmode=disable&gssencmode=disable"
         self._config = folder / "pgbouncer.ini"
-        self._config.write_text(CONFIG.format(host=host, port=given["port"], listen_port=port))
+        self._config.write_text(CONFIG.format(host=host, port=given["port"], listen_port=port) + more)
         self._log = folder / "pgbouncer.log"
         # It refuses to be root, and has to get to the socket of Postgres, whose folder belongs to this account.
         self._account = server_account(Path(host) if host.startswith("/") else None)

@@ -43,7 +43,7 @@ def opened(here: Services, asked: Mapping[str, AskedPicture]) -> Iterator[dict[s
 
 
 def _open(here: Services, name: str, asked: AskedPicture, stack: ExitStack) -> OpenPicture:
-    source = open_source(here, asked.field, asked.value)
+    source = open_source(here, asked.field, asked.value, is_mask=name == "mask")
     stack.callback(source.file.close)
     try:
         picture = Picture(source.file, max_pixels=here.settings.max_input_image_pixels)

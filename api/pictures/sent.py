@@ -1,6 +1,7 @@
 """Pictures sent in the body of a request: each is kept in a temporary file, and a short description replaces it.
 
-So no picture is in memory while its request waits, and none in Postgres: the description is what `input` shows.
+So no picture is in memory while its request waits, and none in Postgres: the description is what `input` shows. Sent
+again in place of the picture, it stands for the stored one (`sources.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from api.errors import InvalidInput
 IN_MEMORY_BYTES = 64 * 1024
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[\w.+\"-]+)*)(;base64)?,", re.IGNORECASE | re.ASCII)
 PIECE_CHARS = 512 * 1024  # of base64 that is decoded at once; a multiple of 4
+DESCRIPTION = re.compile(r"(data|form):[^\0…]{0,80},… \([0-9]{1,12} bytes, SHA-256 [0-9a-f]{64}\)", re.ASCII)
 BLANK = re.compile(r"[ \t\r\n]+")
 
 
@@ -58,6 +60,11 @@ def keep_sent(
     return description
 
 
+def description_in(value: str) -> str | None:
+    """The value, if it is the description of a picture that a request carried, this one or an earlier one."""
+    return value if DESCRIPTION.fullmatch(value) else None
+
+
 def sent_picture(description: str) -> SentPicture | None:
     """The picture of this request that a description stands for. One that was sent twice comes in its two files."""
     same = _kept().get(description)
@@ -87,7 +94,7 @@ def with_data_urls_kept(inputs: Mapping[str, Any], names: Iterator[str] | tuple[
 
 
 def _kept_value(field: str, value: Any) -> Any:
-    if isinstance(value, str) and value[:5].lower() == "data:":
+    if isinstance(value, str) and value[:5].lower() == "data:" and description_in(value) is None:
         return _keep_data_url(field, value)
     return value
 
@@ -97,7 +104,7 @@ def _keep_data_url(field: str, url: str) -> str:
     if head is None or head[3] is None:
         raise InvalidInput(field, "a data: URL has to be data:image/png;base64,… (or image/jpeg, image/webp)")
     if "…" in url[:300]:
-        raise InvalidInput(field, "is the description of a picture that was sent before: send the picture itself")
+        raise InvalidInput(field, "is only a part of a picture's description: send all of it, or the picture itself")
     file, digest, size_bytes = spooled(), hashlib.sha256(), 0
     try:
         for piece in _decoded(url, head.end()):

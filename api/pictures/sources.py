@@ -1,4 +1,4 @@
-"""Where a picture comes from: the body of the request, a file of this service, or a URL."""
+"""Where a picture comes from: the body of this request or an earlier one, a file of this service, or a URL."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from api.auth import caller
 from api.errors import InvalidInput, Problem
 from api.files.stored_file import open_file
 from api.pictures.fetch import fetch
-from api.pictures.sent import SentPicture, sent_picture, spooled
+from api.pictures.sent import SentPicture, description_in, sent_picture, spooled
 from api.predictions.ownership import is_id
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.files import read_file_row, stored_file_of
 from storage.outbound.download import NoRoom
 from storage.predictions.read import StoredFile, read_file, read_prediction
+from storage.predictions.sent_again import find_sent_again
 
 
-def open_source(here: Services, field: str, value: str) -> SentPicture:
+def open_source(here: Services, field: str, value: str, *, is_mask: bool) -> SentPicture:
     """The bytes that an input names; who calls this closes the file, also of a picture that the request carried.
 
     Raises InvalidInput, which names the field and the reason, and Problem where it may work later.
@@ -29,7 +30,7 @@ def open_source(here: Services, field: str, value: str) -> SentPicture:
         return sent
     file = spooled()
     try:
-        size_bytes = _read_own(here, field, value, file)
+        size_bytes = _read_own(here, field, value, file, is_mask=is_mask)
         if size_bytes is None:
             size_bytes = fetch(here, field, value, file)
     except NoRoom:
@@ -47,8 +48,10 @@ def _check_size(here: Services, field: str, size_bytes: int) -> None:
         raise InvalidInput(field, f"has {size_bytes} bytes; at most {limit} are taken (MAX_INPUT_IMAGE_BYTES)")
 
 
-def _read_own(here: Services, field: str, url: str, into: IO[bytes]) -> int | None:
+def _read_own(here: Services, field: str, url: str, into: IO[bytes], *, is_mask: bool) -> int | None:
     """Read a file of this service past HTTP; its size, or None: the URL is not of this service."""
+    if (description := description_in(url)) is not None:
+        return _read_sent_again(here, field, description, into, is_mask=is_mask)
     path = _own_path(here, url)
     if path is None:
         return None
@@ -56,10 +59,28 @@ def _read_own(here: Services, field: str, url: str, into: IO[bytes]) -> int | No
     if stored is None:
         raise InvalidInput(field, "there is no such file: it was deleted, it has expired, or it is another token's")
     _check_size(here, field, stored.size_bytes)
+    return _copy(here, field, stored, into)
+
+
+def _read_sent_again(here: Services, field: str, description: str, into: IO[bytes], *, is_mask: bool) -> int:
+    """The picture as it was stored for an earlier prediction of this token, which may be smaller than it came."""
+    with here.pool.connection() as conn:
+        stored = find_sent_again(conn, description, token_id=caller().token_id, is_mask=is_mask)
+    if stored is None:
+        what = "a mask" if is_mask else "an image"
+        raise InvalidInput(
+            field,
+            f"is the description of a picture, and no prediction of yours has such {what} (any more): "
+            "send the picture itself",
+        )
+    return _copy(here, field, stored, into)
+
+
+def _copy(here: Services, field: str, stored: StoredFile, into: IO[bytes]) -> int:
     try:
         chunks = open_file(here, stored).chunks
     except Problem:  # 410
-        raise InvalidInput(field, "the image store has lost this file: upload or draw it again") from None
+        raise InvalidInput(field, "the image store has lost this file: upload, draw or send it again") from None
     expect_to_sleep()
     for chunk in chunks:
         try:

@@ -16,6 +16,7 @@ from api import request_span
 from api.auth import caller
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
 from api.pictures.into_bucket import opened, store
+from api.pictures.sent import description_in
 from api.predictions.inputs import Inputs, inputs_for
 from api.predictions.webhook_targets import require_allowed
 from api.schemas import PredictionRequest
@@ -25,7 +26,7 @@ from storage.postgres.database import Row
 from storage.predictions.idempotency import read_by_key
 from storage.predictions.parameters import Parameters
 from storage.predictions.result_cache import cache_key_of, reuse_result
-from storage.predictions.submit import Submission, ring, submit
+from storage.predictions.submit import InputImage, Submission, ring, submit
 from storage.webhooks.events import filter_of
 
 log = structlog.get_logger(__name__)
@@ -116,9 +117,12 @@ def _submit_with_pictures(
             replace(submission, logs=inputs.notes), replace(drawn, image=first, more_images=tuple(more), mask=mask)
         )
         for left in reversed(range(STORE_TRIES)):
-            keys = {name: store(here, picture) for name, picture in stored.items()}
+            images = {
+                name: InputImage(store(here, picture), sent_as=description_in(inputs.pictures[name].value))
+                for name, picture in stored.items()
+            }
             try:
-                return _submit(replace(submission, input_images=keys))
+                return _submit(replace(submission, input_images=images))
             except ForeignKeyViolation:  # the last prediction with that picture was deleted a moment ago
                 if not left:
                     raise

@@ -215,8 +215,10 @@ class InputImage(Table):
     __tablename__ = "input_images"
 
     prediction_id: Mapped[str] = mapped_column(ForeignKey("predictions.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)  # image or mask
+    name: Mapped[str] = mapped_column(primary_key=True)  # image, image_2 and so on, or mask
     object_key: Mapped[str] = mapped_column(ForeignKey("objects.key"), index=True)
+    # The description that `input` shows of a picture that the request carried; NULL: it came from a URL.
+    sent_as: Mapped[str | None] = mapped_column(index=True)
 
 
 class File(Table):

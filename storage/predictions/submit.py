@@ -19,6 +19,14 @@ from storage.webhooks.events import wants, write_event
 
 
 @dataclass(frozen=True)
+class InputImage:
+    """A stored picture that a request starts from."""
+
+    object_key: str
+    sent_as: str | None = None  # its description, if the request carried it or named one that an earlier one carried
+
+
+@dataclass(frozen=True)
 class Submission:
     """A request that has been validated."""
 
@@ -41,7 +49,7 @@ class Submission:
     keep: bool = False  # retention spares it
     metadata: dict[str, Any] = field(default_factory=dict)  # the client's own, flat
     cache_key: str | None = None  # None: neither answered from the cache of results, nor kept for it
-    input_images: Mapping[str, str] = field(default_factory=dict)  # image, image_2, mask → the key of its object
+    input_images: Mapping[str, InputImage] = field(default_factory=dict)  # by their names: image, image_2, mask
     id: str = field(default_factory=lambda: str(ULID()).lower())
 
 
@@ -120,10 +128,10 @@ def _insert_with_more(conn: Connection, submission: Submission, renderer: Render
             conn.execute(
                 "UPDATE predictions SET traceparent = %s WHERE id = %s", (submission.traceparent, submission.id)
             )
-        for name, key in submission.input_images.items():
+        for name, image in submission.input_images.items():
             conn.execute(
-                "INSERT INTO input_images (prediction_id, name, object_key) VALUES (%s, %s, %s)",
-                (submission.id, name, key),
+                "INSERT INTO input_images (prediction_id, name, object_key, sent_as) VALUES (%s, %s, %s, %s)",
+                (submission.id, name, image.object_key, image.sent_as),
             )
         if _wants_event(submission):
             assert renderer is not None

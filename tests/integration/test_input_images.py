@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from api.settings import ApiSettings
+from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.delete import delete_prediction
 from storage.predictions.object_keys import input_key, inputs_folder
@@ -56,10 +58,67 @@ def test_a_data_url_is_stored_and_only_described_in_the_prediction(
     assert (stored.mode, stored.size, stored.getpixel((5, 5))) == ("RGB", (64, 64), (255, 0, 0))
 
 
-def test_a_description_can_not_be_sent_in_place_of_the_picture(client: FlaskClient) -> None:
+def test_an_input_with_sent_pictures_can_be_sent_again_as_it_is_shown(client: FlaskClient, conn: Connection) -> None:
+    mask = picture(64, 64, "black", "L")
+    mask.paste(255, (0, 0, 32, 64))
+    given = {"prompt": "a", "seed": 1, "image": data_url(file_of(picture(1000, 500))), "mask": data_url(file_of(mask))}
+    first = submit(client, input=given)
+    second = submit(client, input=first["input"])
+    third = submit(client, input=second["input"])
+    assert first["input"] == second["input"] == third["input"]
+    assert parameters_of(conn, first) == parameters_of(conn, second) == parameters_of(conn, third)
+    assert client.delete(f"/v1/predictions/{first['id']}").status_code == 204
+    fourth = submit(client, input=second["input"])
+    assert parameters_of(conn, fourth) == parameters_of(conn, second)
+
+
+def test_a_mask_of_an_edit_can_be_sent_again_by_its_description(
+    client: FlaskClient, conn: Connection, bucket: Bucket, settings: ApiSettings
+) -> None:
+    mask = picture(64, 64, (0, 0, 0, 255), "RGBA")
+    mask.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    form = {"prompt": "a", "image": (io.BytesIO(RED), "a.png"), "mask": (io.BytesIO(file_of(mask)), "m.png"),
+            "stream": "true"}  # fmt: skip
+    client.post("/v1/images/edits", data=form).close()
+    row = conn.execute("SELECT input, parameters FROM predictions").fetchone()
+    assert row is not None
+    again = parameters_of(conn, submit(client, input=row["input"]))
+    assert (again["image"], again["mask"]) == (row["parameters"]["image"], row["parameters"]["mask"])
+    swapped = problem(post(client, input=row["input"] | {"mask": row["input"]["image"]}), 422)
+    assert swapped["invalid_fields"][0]["field"] == "input.mask"
+    assert "no prediction of yours has such a mask" in swapped["detail"]
+
+
+def test_nobody_gets_anothers_picture_by_its_description(app: Flask, conn: Connection) -> None:
+    mine, other = (app.test_client() for _ in range(2))
+    for client, name in ((mine, "mine"), (other, "other")):
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {create_token(conn, name)}"
+    made = submit(mine, input={"prompt": "a", "image": data_url(RED)})
+    never_sent = made["input"]["image"][:-65] + "0" * 64 + ")"
+    refused = [
+        problem(post(other, input=made["input"]), 422),
+        problem(post(other, input={"prompt": "a", "image": never_sent}), 422),
+    ]
+    assert refused[0] == refused[1]
+    assert refused[0]["invalid_fields"][0]["field"] == "input.image"
+    assert count(conn, "predictions") == 1
+    submit(mine, input=made["input"])
+    submit(other, input={"prompt": "a", "image": data_url(RED)})
+    submit(other, input=made["input"])  # now it is theirs, too
+
+
+def test_a_description_of_what_is_gone_says_so(
+    client: FlaskClient, conn: Connection, bucket: Bucket, settings: ApiSettings
+) -> None:
     made = submit(client, input={"prompt": "a", "image": data_url(RED)})
-    again = problem(post(client, input=made["input"]), 422)
-    assert again["invalid_fields"][0]["field"] == "input.image"
+    bucket.delete([input_key(settings.s3_prefix, parameters_of(conn, made)["image"])])
+    lost = problem(post(client, input=made["input"]), 422)
+    assert "the image store has lost this file" in lost["detail"]
+    assert client.delete(f"/v1/predictions/{made['id']}").status_code == 204
+    gone = problem(post(client, input=made["input"]), 422)
+    assert "no prediction of yours has such an image (any more): send the picture itself" in gone["detail"]
+    cut = problem(post(client, input={"prompt": "a", "image": made["input"]["image"][:50]}), 422)
+    assert "only a part of a picture's description" in cut["detail"]
 
 
 def test_a_picture_is_fetched_through_redirects_and_its_url_is_shown(

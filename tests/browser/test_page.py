@@ -260,9 +260,81 @@ def test_a_model_that_takes_pictures_is_given_them(page: Page, conn: Connection)
     assert b64decode(given["image"].partition(",")[2]) == sheets["third"]
     assert "mask" not in given
     is_over(page.locator(".card"))
-    row = submit_one(conn, model=NOBODYS, input={"prompt": "with a picture", "image": given["image"]})
-    page.locator(f"[data-id='{row['id']}'] .open").click()
-    assert colour(page.locator("#viewer dd img")) == [0, 0, 255]
+
+
+def test_a_picture_that_was_sent_is_named_and_can_be_used_again(page: Page) -> None:
+    """The API keeps no data of it in the input: only a description, which no browser can show."""
+    page.select_option("#model", BLANK)
+    picture = page.locator("#form").get_by_role("group", name="Picture")
+    sheet = png("red")
+    picture.locator("input").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": sheet})
+    expect(picture.locator("img")).to_be_visible()
+    prompt = words()
+    is_over(ask(page, prompt, BLANK))
+    page.locator(".card .open").click()
+    named = f"PNG, {len(sheet)} bytes"
+    expect(page.locator("#viewer dl")).to_contain_text(named)
+    expect(page.locator("#viewer dl img")).to_have_count(0)
+    page.get_by_role("button", name="Use these settings").click()
+    expect(picture).to_contain_text(f"The same picture as before ({named})")
+    expect(picture.locator("img")).to_be_hidden()
+    page.reload()
+    expect(picture).to_contain_text("The same picture as before")
+    page.select_option("#language", "zh")
+    expect(page.locator("#form .picture-field").first).to_contain_text("与之前相同的图片")
+
+
+def test_loras_are_chosen_from_a_menu_with_their_strength(page: Page, service: Service) -> None:
+    page.select_option("#model", NOBODYS)
+    page.get_by_text("More settings").click()
+    menus = page.locator("#form").get_by_role("combobox", name="LoRA")
+    expect(menus).to_have_count(1)
+    assert menus.locator("option").all_text_contents() == ["none", "outlined", "pastel"]
+    expect(page.locator("#form .loras input")).to_be_hidden()
+    menus.first.select_option("outlined")
+    page.get_by_role("spinbutton", name="Strength of outlined").fill("0.5")
+    expect(menus).to_have_count(2)
+    expect(menus.nth(1).get_by_role("option", name="outlined")).to_be_disabled()
+    menus.nth(1).select_option("pastel")
+    expect(menus).to_have_count(2)
+    menus.first.select_option("none")
+    expect(menus).to_have_count(2)
+    expect(menus.first).to_have_value("pastel")
+    menus.nth(1).select_option("outlined")
+    strength = page.get_by_role("spinbutton", name="Strength of outlined")
+    expect(strength).to_have_value("")
+    strength.fill("0.5")
+    prompt = words()
+    card = ask(page, prompt, NOBODYS)
+    card.locator(".open").click()
+    expect(page.locator("#viewer dl")).to_contain_text("pastel, outlined (0.5)")
+    sent = requests.get(f"{service.url}/v1/predictions/{card.get_attribute('data-id')}", timeout=30).json()
+    assert sent["input"]["loras"] == [{"name": "pastel"}, {"name": "outlined", "scale": 0.5}]
+    page.keyboard.press("Escape")
+    for lora in menus.all():
+        expect(lora).not_to_have_value("")
+
+
+def test_settings_come_back_under_whatever_name_they_were_sent(page: Page, service: Service) -> None:
+    """Also inputs that the form has under another name, and what the model doesn't offer itself."""
+    url = f"data:image/png;base64,{b64encode(png('blue')).decode()}"
+    inputs = {"image_url": url, "lora_weights": "pastel", "lora_scale": 1.5, "strength": 0.35}
+    prompt = words()
+    made(service, prompt, input={"prompt": prompt, **inputs})
+    card_of(page, prompt).locator(".open").click()
+    expect(page.locator("#viewer dl")).to_contain_text("pastel (1.5)")
+    page.get_by_role("button", name="Use these settings").click()
+    form = page.locator("#form")
+    expect(form.get_by_role("group", name="Picture")).to_contain_text("The same picture as before")
+    page.get_by_text("More settings").click()
+    expect(form.get_by_role("combobox", name="LoRA").first).to_have_value("pastel")
+    expect(form.get_by_role("spinbutton", name="Strength of pastel")).to_have_value("1.5")
+    strength = form.get_by_role("slider", name="Strength")
+    expect(strength).to_have_value("0.35")
+    expect(strength).to_have_accessible_description(re.compile("How much of the picture is drawn anew"))
+    strength.press("Home")
+    expect(strength).to_have_value("0.05")  # at 0, nothing would be drawn
+    expect(form.get_by_text(re.compile("lora[ _](weights|scale)"))).to_have_count(0)
 
 
 def test_a_model_that_takes_several_pictures_is_given_them_in_their_order(

@@ -41,6 +41,11 @@ blank = { step_s = 0.25 }
 [models."darkroom/nobody"]
 engine = "blank"
 version = "1"
+takes = ["image"]
+
+[models."darkroom/nobody".loras]
+pastel = { source = "pastel.safetensors" }
+outlined = { source = "outlined.safetensors", scale = 0.8 }
 """
 
 

@@ -1,5 +1,6 @@
 // One field of the form for one input of a model, made from the input's schema.
 import { h, icon } from "./dom.js";
+import { loraField } from "./lora_field.js";
 import { pictureField, picturesField } from "./picture_field.js";
 import { ratioWords, sizePresets } from "./schema.js";
 import { t } from "./words.js";
@@ -24,14 +25,21 @@ const nameOf = (name) => {
   return words === `input.${name}` ? name.replaceAll("_", " ") : words;
 };
 
+/** What is said below its field; undefined: nothing. */
+const hintOf = (name) => {
+  const words = t(`hint.${name}`);
+  return words === `hint.${name}` ? undefined : words;
+};
+
 /** Whether an input is a list of pictures. */
 export const arePictures = ({ type, items }) => type === "array" && items?.format === "uri";
 
 /** Fields have `element`, `read()` (undefined: leave the input out) and `write(value)`. */
 export function fieldOf(name, schema) {
   if (schema.enum) return choice(name, schema);
-  if (schema.type === "string" && schema.format === "uri") return pictureField(nameOf(name));
+  if (schema.type === "string" && schema.format === "uri") return pictureField(nameOf(name), { hint: hintOf(name) });
   if (arePictures(schema)) return picturesField(nameOf(name), schema.maxItems ?? Infinity);
+  if (name === "loras") return loraField(nameOf(name), schema);
   if (schema.type === "boolean") return checkbox(name, schema);
   if (schema.type === "integer" || schema.type === "number") {
     return schema.maximum !== undefined && schema.default !== undefined && schema.maximum - (schema.minimum ?? 0) <= 200
@@ -43,9 +51,8 @@ export function fieldOf(name, schema) {
 
 function text(name, schema) {
   const control = h("textarea", { rows: 2, maxlength: schema.maxLength ?? null });
-  const hint = t(`hint.${name}`) === `hint.${name}` ? undefined : t(`hint.${name}`);
   return {
-    element: labelled(nameOf(name), control, { hint }),
+    element: labelled(nameOf(name), control, { hint: hintOf(name) }),
     read: () => control.value.trim() || undefined,
     write: (value) => (control.value = value ?? ""),
   };
@@ -61,7 +68,7 @@ function number(name, schema) {
     value: schema.default ?? "",
   });
   return {
-    element: labelled(nameOf(name), control),
+    element: labelled(nameOf(name), control, { hint: hintOf(name) }),
     read: () => (control.value === "" ? undefined : Number(control.value)),
     write: (value) => (control.value = value ?? schema.default ?? ""),
   };
@@ -69,13 +76,8 @@ function number(name, schema) {
 
 function slider(name, schema) {
   const shown = h("output", {});
-  const least = schema.minimum ?? 0;
-  const control = h("input", {
-    type: "range",
-    min: least,
-    max: schema.maximum,
-    step: schema.type === "integer" ? 1 : 0.1,
-  });
+  const step = schema.type === "integer" ? 1 : schema.maximum <= 1 ? 0.05 : 0.1;
+  const control = h("input", { type: "range", min: leastOf(schema, step), max: schema.maximum, step });
   const show = () => (shown.textContent = control.value);
   const write = (value) => {
     control.value = value ?? schema.default;
@@ -83,7 +85,15 @@ function slider(name, schema) {
   };
   control.addEventListener("input", show);
   write();
-  return { element: labelled(nameOf(name), control, { value: shown }), read: () => Number(control.value), write };
+  return { element: labelled(nameOf(name), control, { value: shown, hint: hintOf(name) }), read: () => Number(control.value), write };
+}
+
+/** The first multiple of `step` that the schema allows: a slider's own steps start at its least value. */
+function leastOf({ minimum = 0, exclusiveMinimum }, step) {
+  const limit = typeof exclusiveMinimum === "number" ? exclusiveMinimum : minimum;
+  const steps = Math.ceil(limit / step);
+  const isAllowed = steps * step > limit || exclusiveMinimum === undefined || exclusiveMinimum === false;
+  return Number(((isAllowed ? steps : steps + 1) * step).toFixed(2));
 }
 
 function checkbox(name, schema) {

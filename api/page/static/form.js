@@ -1,13 +1,15 @@
 // The form: a prompt, and whatever else the chosen model takes.
 import { h } from "./dom.js";
 import { arePictures, fieldOf, seedField, sizeField } from "./fields.js";
+import { lorasIn } from "./lora_field.js";
 import { isPictureData, pictureIn } from "./picture_field.js";
 import { inputsOf } from "./schema.js";
+import { withPictures } from "./sent_picture.js";
 import { onLanguage, t } from "./words.js";
 
 const KEY = "darkroom-form"; // what was typed, for a reload of this tab
 // These are asked for elsewhere in the form, or mean nothing to somebody who looks at a page.
-const NOT_ASKED = ["prompt", "width", "height", "size", "aspect_ratio", "seed", "cache", "reuse", "previews", "priority"];
+const NOT_ASKED = ["prompt", "width", "height", "size", "aspect_ratio", "seed", "cache", "reuse", "previews", "priority", "lora_weights", "lora_scale"];
 // Said also where they are the model's own, so that a picture shows them and can be drawn again when the model's change.
 const ALWAYS_SAID = ["width", "height", "num_inference_steps", "guidance_scale"];
 const AT_ONCE = ["num_outputs"]; // shown without opening "more"
@@ -71,7 +73,7 @@ export class Form {
   write({ model, input }) {
     if (this.has(model)) this.#form.elements.model.value = model;
     this.#form.elements.prompt.value = input.prompt ?? "";
-    this.#build(input);
+    this.#build({ ...withPictures(input), loras: lorasIn(input) });
     this.#remember();
   }
 
@@ -111,7 +113,7 @@ export class Form {
     }
     const more = [];
     for (const [name, schema] of this.#inputs) {
-      if (NOT_ASKED.includes(name) || (schema.type === "array" && !arePictures(schema)) || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
+      if (NOT_ASKED.includes(name) || !isAsked(name, schema) || !isChoice(schema) || (name === "negative_prompt" && !this.#hasGuidance())) continue;
       const field = fieldOf(name, schema);
       if (fits(values[name], schema)) field.write(values[name]);
       this.#fields.set(name, field);
@@ -166,6 +168,9 @@ function fits(value, { minimum = -Infinity, maximum = Infinity, multipleOf = 1, 
   if (choices) return choices.includes(value);
   return typeof value !== "number" || (value >= minimum && value <= maximum && (multipleOf === 1 || value % multipleOf === 0));
 }
+
+/** Of the lists, only those of pictures and of LoRAs have fields. */
+const isAsked = (name, schema) => schema.type !== "array" || arePictures(schema) || name === "loras";
 
 /** Whether there is anything to choose. */
 const isChoice = ({ minimum, maximum }) => minimum === undefined || minimum !== maximum;

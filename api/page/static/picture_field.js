@@ -1,24 +1,26 @@
 // A field for a picture, where a model takes one (an input of the format "uri"): chosen, dropped or pasted. The request
 // carries it as a data: URL.
 import { h, icon } from "./dom.js";
+import { sentWords } from "./sent_picture.js";
 import { t } from "./words.js";
 
 let made = 0;
 
-export const isPictureData = (value) => typeof value === "string" && value.startsWith("data:image/");
+export const isPictureData = (value) => typeof value === "string" && value.startsWith("data:image/") && sentWords(value) === undefined;
 
 /** The first picture in what is dropped or pasted, as a File; undefined: there is none. */
 export const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
 
 /**
- * As the other fields, and `take(file)`. A value that is not a data: URL (an address) is kept, and shown as text.
+ * As the other fields, and `take(file)`. A value that is not a data: URL (an address, or the description of a picture
+ * that was sent before) is kept, and shown as text.
  * `onChange` is called when there is another value.
  */
-export function pictureField(name, onChange = () => {}) {
+export function pictureField(name, { hint, onChange = () => {} } = {}) {
   const id = `picture-${(made += 1)}`;
   let value;
 
-  const control = h("input", { type: "file", accept: "image/*", id, "aria-describedby": `${id}-problem` });
+  const control = h("input", { type: "file", accept: "image/*", id, "aria-describedby": `${id}-hint ${id}-problem` });
   const image = h("img", { alt: "" });
   const words = h("span", {});
   const problem = h("small", { class: "error", id: `${id}-problem`, role: "alert" });
@@ -37,7 +39,8 @@ export function pictureField(name, onChange = () => {}) {
     icon("close"),
   );
   const zone = h("div", { class: "picture-field" }, control, h("label", { for: id }, image, words), remove);
-  const element = h("fieldset", { class: "field" }, h("legend", {}, name), zone, problem);
+  const about = hint ? h("small", { id: `${id}-hint` }, hint) : null;
+  const element = h("fieldset", { class: "field" }, h("legend", {}, name), zone, about, problem);
 
   function write(given) {
     value = given || undefined;
@@ -46,7 +49,7 @@ export function pictureField(name, onChange = () => {}) {
     image.hidden = !isPictureData(value);
     if (isPictureData(value)) image.src = value;
     else image.removeAttribute("src");
-    words.textContent = value === undefined ? t("picture.choose") : isPictureData(value) ? "" : value;
+    words.textContent = isPictureData(value) ? "" : wordsFor(value);
     image.alt = value === undefined ? "" : name;
     remove.hidden = value === undefined;
     onChange();
@@ -75,6 +78,13 @@ export function pictureField(name, onChange = () => {}) {
   return { element, read: () => value, write, take };
 }
 
+/** What stands in the field where the picture itself can't be shown. */
+function wordsFor(value) {
+  if (value === undefined) return t("picture.choose");
+  const sent = sentWords(value);
+  return sent === undefined ? value : t("picture.same", { picture: sent });
+}
+
 /** Several pictures, at most `most`: behind the last one there is an empty field for the next. */
 export function picturesField(name, most) {
   const element = h("div", { class: "picture-fields" });
@@ -98,7 +108,7 @@ export function picturesField(name, most) {
 
   function made(number) {
     isWriting = true; // a new field calls at once
-    const field = pictureField(`${name} ${number}`, arrange);
+    const field = pictureField(`${name} ${number}`, { onChange: arrange });
     isWriting = false;
     return field;
   }

@@ -1,7 +1,8 @@
 // One prediction in full: its pictures, all that it was made with, and what can be done with it.
 import { pictureUrl } from "./api.js";
 import { h, icon } from "./dom.js";
-import { isPictureData } from "./picture_field.js";
+import { lorasIn, loraWords } from "./lora_field.js";
+import { sentWords } from "./sent_picture.js";
 import { LANGUAGES, copy } from "./snippets.js";
 import { share, stateWords } from "./state_words.js";
 import { isOver } from "./store.js";
@@ -205,12 +206,14 @@ export class Viewer {
 /** All that is known of it, as pairs of words. */
 function factsOf(prediction) {
   const facts = [[t("fact.model"), prediction.model]];
-  const { prompt: _, previews: __, ...inputs } = prediction.input ?? {};
+  const { prompt: _, previews: __, loras, lora_weights, lora_scale, ...inputs } = prediction.input ?? {};
+  const asked = lorasIn({ loras, lora_weights, lora_scale });
   if (prediction.seed !== null && prediction.seed !== undefined) inputs.seed = prediction.seed;
   for (const [name, value] of Object.entries(inputs)) {
     const words = t(`input.${name}`);
     facts.push([words === `input.${name}` ? name : words, factOf(value)]);
   }
+  if (asked.length) facts.push([t("input.loras"), loraWords(asked)]);
   for (const [name, value] of Object.entries(prediction.metadata ?? {})) facts.push([name, String(value)]);
   facts.push([t("fact.created"), moment(prediction.created_at)]);
   const { queue_time, predict_time } = prediction.metrics ?? {};
@@ -221,10 +224,10 @@ function factsOf(prediction) {
   return facts;
 }
 
-/** An input's value; a picture that was given is shown as one. */
+/** An input's value in words. */
 function factOf(value) {
-  if (isPictureData(value)) return h("img", { class: "given", src: value, alt: "" });
-  return typeof value === "string" ? value : JSON.stringify(value);
+  if (Array.isArray(value)) return value.map(factOf).join(", ");
+  return sentWords(value) ?? (typeof value === "string" ? value : JSON.stringify(value));
 }
 
 const seconds = (value) => t("duration.exact", { count: Number(value.toFixed(2)) });

@@ -67,6 +67,13 @@ export function duration(seconds) {
   return t("duration.hours", { count: Math.round(seconds / 3600) });
 }
 
+/** A size: "630 bytes", "1.2 MB". */
+export function bytes(count) {
+  const [unit, divisor] = count < 1e3 ? ["byte", 1] : count < 1e6 ? ["kilobyte", 1e3] : ["megabyte", 1e6];
+  const shape = { style: "unit", unit, unitDisplay: unit === "byte" ? "long" : "short", maximumFractionDigits: 1 };
+  return new Intl.NumberFormat(language, shape).format(count / divisor);
+}
+
 /** A moment, short: the time, with the date unless it was today. */
 export function moment(text) {
   const when = new Date(text);

@@ -15,9 +15,9 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    WithJsonSchema,
 )
 
-from api.parsing.kinds import KIND
 from api.parsing.prefer import MAX_WARM_S, WARM_S
 from storage.catalog import MOST_INPUT_IMAGES, MOST_WORKERS
 from storage.formats import DEFAULT, FORMATS, NAMES
@@ -141,13 +141,15 @@ Metadata = Annotated[
 ]
 
 
-# A data: URL is replaced by a description before it is looked at (api/pictures/sent.py).
-PictureUrl = Annotated[Url, Field(json_schema_extra={"format": "uri"})]
+# A data: URL is replaced by a description before it is looked at (api/pictures/sent.py): for it, 2,000 characters are
+# no limit.
+PICTURE_SCHEMA = {"type": "string", "format": "uri", "pattern": r"^[^\x00]*$"}
+PictureUrl = Annotated[Url, WithJsonSchema(PICTURE_SCHEMA)]
 PictureUrls = Annotated[list[PictureUrl], Field(max_length=MOST_INPUT_IMAGES)]
 # What is wrong with a list is said of the list: without the tags it would be that it is no text.
 OneOrMorePictures = Annotated[
-    Annotated[PictureUrl, Tag(f"{KIND}one")] | Annotated[PictureUrls, Tag(f"{KIND}several")],
-    Discriminator(lambda value: f"{KIND}several" if isinstance(value, list) else f"{KIND}one"),
+    Annotated[PictureUrl, Tag("one")] | Annotated[PictureUrls, Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
 ]
 # Nothing to draw is left at 0. A little more than that is one step.
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -161,6 +163,12 @@ class LoraInput(BaseModel):
 
     name: Url = Field(description="As in the catalog, or an https: URL of a host in LORA_ALLOW.")
     scale: LoraScale | None = Field(default=None, description="How strong it is; 0: no effect.")
+
+
+NameOrLora = Annotated[
+    Annotated[Url, Tag("name")] | Annotated[LoraInput, Tag("lora")],
+    Discriminator(lambda value: "lora" if isinstance(value, (dict, LoraInput)) else "name"),
+]
 
 
 class PredictionInput(BaseModel):
@@ -202,7 +210,7 @@ class PredictionInput(BaseModel):
     strength: Strength | None = Field(
         default=None, description="How much of the image is drawn anew: above 0. 1: nothing of it is left."
     )
-    loras: Annotated[list[Url | LoraInput], Field(max_length=8)] | None = Field(
+    loras: Annotated[list[NameOrLora], Field(max_length=8)] | None = Field(
         default=None, description="LoRAs of the model, by name: they change its style."
     )
     lora_weights: Url | None = Field(default=None, description="One LoRA, as in loras.")

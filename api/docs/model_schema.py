@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.schemas import ASPECT_RATIOS, MATCHES_IMAGE, MAX_LORA_SCALE, PredictionInput
+from api.schemas import ASPECT_RATIOS, MATCHES_IMAGE, MAX_LORA_SCALE, PICTURE_SCHEMA, PredictionInput
 from storage.catalog import Model
 
 # Clients only compare it: from 0.3.9 on, a list as output is a list and not an iterator.
@@ -62,9 +62,8 @@ def _of_pictures(model: Model) -> dict[str, dict[str, Any]]:
     inputs: dict[str, dict[str, Any]] = {name: {"format": "uri"} for name in model.takes}
     if model.takes_several_images:
         del inputs["image"]
-        items = {"type": "string", "format": "uri", "maxLength": 2000}
         least = {"minItems": model.limits.min_input_images} if model.limits.min_input_images else {}
-        return inputs | {"images": {"items": items, **least, "maxItems": model.limits.max_input_images}}
+        return inputs | {"images": {"items": PICTURE_SCHEMA, **least, "maxItems": model.limits.max_input_images}}
     return inputs | ({"strength": {"default": model.defaults.strength}} if "image" in model.takes else {})
 
 

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.errors import InvalidInput
-from api.parsing.kinds import KIND
 
 SHOWN_CHARS = 60
 NUMBER = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
@@ -24,8 +23,7 @@ def validated(schema: type[Schema], given: dict[str, Any], *, prefix: str | None
         return schema.model_validate(given)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        parts = [str(part) for part in ([prefix] if prefix else []) + list(problem["loc"])]
-        path = ".".join(part for part in parts if not part.startswith(KIND))
+        path = ".".join([*([prefix] if prefix else []), *_path_in(given, problem)])
         if problem["type"] == "missing":
             raise InvalidInput(path, "is required") from None
         hint = "; write it without quotes" if _is_quoted_number(problem) else ""
@@ -43,6 +41,22 @@ def shown_name(name: str) -> str:
     """The name of an input as a client sent it, fit for `logs`: without what Postgres or a terminal chokes on."""
     text = name if name.isprintable() else repr(name)
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
+
+
+def _path_in(given: object, problem: ErrorDetails) -> list[str]:
+    """Where the problem is, in the client's words: pydantic puts what it tried for a value among the names."""
+    path: list[str] = []
+    here: object = given
+    last = len(problem["loc"]) - 1
+    for number, part in enumerate(problem["loc"]):
+        if isinstance(part, int):
+            here = here[part] if isinstance(here, (list, tuple)) and part < len(here) else None
+        elif isinstance(here, dict) and (part in here or (problem["type"] == "missing" and number == last)):
+            here = here.get(part)
+        else:
+            continue
+        path.append(str(part))
+    return path
 
 
 def _is_quoted_number(problem: ErrorDetails) -> bool:

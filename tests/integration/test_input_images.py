@@ -190,6 +190,31 @@ def test_what_can_not_be_drawn_from_is_422_and_names_field_and_reason(
     assert count(conn, "predictions") == 0
 
 
+@pytest.mark.parametrize(
+    ("given", "field", "words"),
+    [
+        ({"loras": [{"name": "pastel", "scale": 5}]}, "input.loras.0.scale", "less than or equal to 4 (got 5)"),
+        ({"loras": ["pastel", {"name": "pastel", "scales": 1}]}, "input.loras.1.scales", "not permitted"),
+        ({"loras": [{"name": 5}]}, "input.loras.0.name", "string (got 5)"),
+        ({"loras": [{}]}, "input.loras.0.name", "is required"),
+        ({"loras": [None]}, "input.loras.0", "string (got null)"),
+        ({"loras": ["a\0"]}, "input.loras.0", "NUL"),
+        ({"loras": "pastel"}, "input.loras", "list"),
+        ({"image": 5}, "input.image", "string (got 5)"),
+        ({"image": [None]}, "input.image.0", "string (got null)"),
+        ({"image": {"url": "https://example.com"}}, "input.image", "string (got {"),
+        ({"image": f"https://example.com/{'a' * 2000}"}, "input.image", "at most 2000 characters"),
+        ({"image": "a\0"}, "input.image", "NUL"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_422_and_names_where_it_stands(
+    client: FlaskClient, given: dict[str, Any], field: str, words: str
+) -> None:
+    refused = problem(post(client, input={"prompt": "a"} | given), 422)
+    assert refused["invalid_fields"][0]["field"] == field
+    assert words in refused["invalid_fields"][0]["description"]
+
+
 def test_a_model_that_takes_no_pictures_names_those_that_do(client: FlaskClient) -> None:
     answer = post(client, model="darkroom/text-only", input={"prompt": "a", "image": data_url(RED)})
     assert "these models do: darkroom/blank" in problem(answer, 422)["detail"]
@@ -317,6 +342,7 @@ def test_the_schema_shows_what_each_model_takes(app: Flask) -> None:
 
     able = inputs("blank")
     assert (able["image"]["type"], able["image"]["format"], able["mask"]["format"]) == ("string", "uri", "uri")
+    assert "maxLength" not in able["image"] | able["mask"]  # a data: URL may be long
     assert (able["strength"]["default"], able["strength"]["maximum"]) == (0.6, 1)
     assert "outlined, pastel" in able["lora_weights"]["description"]
     assert {"image", "mask", "strength", "loras", "lora_weights"} & set(inputs("text-only")) == set()

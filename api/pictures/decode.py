@@ -13,6 +13,7 @@ import structlog
 from PIL import Image, ImageFile
 
 from api.pictures.colours import in_srgb
+from api.pictures.cropping import Kept
 from api.pictures.sent import sha256_of, spooled
 
 log = structlog.get_logger(__name__)
@@ -46,11 +47,13 @@ OTHERS = (
     (re.compile(rb"\s*(<\?xml.*)?<svg", re.DOTALL | re.IGNORECASE), "SVG"),
     (re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE), "HTML"),
 )
+ARTICLES = {"AVIF": "an", "SVG": "an", "HTML": "an"}
 # As small as level 6 and twice as quick (bench/input_images.py). WebP without loss is quicker still, but holds at most
 # 16,383 pixels a side and no single channel.
 PNG_OPTIONS: dict[str, Any] = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 MaskIs = Literal["white", "transparent"]
+NOT_TRANSPARENT = "has no transparent area: that is where the image is drawn anew"
 
 
 class NotAPicture(Exception):
@@ -64,6 +67,7 @@ class StoredPicture:
     file: IO[bytes]
     sha256: str  # of the file, hexadecimal
     size_bytes: int
+    marks_something: bool = True  # False: a mask that is black in all that is drawn
 
 
 class Picture:
@@ -91,10 +95,11 @@ class Picture:
     def may_be_transparent(self) -> bool:
         return self._image.has_transparency_data
 
-    def stored(self, width: int, height: int, *, mask: MaskIs | None = None) -> StoredPicture:
+    def stored(self, width: int, height: int, *, mask: MaskIs | None = None, kept: Kept = Kept()) -> StoredPicture:  # noqa: B008 (frozen)
         """Decode it and write it anew, for a drawing of that size: RGB, or with `mask` one channel.
 
-        In a mask white is drawn anew: white as it came, or what was transparent. Raises NotAPicture.
+        In a mask white is drawn anew: white as it came, or what was transparent. Of the rest of a picture than `kept`
+        nothing is drawn. Raises NotAPicture.
         """
         try:
             pixels = self._pixels(width, height, mask)
@@ -103,11 +108,14 @@ class Picture:
         except Exception as error:  # Pillow's decoders raise a dozen types for broken files
             log.info("picture.broken", reason=f"{type(error).__name__}: {error}"[:200])
             raise NotAPicture("is broken or incomplete: it can't be decoded") from None
+        if mask == "transparent" and pixels.getbbox() is None:
+            raise NotAPicture(NOT_TRANSPARENT)
+        marks_something = not mask or pixels.crop(kept.box(*pixels.size)).getbbox() is not None
         file = spooled()
         pixels.save(file, "PNG", icc_profile=None, **PNG_OPTIONS)  # littlecms puts the time of day into its profiles
         size_bytes = file.tell()
         file.seek(0)
-        return StoredPicture(file, sha256_of(file), size_bytes)
+        return StoredPicture(file, sha256_of(file), size_bytes, marks_something)
 
     def _pixels(self, width: int, height: int, mask: MaskIs | None) -> Image.Image:
         if self._orientation in (5, 6, 7, 8):
@@ -140,7 +148,7 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     except Exception as error:  # Pillow raises a dozen types for broken files
         log.info("picture.not_read", reason=f"{type(error).__name__}: {error}"[:200])
         other = next((name for pattern, name in OTHERS if pattern.match(begin)), None)
-        what = f"is a {other} file" if other else "can't be read"
+        what = f"is {ARTICLES.get(other, 'a')} {other} file" if other else "can't be read"
         raise NotAPicture(f"{what}: PNG, JPEG and WebP are taken") from None
     if is_animated:
         raise NotAPicture("is animated: send one frame of it")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from api.errors import InvalidInput
 from api.pictures.asked import AskedPicture
-from api.pictures.decode import MaskIs, NotAPicture, Picture, StoredPicture
+from api.pictures.cropping import Kept
+from api.pictures.decode import NOT_TRANSPARENT, MaskIs, NotAPicture, Picture, StoredPicture
 from api.pictures.sources import open_source
 from api.server.threads import expect_to_sleep
 from api.services import Services
@@ -26,11 +27,11 @@ class OpenPicture:
     picture: Picture
     mask: MaskIs | None  # None: it is the image
 
-    def converted(self, here: Services, width: int, height: int) -> StoredPicture:
-        """As it is stored, for a drawing of that size. Raises InvalidInput."""
+    def converted(self, here: Services, width: int, height: int, kept: Kept) -> StoredPicture:
+        """As it is stored, for a drawing of that size from what is `kept` of the start image. Raises InvalidInput."""
         with here.picture_memory.of(self.picture.memory_bytes):
             try:
-                return self.picture.stored(width, height, mask=self.mask)
+                return self.picture.stored(width, height, mask=self.mask, kept=kept)
             except NotAPicture as error:
                 raise InvalidInput(self.field, str(error)) from None
 
@@ -52,7 +53,7 @@ def _open(here: Services, name: str, asked: AskedPicture, stack: ExitStack) -> O
     if name != "mask":
         return OpenPicture(asked.field, picture, None)
     if source.is_alpha_mask and not picture.may_be_transparent:
-        raise InvalidInput(asked.field, "has no transparent area: that is where the image is drawn anew")
+        raise InvalidInput(asked.field, NOT_TRANSPARENT)
     return OpenPicture(asked.field, picture, "transparent" if source.is_alpha_mask else "white")
 
 

@@ -15,6 +15,7 @@ from psycopg.errors import ForeignKeyViolation
 from api import request_span
 from api.auth import caller
 from api.parsing.idempotency_key import hash_of_request, idempotency_key
+from api.pictures.cropping import Kept, crop_note, kept_of
 from api.pictures.into_bucket import opened, store
 from api.pictures.sent import description_in
 from api.predictions.inputs import Inputs, inputs_for
@@ -32,6 +33,11 @@ from storage.webhooks.events import filter_of
 log = structlog.get_logger(__name__)
 
 STORE_TRIES = 3
+NOTHING_MARKED = (
+    "The mask is black everywhere that is drawn: nothing is repainted "
+    "(white areas are; transparent ones count as black)\n"
+)
+NOTHING_TRANSPARENT = "The mask has no transparent area where something is drawn: nothing is repainted\n"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def accept(asked: PredictionRequest, model: Model, *, deadline_s: float | None) 
         return _submit(_drawing(submission, inputs.parameters))
     if key is not None and (earlier := _earlier(here, by.token_id, key, request_hash)) is not None:
         return Accepted(earlier, is_new=False)  # its pictures are not fetched again, and may be gone by now
-    return _submit_with_pictures(here, submission, inputs, inputs_of)
+    return _submit_with_pictures(here, submission, inputs, inputs_of, crops=not model.takes_several_images)
 
 
 def _drawing(submission: Submission, drawn: Parameters) -> Submission:
@@ -101,20 +107,27 @@ def _earlier(here: Services, token_id: int | None, key: str, request_hash: str |
 
 
 def _submit_with_pictures(
-    here: Services, submission: Submission, inputs: Inputs, inputs_of: Callable[..., Inputs]
+    here: Services, submission: Submission, inputs: Inputs, inputs_of: Callable[..., Inputs], *, crops: bool
 ) -> Accepted:
+    """`crops`: whether the model starts from a part of the image that has the shape of the drawing."""
     with ExitStack() as files, opened(here, inputs.pictures) as pictures:
         # A seed that was drawn for the first look is not the one that `logs` name then.
         inputs = inputs_of(image_size=pictures["image"].picture.size)
         drawn = inputs.parameters
+        size, drawn_size = pictures["image"].picture.size, (drawn.width, drawn.height)
+        kept = kept_of(size, drawn_size) if crops else Kept()
         stored = {}
         for name, picture in pictures.items():
-            stored[name] = picture.converted(here, drawn.width, drawn.height)
+            stored[name] = picture.converted(here, drawn.width, drawn.height, kept)
             files.callback(stored[name].file.close)
         first, *more = (picture.sha256 for name, picture in stored.items() if name != "mask")
         mask = stored["mask"].sha256 if "mask" in stored else ""
+        notes = crop_note(size, drawn_size) if crops else ""
+        if "mask" in stored and not stored["mask"].marks_something:
+            notes += NOTHING_MARKED if pictures["mask"].mask == "white" else NOTHING_TRANSPARENT
         submission = _drawing(
-            replace(submission, logs=inputs.notes), replace(drawn, image=first, more_images=tuple(more), mask=mask)
+            replace(submission, logs=inputs.notes + notes),
+            replace(drawn, image=first, more_images=tuple(more), mask=mask),
         )
         for left in reversed(range(STORE_TRIES)):
             images = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
@@ -48,6 +49,8 @@ ORDER BY completed_at DESC LIMIT 1
 """
 # A client waits: after so many results whose bytes are lost, it is drawn.
 MAX_LOST_RESULTS = 3
+DRAWN_BEFORE = "Drawn before: these are the same images"
+PROGRESS = re.compile(r" *[0-9]+%\|")
 
 
 def wanted(
@@ -89,6 +92,12 @@ def reuse_result(
     return None
 
 
+def _notes_in(logs: str) -> str:
+    """What the API has said about this request, without the seed, and what an earlier attempt may have said."""
+    lines = logs.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("Using seed:") and not PROGRESS.match(line))
+
+
 def _lost_among(bucket: Bucket, keys: Sequence[str]) -> list[str]:
     """Which of the objects can't be read; none if S3 does not answer at all. Raises ObjectTimedOut."""
     try:
@@ -113,7 +122,7 @@ def _finish_with(
                 )
             outcome = Succeeded(
                 [ReusedImage(found["id"], index) for index in range(len(found["keys"]))],
-                logs=f"Using seed: {found['seed']}\nDrawn before: these are the same images\n",
+                logs=f"Using seed: {found['seed']}\n{_notes_in(prediction['logs'])}{DRAWN_BEFORE}\n",
                 metrics={"cached": True, "predict_time": 0.0},  # clients read it wherever a prediction succeeded
             )
             row = finish(conn, renderer, prediction["id"], outcome, claim_id=claim_id)

@@ -58,6 +58,33 @@ def test_a_data_url_is_stored_and_only_described_in_the_prediction(
     assert (stored.mode, stored.size, stored.getpixel((5, 5))) == ("RGB", (64, 64), (255, 0, 0))
 
 
+def test_logs_say_what_of_the_image_is_cropped_and_that_a_mask_marks_nothing(client: FlaskClient) -> None:
+    def logs(image: Image.Image, mask: Image.Image | None = None, **more: Any) -> str:
+        sent = {"image": data_url(file_of(image))} | ({} if mask is None else {"mask": data_url(file_of(mask))})
+        made = submit(client, input={"prompt": "a", "seed": 7} | sent | more)
+        return str(made["logs"]).removeprefix("Using seed: 7\n")
+
+    square: dict[str, Any] = {"width": 64, "height": 64}
+    left = picture(256, 128, "black", "L")
+    left.paste(255, (0, 0, 60, 128))
+    cropped = "The start image was cropped from 256x128 to 128x128, around its centre: the drawing is 64x64\n"
+    nothing = "The mask is black everywhere that is drawn: nothing is repainted"
+    assert logs(picture(256, 128)) == ""
+    assert logs(picture(256, 128), **square) == cropped
+    assert logs(picture(256, 128), left) == ""
+    assert logs(picture(256, 128), left, **square).startswith(cropped + nothing)
+    left.paste(255, (0, 0, 70, 128))
+    assert logs(picture(256, 128), left, **square) == cropped
+    assert logs(picture(100, 60)) == (
+        "The start image was cropped from 100x60 to 100x57, around its centre: the drawing is 112x64\n"
+    )
+    assert logs(picture(), picture(64, 64, "black", "L")).startswith(nothing)
+    transparent = picture(64, 64, "black", "RGBA")
+    transparent.paste((255, 255, 255, 0), (0, 0, 32, 64))
+    assert logs(picture(), transparent).startswith(nothing)
+    assert logs(picture(), picture(64, 64, "white", "L")) == ""
+
+
 def test_an_input_with_sent_pictures_can_be_sent_again_as_it_is_shown(client: FlaskClient, conn: Connection) -> None:
     mask = picture(64, 64, "black", "L")
     mask.paste(255, (0, 0, 32, 64))

@@ -23,6 +23,7 @@ from tests.pictures import file_of, picture, stored_picture
 from tests.support.making import claim_one, count
 
 RED = file_of(picture())
+OPAQUE = file_of(picture(64, 64, (0, 0, 0, 255), "RGBA"))
 
 
 @pytest.fixture
@@ -116,6 +117,7 @@ def test_a_variation_needs_no_prompt(
         ({"image": part()}, "prompt", "is required"),
         ({"image": part(b"GIF89a"), "prompt": "a"}, "image", "GIF"),
         ({"image": part(), "mask": part(), "prompt": "a"}, "mask", "no transparent area"),
+        ({"image": part(), "mask": part(OPAQUE), "prompt": "a"}, "mask", "no transparent area"),
         ({"image": part(), "prompt": "a", "n": "11"}, "n", "limit"),
         ({"image": part(), "prompt": "a", "n": "many"}, "n", "integer"),
         ({"image": part(), "prompt": "a", "size": "huge"}, "size", "WIDTHxHEIGHT"),

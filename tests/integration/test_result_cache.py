@@ -114,6 +114,18 @@ def test_what_differs_is_drawn(conn: Connection, renderer: Renderer, bucket: Buc
     assert ask(conn, renderer, bucket, **(seed | different))["status"] == "starting"
 
 
+def test_a_cached_answer_says_what_of_its_own_request_has_no_effect(
+    client: FlaskClient, conn: Connection, renderer: Renderer, bucket: Bucket
+) -> None:
+    body = {"model": "test/blank", "input": {"prompt": "a cat", "seed": 7, "lora_scale": 0.5}}
+    client.post("/v1/predictions", json=body | {"input": {"prompt": "a cat", "seed": 7}})
+    draw(conn, renderer, bucket)
+    again = client.post("/v1/predictions", json=body).get_json()
+    assert again["logs"] == (
+        "Using seed: 7\nlora_scale has no effect: there is no lora_weights\nDrawn before: these are the same images\n"
+    )
+
+
 def test_reuse_takes_any_seed_and_says_which(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
     ask(conn, renderer, bucket, seed=7)
     draw(conn, renderer, bucket)

@@ -47,6 +47,8 @@ def picture_url(given: str) -> str:
     """What an input `image` or `mask` takes: a URL as it is, a file as a data: URL. Raises OperatorError."""
     if given.startswith(("http://", "https://", "data:")):
         return given
+    if not given:
+        raise OperatorError("The name of a picture is empty: give a file or an https URL.")
     try:
         content = Path(given).expanduser().read_bytes()
     except OSError as error:

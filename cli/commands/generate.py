@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import uuid
@@ -40,7 +41,14 @@ EXIT_INTERRUPTED = 130
     help="A start image: a file or an https URL. For models that take one; again for each, if they take several.",
 )
 @click.option("--mask", metavar="FILE", help="What is white in it is drawn anew, what is black stays.")
-@click.option("--strength", type=float, help="How much of the start image is drawn anew, from 0 to 1.")
+@click.option("--strength", type=float, help="How much of the start image is drawn anew: above 0, at most 1.")
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="NAME[:SCALE]",
+    help="A LoRA of the model, or an https URL of one; again for each. Default scale: the LoRA's own.",
+)
 @click.option("--format", "output_format", help="png, jpeg or webp. Default: by the name of the file, else png.")
 @click.option("-i", "--input", "others", multiple=True, metavar="NAME=VALUE", help="Any other input of the model.")
 @click.option("--webhook", metavar="URL", help="Told when it has ended.")
@@ -61,6 +69,7 @@ def command(
     images: tuple[str, ...],
     mask: str | None,
     strength: float | None,
+    loras: tuple[str, ...],
     output_format: str | None,
     others: tuple[str, ...],
     webhook: str | None,
@@ -96,6 +105,7 @@ def command(
         "images": [picture_url(image) for image in images] if len(images) > 1 else None,
         "mask": None if mask is None else picture_url(mask),
         "strength": strength,
+        "loras": [_lora(each) for each in loras] or None,
         "output_format": output_format or _format_of(output),
         **dict(map(_pair, others)),
     }
@@ -157,6 +167,27 @@ def _saves(output: str | None, as_json: bool) -> bool:
 def _format_of(output: str | None) -> str | None:
     """By the file's name; the server says what it doesn't know."""
     return Path(output).suffix.lower().removeprefix(".") or None if output and output != "-" else None
+
+
+def _lora(given: str) -> dict[str, Any]:
+    """NAME[:SCALE], where NAME may be a URL, which has colons of its own, followed by slashes."""
+    name, found, scale = given.rpartition(":")
+    if found and _is_number(scale):
+        lora = {"name": name, "scale": float(scale)}
+    elif found and "/" not in scale:
+        raise click.BadParameter(f"{given!r} is not NAME[:SCALE]: {scale!r} is no number", param_hint="--lora")
+    else:
+        lora = {"name": given}
+    if not lora["name"]:
+        raise click.BadParameter(f"{given!r} is not NAME[:SCALE]: the name is empty", param_hint="--lora")
+    return lora
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _pair(given: str) -> tuple[str, Any]:

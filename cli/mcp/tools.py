@@ -66,7 +66,8 @@ def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
 
         Some models look at several images: then image is a list.
 
-        strength from 0 to 1 says how much is drawn anew; what is white in the mask is drawn anew, black stays.
+        strength, above 0 and at most 1, says how much is drawn anew; what is white in the mask is drawn anew, black
+        stays.
         """
         asked = {"image": image, "mask": mask, "strength": strength, "seed": seed}
         return await _draw(server_of(ctx), ctx, model, {"prompt": prompt} | asked)

@@ -112,6 +112,47 @@ def test_a_file_is_sent_as_the_start_image_and_a_mask(service: Service, tmp_path
     assert (missing.returncode, b"none.png can't be read" in missing.stderr) == (2, True)
 
 
+def test_pictures_that_cant_be_sent_or_are_too_many_are_refused_with_the_reason(
+    service: Service, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "b.png")
+    several = darkroom(
+        service, tmp_path, "generate", "a boat", "-m", "darkroom/blank", "--image", "a.png", "--image", "b.png"
+    )
+    assert (several.returncode, several.stdout) == (2, b"")
+    assert "2 images were sent; darkroom/blank takes one image" in several.stderr.decode()
+    for option in ("--image", "--mask"):
+        empty = darkroom(service, tmp_path, "generate", "a boat", option, "")
+        assert (empty.returncode, empty.stdout) == (2, b"")
+        assert "The name of a picture is empty" in empty.stderr.decode()
+
+
+def test_loras_are_asked_for_by_name_with_their_scale(service: Service, tmp_path: Path) -> None:
+    def sent(*loras: str) -> subprocess.CompletedProcess[bytes]:
+        words = [word for lora in loras for word in ("--lora", lora)]
+        return darkroom(service, tmp_path, "generate", "a boat", "-m", "darkroom/nobody", "--detach", "--json", *words)
+
+    asked = json.loads(text_of(sent("outlined:0.5", "pastel")))["input"]
+    assert asked["loras"] == [{"name": "outlined", "scale": 0.5}, {"name": "pastel"}]
+    assert "loras" not in json.loads(text_of(sent()))["input"]
+    # The last: a URL has colons itself, and is the API's to judge.
+    for given, reason in {
+        "ink": "no LoRA 'ink': it has outlined, pastel",
+        "outlined:9": "answered 422: input.loras.0",
+        "outlined:strong": "'strong' is no number",
+        "outlined:nan": "'nan' is no number",
+        "outlined:": "'' is no number",
+        ":0.5": "the name is empty",
+        "": "the name is empty",
+        "https://example.com:8443/a.safetensors": "LORA_ALLOW",
+        "https://example.com/a.safetensors:0.5": "LORA_ALLOW",
+    }.items():
+        refused = sent(given)
+        assert (refused.returncode, refused.stdout) == (2, b""), given
+        assert reason in refused.stderr.decode(), refused.stderr.decode()
+
+
 def test_what_is_sent_can_be_listed_read_watched_kept_and_deleted(service: Service, tmp_path: Path) -> None:
     prediction_id = text_of(darkroom(service, tmp_path, "generate", "an aardvark", "--detach"))
     assert text_of(darkroom(service, tmp_path, "watch", prediction_id)).splitlines()[-1].startswith("succeeded: http")

@@ -139,7 +139,7 @@ def test_loras_are_asked_for_by_name_with_their_scale(service: Service, tmp_path
     # The last: a URL has colons itself, and is the API's to judge.
     for given, reason in {
         "ink": "no LoRA 'ink': it has outlined, pastel",
-        "outlined:9": "answered 422: input.loras.0",
+        "outlined:9": "input.loras.0.scale: Input should be less than or equal to 4",
         "outlined:strong": "'strong' is no number",
         "outlined:nan": "'nan' is no number",
         "outlined:": "'' is no number",

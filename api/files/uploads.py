@@ -138,7 +138,7 @@ def delete(file_id: str) -> Response:
 @for_all_pages
 @open_to_all
 def download(file_id: str) -> Response:
-    require_signed_link(file_id, "download")
+    require_signed_link(file_id, "download", what="file")
     with services().pool.connection() as conn:
         row = files.read_file_row(conn, file_id)
     if row is None:

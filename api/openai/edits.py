@@ -28,6 +28,7 @@ blueprint = Blueprint("edits", __name__)
 # A variation has no prompt, and a drawing needs one.
 VARIATION = "the same picture, slightly different"
 
+NUMBERED_IMAGE = re.compile(r"image\[([0-9]{1,3})\]", re.ASCII)
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?", re.ASCII)
 # Of the form's fields, those that are not text.
 NUMBERS = (
@@ -84,15 +85,29 @@ def _form() -> dict[str, Any]:
             415, "Unsupported media type", "the body needs to be multipart/form-data with a file in the field `image`"
         )
     form = {name: _typed(name, value) for name, value in request.form.items() if name not in ("image", "mask")}
-    images = [*request.files.getlist("image"), *request.files.getlist("image[]")]
+    images = _images()
     if not images:
         raise InvalidInput("image", "is required: a file, as a part with a filename")
     if len(images) > MOST_INPUT_IMAGES:
         raise InvalidInput("image", f"{len(images)} images were sent; at most {MOST_INPUT_IMAGES} are taken")
     form["image"] = [_kept(image) for image in images]
-    if (mask := request.files.get("mask")) is not None:
-        form["mask"] = _kept(mask, is_alpha_mask=True)
+    masks = request.files.getlist("mask")
+    if len(masks) > 1:
+        raise InvalidInput("mask", f"{len(masks)} masks were sent; one is taken")
+    if masks:
+        form["mask"] = _kept(masks[0], is_alpha_mask=True)
     return form
+
+
+def _images() -> list[FileStorage]:
+    """`image` and `image[]` as they come, then `image[0]`, `image[1]` and so on, as PHP's clients write them."""
+    named, numbered = [], []
+    for name, part in request.files.items(multi=True):
+        if name in ("image", "image[]"):
+            named.append(part)
+        elif (found := NUMBERED_IMAGE.fullmatch(name)) is not None:
+            numbered.append((int(found[1]), part))
+    return named + [part for _, part in sorted(numbered, key=lambda each: each[0])]
 
 
 def _typed(name: str, value: str) -> Any:

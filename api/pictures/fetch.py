@@ -7,6 +7,7 @@ from typing import IO
 
 from api.auth import caller
 from api.errors import InvalidInput, Problem
+from api.parsing.validation import shown
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
@@ -26,6 +27,11 @@ def allowed_sources(text: str, own: OwnServers) -> AllowList:
 
 def fetch(here: Services, field: str, url: str, into: IO[bytes]) -> int:
     """Write what the URL answers into a file; returns its size. Raises InvalidInput, Problem (503), and NoRoom."""
+    if not url.lower().startswith(("https://", "http://")):
+        raise InvalidInput(
+            field,
+            f"must be an https: URL, a data: URL, or the URL of an uploaded file or a drawn image (got {shown(url)})",
+        )
     owner = caller().token_id
     if not here.fetching.take(owner):
         raise Problem(

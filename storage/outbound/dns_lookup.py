@@ -27,8 +27,8 @@ NO_SUCH_HOST = {
 class ForbiddenAddress(ValueError):
     """The host has an address that is not public, or a name that has none anywhere (`address` is None).
 
-    The message names the value of the setting (WEBHOOK_ALLOW) that would let it through. It doesn't tell the address
-    of a name: someone who may submit predictions must not be able to ask the internal DNS.
+    The message names the value of the setting (WEBHOOK_ALLOW) that would let it through, if there is one. It doesn't
+    tell the address of a name: someone who may submit predictions must not be able to ask the internal DNS.
     """
 
     def __init__(self, host: str, address: str | None, setting: str = "WEBHOOK_ALLOW") -> None:
@@ -43,20 +43,20 @@ class ForbiddenAddress(ValueError):
             what, allow = f"{host} stands for {address}, an address that is not public", address
         else:
             what = f"{host} resolves to an address that is not public"
-        super().__init__(
-            f"{what}; {setting}={allow} would allow it (a comma-separated list of networks and exact host names)"
-        )
+        advice = f"; {setting}={allow} would allow it (a comma-separated list of networks and exact host names)"
+        super().__init__(what + (advice if setting else ""))
 
 
 class NotPublic(ForbiddenAddress):
     """The host name doesn't exist, or has an address that is not public: the message doesn't tell which."""
 
     def __init__(self, host: str, setting: str = "WEBHOOK_ALLOW") -> None:
-        ValueError.__init__(
-            self,
-            f"{host} doesn't exist, or resolves to an address that is not public; for a host of your own network, "
-            f"{setting}={host} would allow it (a comma-separated list of networks and exact host names)",
+        advice = (
+            f"; for a host of your own network, {setting}={host} would allow it (a comma-separated list of networks "
+            "and exact host names)"
         )
+        what = f"{host} doesn't exist, or resolves to an address that is not public"
+        ValueError.__init__(self, what + (advice if setting else ""))
         self.host = host
         self.address = None
 

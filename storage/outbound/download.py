@@ -92,7 +92,8 @@ def _judged(url: str, allow: AllowList, deadline: float, asked_by: Hashable) -> 
         raise InvalidURL("the URL must start with https://")
     target = check_url(url, allow, timeout_s=left_s, asked_by=asked_by)
     if is_plain and not all(allow.allows(target.url.host, address) for address in target.addresses):
-        raise InvalidURL(f"the URL must start with https:// ({allow.setting} has not {target.url.host})")
+        reason = f" ({allow.setting} has not {target.url.host})" if allow.setting else ""
+        raise InvalidURL(f"the URL must start with https://{reason}")
     return target
 
 

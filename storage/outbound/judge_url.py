@@ -40,7 +40,7 @@ class AllowList:
     networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
     never: OwnServers | None = None
-    setting: str = "WEBHOOK_ALLOW"  # whose value it is; refusals name it
+    setting: str = "WEBHOOK_ALLOW"  # whose value it is; refusals name it. Empty: no setting allows more
 
     @classmethod
     def parse(cls, text: str, setting: str = "WEBHOOK_ALLOW") -> AllowList:

@@ -60,7 +60,8 @@ def test_a_file_is_told_listed_downloaded_and_drawn_from(client: FlaskClient) ->
     assert download.data == RED
     assert download.headers["Content-Disposition"] == "attachment; filename*=UTF-8''%C3%BC%20b.png"
     assert download.headers["Content-Security-Policy"].startswith("sandbox")
-    assert problem(client.get(link[:-1] + ("0" if link[-1] != "0" else "1")), 403)
+    forged = problem(client.get(link[:-1] + ("0" if link[-1] != "0" else "1")), 403)
+    assert "GET the file for a new one" in forged["detail"]
     for url in made["urls"].values():
         assert post(client, input={"prompt": "a", "image": url}).status_code == 201
 

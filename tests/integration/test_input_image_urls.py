@@ -120,7 +120,7 @@ def test_three_redirects_are_followed_and_a_fourth_is_not(allowing: FlaskClient,
         (Answer(302), "answered 302"),
         (Answer(200, {"Content-Encoding": "gzip"}, RED), "compressed"),
         (Answer(200, {}, b"\0" * (MAX_BYTES + 1)), f"at most {MAX_BYTES} are taken"),
-        (Answer(200, {"Content-Type": "image/png"}, b"<html>"), "is a HTML file"),
+        (Answer(200, {"Content-Type": "image/png"}, b"<html>"), "is an HTML file"),
         (Answer(200, {}, b""), "is empty"),
     ],
 )

@@ -145,7 +145,9 @@ def test_a_private_address_is_refused_although_its_host_is_allowed(
     with working(worker_settings, model):
         eventually(lambda: all_over(conn, 1))
     assert row_of(conn, prediction_id)["status"] == "failed"
-    assert "127.0.0.1" in row_of(conn, prediction_id)["error"]
+    error = row_of(conn, prediction_id)["error"]
+    assert "127.0.0.1 is an address that is not public" in error
+    assert "would allow" not in error, "no setting allows a private server of LoRAs"
     assert server.requests == []
 
 

@@ -148,5 +148,13 @@ def test_more_images_than_a_model_takes_are_400_with_its_number(client: FlaskCli
     assert "2 images were sent; darkroom/blank takes one image" in error["message"]
 
 
+def test_two_masks_are_400(client: FlaskClient) -> None:
+    form = {"image": part(), "mask": [part(), part()], "prompt": "a"}
+    answer = client.post("/v1/images/edits", data=form, content_type="multipart/form-data")
+    assert answer.status_code == 400
+    error = answer.get_json()["error"]
+    assert (error["param"], error["message"]) == ("mask", "mask: 2 masks were sent; one is taken")
+
+
 def test_an_edit_that_is_no_form_is_415(client: FlaskClient) -> None:
     assert client.post("/v1/images/edits", json={"prompt": "a"}).status_code == 415

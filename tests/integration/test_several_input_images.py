@@ -113,7 +113,7 @@ def test_one_image_and_none_are_requests_like_others(client: FlaskClient, conn: 
         (SEVERAL, {"image": [RED, 7]}, "input.image.1", "string"),
         (SEVERAL, {"image": 7}, "input.image", "string"),
         (SEVERAL, {"image": "\0"}, "input.image", "NUL"),
-        (SEVERAL, {"images": [""]}, "input.images.0", "https://"),
+        (SEVERAL, {"images": [""]}, "input.images.0", "must be an https: URL"),
         (SEVERAL, {"image": RED, "images": [BLUE]}, "input.images", "is another name of image"),
         ("darkroom/text-only", {"images": [RED]}, "input.images.0", "takes no image"),
         ("darkroom/editor", {}, "input.image", "is required: darkroom/editor only edits pictures"),
@@ -152,6 +152,18 @@ def test_openais_edits_take_several_images_of_a_form(
     answer = client.post("/v1/images/edits", data=too_many)
     assert answer.status_code == 400
     assert "takes at most 3 images" in answer.get_json()["error"]["message"]
+
+
+def test_openais_edits_take_images_with_numbers_in_their_order(
+    client: FlaskClient, conn: Connection, settings: ApiSettings, renderer: Renderer, bucket: Bucket
+) -> None:
+    form = {"image[10]": part(IMAGES["red"]), "image[2]": part(IMAGES["blue"]), "prompt": "both", "model": SEVERAL}
+    with drawing(settings, renderer, bucket, SEVERAL):
+        answer = client.post("/v1/images/edits", data=form)
+    assert answer.status_code == 200, answer.text
+    drawn = parameters_of(conn)
+    stored = [stored_picture(bucket, settings, sha256) for sha256 in (drawn["image"], *drawn["more_images"])]
+    assert [image.getpixel((5, 5)) for image in stored] == [COLOURS["blue"], COLOURS["red"]]
 
 
 def test_other_images_are_not_answered_from_the_cache(client: FlaskClient, conn: Connection) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from storage.formats import FORMATS, ImageFormat, format_named
-from storage.predictions.parameters import Parameters
+from storage.predictions.parameters import Lora, Parameters
 from worker.publish.encoding import MAX_COMMENT_BYTES, THUMBNAIL_SIDE, describe, encode, encode_thumbnail
 
 PARAMETERS = Parameters(
@@ -48,6 +48,14 @@ def test_the_description_is_what_a1111_writes() -> None:
     assert "Steps: 8, CFG scale: 0, Seed: 0" in without
     edited = describe(replace(PARAMETERS, image="a hash", strength=0.6), 1, model="darkroom/blank", version="1")
     assert "CFG scale: 0, Denoising strength: 0.6, Seed: 0" in edited
+
+
+def test_the_description_names_loras_as_a1111_does() -> None:
+    loras = (Lora("outlined", 0.7), Lora("https://example.com/x/pastel-v2.safetensors?key=secret", -1.0))
+    text = describe(replace(PARAMETERS, loras=loras), 1, model="darkroom/blank", version="1")
+    assert text.startswith(
+        "a red circle,\non “snow” 雪 <lora:outlined:0.7> <lora:pastel-v2:-1>\nNegative prompt: blue\n"
+    )
 
 
 @pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.name)

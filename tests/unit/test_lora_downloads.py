@@ -67,6 +67,15 @@ def test_what_is_not_a_lora_from_an_allowed_host_is_refused_and_leaves_nothing(
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "[::1]", "loras.internal", "localhost", "absent.invalid"])
+def test_a_private_or_unknown_host_is_refused_without_advice_that_would_not_help(tmp_path: Path, host: str) -> None:
+    kept = LoraDownloads(tmp_path, hosts=frozenset({host.strip("[]")}), max_bytes=10_000, max_folder_bytes=10_000)
+    with pytest.raises(LoraNotFetched, match="can't be fetched") as refused:
+        kept.fetch(f"https://{host}/a.safetensors")
+    assert "would allow" not in str(refused.value)
+    assert "ALLOW=" not in str(refused.value)
+
+
 def test_the_least_recently_used_files_leave_a_folder_that_is_full(tmp_path: Path) -> None:
     with Receiver().serving() as server:
         server.answer = lambda _: Answer(body=BODY)

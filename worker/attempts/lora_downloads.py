@@ -40,7 +40,7 @@ class LoraDownloads(Mapping[str, Path]):
         hosts: frozenset[str],
         max_bytes: int,
         max_folder_bytes: int,
-        allow: AllowList = AllowList(setting="LORA_ALLOW"),  # noqa: B008 (frozen): public addresses only
+        allow: AllowList = AllowList(setting=""),  # noqa: B008 (frozen): public addresses only
     ) -> None:
         """`hosts`: those that LORA_ALLOW names. `max_bytes`: of one file."""
         self._folder = folder.expanduser()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from storage.formats import PNG, WEBP, format_named
-from storage.predictions.parameters import Parameters
+from storage.predictions.parameters import Lora, Parameters
 from worker.publish.provenance import XMP
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def describe(parameters: Parameters, index: int, *, model: str, version: str, sa
 
     `sampler` is the name of the scheduler; empty if there is none.
     """
-    lines = [parameters.prompt]
+    lines = [" ".join([parameters.prompt, *map(_lora_tag, parameters.loras)])]
     if parameters.negative_prompt:
         lines.append(f"Negative prompt: {parameters.negative_prompt}")
     lines.append(
@@ -67,6 +69,12 @@ def describe(parameters: Parameters, index: int, *, model: str, version: str, sa
         f"Model: {model}, Version: {version}"
     )
     return "\n".join(lines)
+
+
+def _lora_tag(lora: Lora) -> str:
+    """Of a URL only the file's name, as A1111 knows LoRAs: its query may hold a key."""
+    name = PurePosixPath(urlsplit(lora.name).path).stem if "://" in lora.name else lora.name
+    return f"<lora:{name}:{lora.scale:g}>"
 
 
 def _chunks(text: str | None, *, marked: bool) -> PngInfo:

@@ -12,18 +12,18 @@ def find_sent_again(conn: Connection, sent_as: str, *, token_id: int | None, is_
     Only predictions of that token are looked at (None: of all), so that nobody gets another's picture by its hash. An
     image isn't found as a mask, nor a mask as an image: what is stored of them differs.
     """
-    owner = "true" if token_id is None else "predictions.token_id = %(token_id)s"
     row = conn.execute(
-        f"""
+        """
         SELECT objects.key, objects.content_type, objects.size_bytes, objects.sha256,
                clock_timestamp() - objects.missing_since AS missing_for
         FROM input_images
         JOIN predictions ON predictions.id = input_images.prediction_id
         JOIN objects ON objects.key = input_images.object_key
         WHERE input_images.sent_as = %(sent_as)s AND (input_images.name = 'mask') = %(is_mask)s
-          AND predictions.deleted_at IS NULL AND {owner}
+          AND predictions.deleted_at IS NULL
+          AND (%(token_id)s::bigint IS NULL OR predictions.token_id = %(token_id)s)
         ORDER BY objects.missing_since IS NOT NULL, objects.size_bytes DESC LIMIT 1
-        """,  # noqa: S608 (one of two constants)
+        """,
         {"sent_as": sent_as, "is_mask": is_mask, "token_id": token_id},
     ).fetchone()
     return None if row is None else StoredFile(**row)

@@ -26,7 +26,7 @@ def own_servers() -> Iterator[RunningServices]:
     """A Postgres and an S3 server for this run alone."""
     from tests.conftest import Servers  # not for those benchmarks that need no server: they run where none is installed
 
-    servers = Servers()
+    servers = Servers(waits_for_disk=True)
     try:
         yield servers.start()
     finally:

@@ -77,7 +77,7 @@ class LoraEntry(_Part):
 
     source: str = Field(min_length=1, description="a .safetensors file beside models.toml, or a hub id")
     scale: float = Field(default=1.0, ge=-4, le=4, description="used where a request gives none")
-    description: str = Field(default="", description="shown by GET /v1/models")
+    description: str = Field(default="", description="shown by GET /v1/models, in the schema (`x-loras`)")
 
 
 class Warm(_Part):

@@ -81,8 +81,17 @@ def _of_loras(model: Model) -> dict[str, dict[str, Any]]:
     scale = {"type": "number", "minimum": -MAX_LORA_SCALE, "maximum": MAX_LORA_SCALE}
     lora = {"type": "object", "required": ["name"], "properties": {"name": named, "scale": scale}}
     items = {"anyOf": [named, lora]}
+    entries = [
+        {"name": name, "scale": entry.scale, "description": entry.description}
+        for name, entry in sorted(model.loras.items())
+    ]
     return {
-        "loras": {"items": items, "description": f"LoRAs that change the style, by name: {names}."},
+        # `x-loras` is ours, for programs that offer them: any other name, such as a URL, may be sent too.
+        "loras": {
+            "items": items,
+            "description": f"LoRAs that change the style, by name: {names}.",
+            "x-loras": entries,
+        },
         "lora_weights": {"description": f"One LoRA, by name: {names}."},
         "lora_scale": {},
     }

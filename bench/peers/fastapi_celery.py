@@ -12,24 +12,11 @@ from typing import Any
 
 from celery import Celery
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
+from request import Request
 
 celery = Celery(broker=os.environ["BROKER_URL"])
 celery.conf.worker_redirect_stdouts = False
 app = FastAPI()
-
-
-class Input(BaseModel):
-    prompt: str = Field(max_length=4000)
-    width: int = Field(default=64, ge=16, le=4096)
-    height: int = Field(default=64, ge=16, le=4096)
-    num_inference_steps: int = Field(default=4, ge=1, le=50)
-    seed: int | None = None
-
-
-class Request(BaseModel):
-    model: str
-    input: Input
 
 
 @celery.task(ignore_result=True)

@@ -19,7 +19,7 @@ from pgqueuer import PgQueuer
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
-from pydantic import BaseModel, Field
+from request import Request
 
 queries: Queries
 
@@ -33,19 +33,6 @@ async def connected(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=connected)
-
-
-class Input(BaseModel):
-    prompt: str = Field(max_length=4000)
-    width: int = Field(default=64, ge=16, le=4096)
-    height: int = Field(default=64, ge=16, le=4096)
-    num_inference_steps: int = Field(default=4, ge=1, le=50)
-    seed: int | None = None
-
-
-class Request(BaseModel):
-    model: str
-    input: Input
 
 
 @app.post("/v1/predictions", status_code=201)

@@ -5,10 +5,10 @@ import sys
 from typing import Any
 
 # LitServe would use the mcp of this checkout, whose version it doesn't know; nothing here needs it.
-sys.modules["mcp"] = None  # type: ignore[assignment]
+sys.modules["mcp"] = None  # type: ignore[assignment]  # Python's own mark for "can't be imported"
 
-import litserve  # noqa: E402
-from pocket import draw, load  # noqa: E402
+import litserve  # noqa: E402 (only after mcp is hidden)
+from pocket import draw, load  # noqa: E402 (as above)
 
 
 class Model(litserve.LitAPI):

@@ -77,7 +77,7 @@ def _costs_table(costs: Mapping[str, float]) -> list[str]:
 
 
 def _check_table(known: Mapping[str, Any]) -> list[str]:
-    """What was measured beside what the simulation makes of the costs."""
+    """A table of the measured figures and the simulated ones."""
     lines = [
         "| | measured | simulated | off by |",
         "|---|---|---|---|",

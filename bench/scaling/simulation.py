@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from statistics import median
 
@@ -189,10 +190,10 @@ def _drawn_at(
 
         deployment.places.take(lambda: sim.start(deployment.draw(note)))
 
+    def post(sent_at: float) -> None:
+        sim.start(deployment.post(), partial(draw, sent_at))
+
     for sent_at in times:
-        if posts:
-            sim.at(sent_at, lambda at=sent_at: sim.start(deployment.post(), lambda: draw(at)))  # type: ignore[misc]
-        else:
-            sim.at(sent_at, lambda at=sent_at: draw(at))  # type: ignore[misc]
+        sim.at(sent_at, partial(post if posts else draw, sent_at))
     sim.run_until(until)
     return drawn, took

@@ -222,20 +222,8 @@ GIVE = """async (element, [kind, base64]) => {
 }"""
 
 
-def test_a_model_that_takes_pictures_is_given_them(page: Page, conn: Connection) -> None:
-    """By file, drop and paste. No model takes any so far, so the test adds two inputs to the schema in the answer."""
-
-    def with_pictures(route: Route) -> None:
-        answer = route.fetch()
-        models = answer.json()
-        for model in models["results"]:
-            inputs = model["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]["properties"]
-            inputs |= {name: {"type": "string", "format": "uri", "x-order": 90} for name in ("image", "mask")}
-        route.fulfill(response=answer, json=models)
-
-    page.route("**/v1/models", with_pictures)
-    page.reload()
-    expect(page.locator("#submit")).to_be_enabled()
+def test_a_model_that_takes_pictures_is_given_them(page: Page) -> None:
+    """By file, drop and paste."""
     page.select_option("#model", BLANK)
     sheets = {name: png(colour) for name, colour in (("first", "red"), ("second", "lime"), ("third", "blue"))}
     image, mask = (page.locator("#form").get_by_role("group", name=name) for name in ("Picture", "Mask"))
@@ -259,7 +247,16 @@ def test_a_model_that_takes_pictures_is_given_them(page: Page, conn: Connection)
     given = body["input"]
     assert b64decode(given["image"].partition(",")[2]) == sheets["third"]
     assert "mask" not in given
-    is_over(page.locator(".card"))
+    assert "strength" not in given, "the model's own"
+    mask.locator("input").set_input_files({"name": "b.png", "mimeType": "image/png", "buffer": sheets["second"]})
+    expect(mask.locator("img")).to_be_visible()
+    with page.expect_request(lambda sent: sent.method == "POST") as sent:
+        page.click("#submit")
+    body = sent.value.post_data_json
+    assert body is not None
+    assert body["input"]["strength"] == 0.6, "what the page shows: the API's own is 1 with a mask"
+    for card in page.locator(".card").all():
+        is_over(card)
 
 
 def test_a_picture_that_was_sent_is_named_and_can_be_used_again(page: Page) -> None:

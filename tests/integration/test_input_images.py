@@ -376,5 +376,7 @@ def test_the_schema_shows_what_each_model_takes(app: Flask) -> None:
     assert "maxLength" not in able["image"] | able["mask"]  # a data: URL may be long
     assert (able["strength"]["default"], able["strength"]["maximum"]) == (0.6, 1)
     assert "outlined, pastel" in able["lora_weights"]["description"]
+    assert [lora["name"] for lora in able["loras"]["x-loras"]] == ["outlined", "pastel"]
+    assert set(able["loras"]["x-loras"][0]) == {"name", "scale", "description"}
     assert {"image", "mask", "strength", "loras", "lora_weights"} & set(inputs("text-only")) == set()
     assert client.get("/openapi.json").status_code == 200

@@ -81,7 +81,7 @@ def restored(
 
 
 class Before:
-    """What was there at the moment. The ids of predictions, the path of a picture."""
+    """What exists at the moment that is restored: ids of predictions, and the path of a picture."""
 
     def __init__(self, client: FlaskClient, conn: Connection, settings: ApiSettings, receiver: Receiver) -> None:
         renderer = open_renderer(settings, conn)

@@ -85,8 +85,9 @@ export class Form {
     const input = { prompt: this.#form.elements.prompt.value.trim() };
     const values = { ...this.#size?.read(), seed: this.#seed?.read() };
     for (const [name, field] of this.#fields) values[name] = field.read();
+    const said = values.mask === undefined ? ALWAYS_SAID : [...ALWAYS_SAID, "strength"]; // with a mask, the API's own is 1
     for (const [name, value] of Object.entries(values)) {
-      if (value !== undefined && (ALWAYS_SAID.includes(name) || value !== this.#inputs.get(name)?.default)) input[name] = value;
+      if (value !== undefined && (said.includes(name) || value !== this.#inputs.get(name)?.default)) input[name] = value;
     }
     return input;
   }

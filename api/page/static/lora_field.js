@@ -4,12 +4,10 @@ import { t } from "./words.js";
 
 let made = 0;
 
-/** The names of a model's LoRAs, which the API lists in words only: "… by name: outlined, pastel." */
-const namesIn = ({ description = "" }) => (/by name: (.+)\.$/s.exec(description)?.[1] ?? "").split(", ").filter(Boolean);
-
 /** As the other fields. Behind the last LoRA there is a menu for the next, until all names or `maxItems` are chosen. */
 export function loraField(name, schema) {
-  const names = namesIn(schema);
+  const known = new Map((schema["x-loras"] ?? []).map((lora) => [lora.name, lora]));
+  const names = [...known.keys()];
   const most = Math.min(schema.maxItems ?? Infinity, names.length);
   const hint = h("small", { id: `lora-${(made += 1)}-hint` }, t("hint.loras"));
   const list = h("div", { class: "loras" });
@@ -37,7 +35,7 @@ export function loraField(name, schema) {
   /** `given`: a LoRA that needn't be among the model's names (an address). */
   function newRow(given = { name: "" }) {
     const offered = !given.name || names.includes(given.name) ? names : [...names, given.name];
-    const options = [h("option", { value: "" }, t("lora.none")), ...offered.map((each) => h("option", { value: each }, each))];
+    const options = [h("option", { value: "" }, t("lora.none")), ...offered.map((each) => h("option", { value: each, title: known.get(each)?.description || null }, each))];
     const select = h("select", { "aria-label": name, "aria-describedby": hint.id, onchange: arrange }, ...options);
     select.value = given.name;
     const { minimum, maximum } = scaleIn(schema);

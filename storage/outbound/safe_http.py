@@ -1,8 +1,8 @@
 """One request to a URL that a stranger wrote: to a judged address only, once, within a wall-clock deadline.
 
 No redirect is followed (the answer to one is an answer like any other), no proxy of the environment is used,
-no cookie is kept, no connection is reused. `post` delivers webhooks: the answer's status is what counts, and little of
-its body is read. `storage.outbound.download` gets files.
+no cookie is kept, no connection is reused. `post` delivers webhooks: only the status and the headers of the answer
+count. `storage.outbound.download` gets files.
 """
 
 import contextlib
@@ -41,7 +41,6 @@ class NoAnswer(OSError):
 class Response:
     status: int
     headers: Mapping[str, str]  # names in lower case
-    body_excerpt: bytes  # at most max_response_bytes; empty where it came too slowly
 
 
 def post(
@@ -78,9 +77,10 @@ def post(
             max_response_bytes=max_response_bytes,
             ssl_context=ssl_context,
             interrupted=interrupted,
-        ) as (renderer, response),
+        ) as (connection, response),
     ):
-        return _read_excerpt(renderer, response, max_response_bytes)
+        _drain(connection, response, max_response_bytes)
+        return Response(response.status, {name.lower(): value for name, value in response.getheaders()})
 
 
 @contextlib.contextmanager
@@ -100,20 +100,20 @@ def exchange(
     NoAnswer names. Raises as `post` does once the target is known, also for what goes wrong while the block reads the
     body.
     """
-    renderer = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
+    connection = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
     try:
-        with contextlib.closing(renderer):
-            _connect(renderer, target, deadline)
+        with contextlib.closing(connection):
+            _connect(connection, target, deadline)
             if target.url.scheme == "https":
-                renderer.start_tls(ssl_context or _system_trust(), target.url.host)
+                connection.start_tls(ssl_context or _system_trust(), target.url.host)
             # A receiver may answer, and close, before it has read everything (413): the answer counts.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                renderer.send_all(request)
+                connection.send_all(request)
             method = request.partition(b" ")[0].decode()
             if method == "POST":
                 crash_points.reach("during-post")
-            with _read_head(renderer, method) as response:
-                yield renderer, response
+            with _read_head(connection, method) as response:
+                yield connection, response
     except (Interrupted, NoAnswer):
         raise
     except TimeoutError:
@@ -128,13 +128,13 @@ def exchange(
         raise NoAnswer((error.strerror or str(error)).lower()) from error
 
 
-def _connect(renderer: DeadlineSocket, target: Target, deadline: float) -> None:
+def _connect(connection: DeadlineSocket, target: Target, deadline: float) -> None:
     """Connect to the first address that answers; each gets an equal share of the time that is left."""
     for left in range(len(target.addresses), 0, -1):
         now = time.monotonic()
         until = now + (deadline - now) / left
         try:
-            return renderer.connect(target.addresses[-left], target.url.port, until=until)
+            return connection.connect(target.addresses[-left], target.url.port, until=until)
         except OSError:
             if left == 1:
                 raise
@@ -152,25 +152,21 @@ def request_of(method: str, target: Target, headers: Mapping[str, str], body: by
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
-def _read_excerpt(renderer: DeadlineSocket, response: http.client.HTTPResponse, max_response_bytes: int) -> Response:
-    # The receiver has given its verdict; whatever keeps the small print from coming changes nothing.
-    renderer.end_by(time.monotonic() + BODY_TIMEOUT_S)
-    try:
-        excerpt = response.read(max_response_bytes)
-    except http.client.IncompleteRead as error:
-        excerpt = error.partial
-    except (OSError, http.client.HTTPException, Interrupted, ValueError):  # ValueError: a chunk of size -5
-        excerpt = b""
-    return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, excerpt)
+def _drain(connection: DeadlineSocket, response: http.client.HTTPResponse, max_response_bytes: int) -> None:
+    """Read the body and drop it, so that the receiver can finish sending. A broken body changes nothing."""
+    connection.end_by(time.monotonic() + BODY_TIMEOUT_S)
+    # ValueError: a chunk of size -5.
+    with contextlib.suppress(OSError, http.client.HTTPException, Interrupted, ValueError):
+        response.read(max_response_bytes)
 
 
-def _read_head(renderer: DeadlineSocket, method: str) -> http.client.HTTPResponse:
+def _read_head(connection: DeadlineSocket, method: str) -> http.client.HTTPResponse:
     """The first final answer. 100, 102, 103 and other interim ones may come before it, MAX_INTERIM of them.
 
     101 is final: it agrees to a protocol that was not asked for. http.client skips 100 by itself, as long as the
     bytes last.
     """
-    shared = _SharedReader(renderer)
+    shared = _SharedReader(connection)
     for _ in range(1 + MAX_INTERIM):
         response = http.client.HTTPResponse(cast("socket.socket", shared), method=method)
         response.begin()
@@ -189,8 +185,8 @@ class _KeptOpen(io.BufferedReader):
 class _SharedReader:
     """Lets one HTTPResponse after the other read from the same buffer."""
 
-    def __init__(self, renderer: DeadlineSocket) -> None:
-        self._reader = _KeptOpen(renderer)
+    def __init__(self, connection: DeadlineSocket) -> None:
+        self._reader = _KeptOpen(connection)
 
     def makefile(self, _: str) -> io.BufferedReader:
         return self._reader

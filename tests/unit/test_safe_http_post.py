@@ -44,7 +44,7 @@ def test_the_body_and_headers_arrive_as_given_and_the_answer_comes_back() -> Non
         url = f"http://127.0.0.1:{receiver.port}/a/b?c=%20d"
         response = post(url, '{"p": "ü"}'.encode(), {"webhook-id": "msg_1"}, allow=LOOPBACK_ALLOWED)
         (request,) = receiver.requests
-    assert (response.status, response.headers["x-seen"], response.body_excerpt) == (202, "yes", b"thanks")
+    assert (response.status, response.headers["x-seen"]) == (202, "yes")
     assert request.path == "/a/b?c=%20d"
     assert request.body == '{"p": "ü"}'.encode()
     assert request.headers["webhook-id"] == "msg_1"
@@ -116,7 +116,6 @@ def test_a_server_that_never_stops_sending_is_left_after_the_limit() -> None:
     with raw_server(flood) as port:
         response = post_to(port, max_response_bytes=20_000)
     assert response.status == 200
-    assert len(response.body_excerpt) == 20_000
     assert sent < 64_000_000  # what the kernel's buffers take, not what an endless answer would hold
 
 
@@ -223,7 +222,7 @@ def test_an_interim_answer_is_not_the_last_word(code: int, final: int) -> None:
     interim = f"HTTP/1.1 {code} Wait\r\nLink: </style.css>; rel=preload\r\n\r\n".encode()
     with answering(interim, interim, f"HTTP/1.1 {final} Done\r\nContent-Length: 2\r\n\r\nok".encode()) as port:
         response = post_to(port)
-    assert (response.status, response.body_excerpt) == (final, b"ok")
+    assert response.status == final
     assert "link" not in response.headers
 
 
@@ -269,21 +268,19 @@ def test_once_the_status_is_known_a_broken_rest_changes_nothing(answer: bytes) -
     with answering(answer) as port:
         response = post_to(port)
     assert response.status == 200
-    assert len(response.body_excerpt) <= 20_000
 
 
-def test_204_with_a_body_is_204_without_one() -> None:
+def test_204_with_a_body_is_still_204() -> None:
     with answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello") as port:
         response = post_to(port)
-    assert (response.status, response.body_excerpt) == (204, b"")
+    assert response.status == 204
 
 
-def test_chunks_without_end_are_read_up_to_the_limit() -> None:
+def test_chunks_without_end_are_not_read_without_end() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with answering(head, forever=b"5\r\nhello\r\n") as port:
         response = post_to(port)
     assert response.status == 200
-    assert len(response.body_excerpt) <= 20_000
 
 
 @pytest.mark.parametrize("status", [b"000", b"99", b"1000", b"-200", b"abc", b""])

@@ -138,7 +138,7 @@ def main() -> None:
     ):
         lines += [measure(service, [kind], asked.clients, asked.seconds) for kind in KINDS]
         lines.append(measure(service, list(KINDS), asked.clients, asked.seconds))
-    publish("slow-clients", "\n".join(lines), before, write=asked.write)
+    publish("slow_clients", "\n".join(lines), before, write=asked.write)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long a worker's fetch takes behind another queue's backlog: ours, and Procrastinate's own function.
+"""How long a claim takes behind another queue's backlog, beside a mere fetch by Procrastinate's own function.
 
     .venv/bin/python -m bench.claim_backlog [--backlog 100000] [--fetches 200]
 
@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 from bench.command import command_line
 from cli.embedded import EmbeddedPostgres
 from storage.postgres.database import Connection, Row, connect
 from storage.postgres.migrate import upgrade
-from storage.predictions import bell
+from storage.predictions.claim import CLAIM, LEASE
 from storage.predictions.submit import Submission, submit
 from storage.settings import Settings
 from storage.workers.registry import register_bell_worker
@@ -39,7 +40,8 @@ def fill(conn: Connection, backlog: int) -> None:
 
 
 def ours(conn: Connection, worker: int) -> Row | None:
-    return bell.fetch(conn, QUEUE, worker)
+    values = {"queue_name": QUEUE, "bell_worker_id": worker, "worker_id": uuid4(), "claim_id": uuid4(), "lease": LEASE}
+    return conn.execute(CLAIM, values | {"holds_others": False, "writes_start": False}).fetchone()
 
 
 def procrastinates(conn: Connection, worker: int) -> Row | None:
@@ -79,7 +81,7 @@ def main() -> None:
                     mine, theirs = times_ms(conn, ours, asked.fetches), times_ms(conn, procrastinates, asked.fetches)
                     # The smallest time is the one that a busy machine disturbed least.
                     print(
-                        f"fetch behind {asked.backlog} bells of another queue, min and median: "
+                        f"a claim behind {asked.backlog} bells of another queue, min and median: "
                         f"{min(mine):.2f} {statistics.median(mine):.2f} ms, procrastinate_fetch_job_v2 "
                         f"{min(theirs):.2f} {statistics.median(theirs):.2f} ms: "
                         f"{min(theirs) / min(mine):.0f} x {statistics.median(theirs) / statistics.median(mine):.1f} x"

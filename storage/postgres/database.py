@@ -17,6 +17,9 @@ from storage.settings import Settings
 # Postgres it could stay away for a minute more.
 POOL_PATIENCE_S = 5.0
 
+# psycopg prepares by itself what it has executed so often: never.
+NOT_UNASKED = 2**62
+
 Connection = psycopg.Connection[DictRow]
 Row = DictRow
 
@@ -36,8 +39,8 @@ def connect(url: str, *, application_name: str, **more: Any) -> Connection:
 def open_pool(settings: Settings, *, application_name: str, size: int | None = None) -> ConnectionPool[Connection]:
     """A pool of such connections. Each is looked at when it is taken, so a Postgres restart costs no request.
 
-    Nothing is prepared (`prepare_threshold=None`): transaction poolers break prepared statements, and a fetch that is
-    planned for any queue walks through the backlogs of the others.
+    Only statements that ask for it (`prepare=True`) are prepared, and none behind a pooler: poolers break prepared
+    statements in transaction mode.
     """
     return ConnectionPool(
         settings.database_url,
@@ -54,9 +57,20 @@ def open_pool(settings: Settings, *, application_name: str, size: int | None = N
         max_size=size or settings.database_pool_size,
         timeout=POOL_PATIENCE_S,
         reconnect_timeout=POOL_PATIENCE_S,
+        configure=_prepare_if_direct,
         check=_check_if_it_spoke,
         open=True,
     )
+
+
+def _prepare_if_direct(conn: Connection) -> None:
+    """Allow prepared statements where Postgres itself has answered the connection, not a pooler.
+
+    A pooler invents the process id that it tells its clients, since it doesn't know yet which server they will get.
+    """
+    row = conn.execute("SELECT pg_backend_pid() AS pid").fetchone()
+    if row is not None and row["pid"] == conn.info.backend_pid:
+        conn.prepare_threshold = NOT_UNASKED
 
 
 def _check_if_it_spoke(conn: Connection) -> None:

@@ -1,6 +1,7 @@
 """The bell of a prediction: the Procrastinate job that wakes a worker. The row is the truth, this only rings.
 
-The submit function inserts it, and a trigger of Procrastinate sends NOTIFY for each row that is inserted.
+The submit function inserts it, and a trigger of Procrastinate sends NOTIFY for each row that is inserted. The claim
+function fetches it.
 
 Lock order: only a claim locks the bell first and then the prediction. Everybody here holds the lock of the
 prediction and touches its bell with SKIP LOCKED, so no two can wait for each other.
@@ -12,30 +13,6 @@ from psycopg.types.json import Jsonb
 
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW, channel_of
-
-
-def fetch(conn: Connection, queue_name: str, bell_worker_id: int) -> Row | None:
-    """todo → doing: the next bell of one queue (its id and args), or None; the caller's transaction holds it.
-
-    What `procrastinate_fetch_job_v2` does, without its `lock`s, which our bells never have, and for one queue: so it
-    reads our index in order, where the function walks through the backlogs of other queues (bench/claim_backlog.py).
-
-    Raises psycopg.errors.ForeignKeyViolation where `bell_worker_id` was pruned.
-    """
-    return conn.execute(
-        """
-        WITH next AS (
-            SELECT id FROM procrastinate_jobs
-            WHERE queue_name = %(queue_name)s AND status = 'todo' AND (scheduled_at IS NULL OR scheduled_at <= now())
-            ORDER BY priority DESC, start_tag, id LIMIT 1
-            FOR UPDATE SKIP LOCKED
-        )
-        UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = %(worker_id)s
-        FROM next WHERE job.id = next.id
-        RETURNING job.id, job.args
-        """,
-        {"queue_name": queue_name, "worker_id": bell_worker_id},
-    ).fetchone()
 
 
 def ring_again(conn: Connection, prediction: Row) -> None:

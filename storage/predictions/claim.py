@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from storage import crash_points
@@ -31,6 +32,7 @@ class Claim:
 
     prediction: Row
     claim_id: UUID
+    may_be_drawn: bool = True  # False: no equal prediction has succeeded before
 
     @property
     def prediction_id(self) -> str:
@@ -52,6 +54,16 @@ class Claim:
         return object_keys.key_of(s3_prefix, self.prediction_id, self.attempt, self.claim_id, index, extension)
 
 
+# What it does is in a function: migrations/versions/0027_short_submit_and_claim.py.
+CLAIM = """
+SELECT (prediction).*, outcome, may_be_drawn
+FROM darkroom_claim_v1(
+    queue_name => %(queue_name)s, bell_worker_id => %(bell_worker_id)s, worker_id => %(worker_id)s,
+    claim_id => %(claim_id)s, lease => %(lease)s, holds_others => %(holds_others)s, writes_start => %(writes_start)s
+)
+"""
+
+
 class NeedsEmptyWorker(Exception):
     """The next prediction must be drawn alone, and the worker holds others; it stays in the queue."""
 
@@ -70,44 +82,46 @@ def claim(
 
     With a `claim_id` of the caller's own, `find_claim` finds the claim if the answer to the COMMIT gets lost.
 
-    Two statements, each with a snapshot of its own: whatever bell the first one fetches, the second one sees its
-    prediction. In one statement the update would look for it in the snapshot of before the wait for a lock.
+    One round trip, unless a webhook wants `start`: that event is written in the same transaction.
 
     Raises NeedsEmptyWorker, and psycopg.errors.ForeignKeyViolation where `bell_worker_id` was pruned.
     """
-    claim_id = claim_id or uuid4()
+    values = {
+        "queue_name": queue_name,
+        "bell_worker_id": bell_worker_id,
+        "worker_id": worker_id,
+        "claim_id": claim_id or uuid4(),
+        "lease": LEASE,
+        "holds_others": holds_others,
+    }
+    writes_start = False
     while True:
-        with conn.transaction():
-            job = bell.fetch(conn, queue_name, bell_worker_id)
-            if job is None:
-                return None
-            prediction = conn.execute(
-                """
-                UPDATE predictions
-                SET status = 'processing', attempt = attempt + 1, claim_id = %(claim_id)s, worker_id = %(worker_id)s,
-                    started_at = clock_timestamp(), lease_expires_at = clock_timestamp() + %(lease)s
-                WHERE id = %(id)s AND status = 'starting' AND queue_job_id = %(job_id)s
-                  AND deadline_at > clock_timestamp()
-                RETURNING *
-                """,
-                {
-                    "claim_id": claim_id,
-                    "worker_id": worker_id,
-                    "lease": LEASE,
-                    "id": job["args"].get("prediction_id"),
-                    "job_id": job["id"],
-                },
-            ).fetchone()
-            if prediction is None:  # a stale bell: its prediction is over, or rings another one
-                conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job["id"],))
-                continue
-            if prediction["crashes"] > 0 and holds_others:
+        claimed = _claim_and_write_start(conn, renderer, values) if writes_start else _claim(conn, values)
+        if claimed is None:
+            return None
+        match claimed.pop("outcome"):
+            case "claimed":
+                crash_points.reach("after-claim")
+                may_be_drawn = claimed.pop("may_be_drawn")
+                return Claim(prediction=claimed, claim_id=claimed["claim_id"], may_be_drawn=may_be_drawn)
+            case "needs an empty worker":
                 raise NeedsEmptyWorker
-            if prediction["attempt"] == 1:
-                write_event(conn, renderer, prediction, "start")
-            notify(conn, prediction)
-        crash_points.reach("after-claim")
-        return Claim(prediction=prediction, claim_id=prediction["claim_id"])
+            case "starts":
+                writes_start = True
+            case _:  # there were so many stale bells that it gave up; they are deleted now
+                pass
+
+
+def _claim(conn: Connection, values: dict[str, Any], *, writes_start: bool = False) -> Row | None:
+    return conn.execute(CLAIM, values | {"writes_start": writes_start}).fetchone()
+
+
+def _claim_and_write_start(conn: Connection, renderer: Renderer, values: dict[str, Any]) -> Row | None:
+    with conn.transaction():
+        claimed = _claim(conn, values, writes_start=True)
+        if claimed is not None and claimed["outcome"] == "claimed" and claimed["attempt"] == 1:
+            write_event(conn, renderer, claimed, "start")
+        return claimed
 
 
 def find_claim(conn: Connection, claim_id: UUID) -> Claim | None:

@@ -15,6 +15,7 @@ from storage.postgres.procrastinate import TASK_DRAW
 from storage.predictions import bell, idempotency, quota, result_cache
 from storage.predictions.quota import NO_LIMITS, Quota
 from storage.predictions.render import Renderer
+from storage.predictions.states import PredictionStatus
 from storage.webhooks.events import wants, write_event
 
 
@@ -54,10 +55,10 @@ class Submission:
 
 
 # One statement is one transaction and one round trip. What it does is in a function, which Postgres plans once for each
-# connection, also behind a pooler: migrations/versions/0016_submit_function_v3_and_search.py.
+# connection, also behind a pooler: migrations/versions/0027_short_submit_and_claim.py.
 SUBMIT = """
-SELECT (prediction).*, drawn_before
-FROM darkroom_submit_v3(
+SELECT queue_job_id, start_tag, created_at, deadline_at, drawn_before
+FROM darkroom_submit_v4(
     id => %(id)s, model => %(model)s, version => %(version)s, queue_name => %(queue_name)s, task => %(task)s,
     priority => %(priority)s, input => %(input)s, parameters => %(parameters)s, logs => %(logs)s,
     deadline_s => %(deadline_s)s, webhook => %(webhook)s, webhook_events => %(webhook_events)s,
@@ -168,4 +169,41 @@ def _insert(conn: Connection, submission: Submission) -> Row | None:
     }
     values |= result_cache.wanted(submission.cache_key, submission.token_id, submission.input, submission.parameters)
     values |= submission.quota.parameters(submission.token_id)
-    return conn.execute(SUBMIT, values).fetchone()
+    found = conn.execute(SUBMIT, values, prepare=True).fetchone()
+    return None if found is None else _row_of(submission) | found
+
+
+def _row_of(submission: Submission) -> Row:
+    """The row of `predictions` as it was inserted, but for what Postgres has added."""
+    return {
+        "id": submission.id,
+        "status": PredictionStatus.STARTING.value,
+        "model": submission.model,
+        "version": submission.version,
+        "queue_name": submission.queue_name,
+        "priority": submission.priority,
+        "source": "api",
+        "input": submission.input,
+        "parameters": submission.parameters,
+        "logs": submission.logs,
+        "error": None,
+        "metrics": {},
+        "data_removed": False,
+        "keep": submission.keep,
+        "metadata": submission.metadata,
+        "deleted_at": None,
+        "cache_key": submission.cache_key,
+        "webhook": submission.webhook,
+        "webhook_events": list(submission.webhook_events),
+        "token_id": submission.token_id,
+        "idempotency_key": submission.idempotency_key,
+        "traceparent": submission.traceparent,
+        "request_hash": submission.request_hash,
+        "started_at": None,
+        "completed_at": None,
+        "attempt": 0,
+        "crashes": 0,
+        "claim_id": None,
+        "worker_id": None,
+        "lease_expires_at": None,
+    }

@@ -6,7 +6,7 @@ import threading
 import time
 from uuid import uuid4
 
-from storage.postgres.database import connect
+from storage.postgres.database import Connection, connect
 from storage.predictions.claim import claim
 from storage.predictions.render import Renderer
 from storage.settings import Settings
@@ -89,3 +89,14 @@ def test_a_prediction_that_comes_while_a_claim_waits_is_claimed(settings: Settin
                 time.sleep(0.01)
         claimer.join()
     assert claimed == [prediction["id"]], "its bell was fetched and nobody claimed it"
+
+
+def test_stale_bells_are_deleted_until_one_of_a_waiting_prediction_comes(conn: Connection, renderer: Renderer) -> None:
+    for _ in range(210):  # more than one claim statement deletes
+        submit_one(conn)
+    conn.execute("UPDATE predictions SET status = 'canceled', completed_at = clock_timestamp()")
+    waiting = submit_one(conn)
+    found = claim_one(conn, renderer)
+    assert found is not None
+    assert found.prediction_id == waiting["id"]
+    assert count(conn, "procrastinate_jobs") == 1

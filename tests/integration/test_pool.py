@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
@@ -34,3 +35,23 @@ def test_one_that_is_well_is_not_asked(settings: ApiSettings, monkeypatch: pytes
             with pool.connection() as connection:
                 connection.execute("SELECT 1")
     assert asked == []
+
+
+def prepared_by(connection: Connection) -> int:
+    for _ in range(10):
+        connection.execute("SELECT 2")
+    connection.execute("SELECT 3", prepare=True)
+    row = connection.execute("SELECT count(*) AS n FROM pg_prepared_statements").fetchone()
+    assert row is not None
+    return int(row["n"])
+
+
+def test_only_what_asks_for_it_is_prepared(settings: ApiSettings) -> None:
+    with open_pool(settings, application_name=NAME, size=1) as pool, pool.connection() as connection:
+        assert prepared_by(connection) == 1
+
+
+def test_nothing_is_prepared_where_a_pooler_answers(settings: ApiSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)  # a pooler's: none of the server's own
+    with open_pool(settings, application_name=NAME, size=1) as pool, pool.connection() as connection:
+        assert prepared_by(connection) == 0

@@ -18,20 +18,20 @@ from tests.support.making import QUEUE, submit_one
 from worker.claims.bell_listener import BellListener, CanNotAsk
 
 
-class LosesTheNextAnswerToCommit(PostgresProxy):
-    """Passes everything on until `loses_one` is set: then it resets the connection on whose COMMIT an answer came."""
+class LosesTheNextAnswer(PostgresProxy):
+    """Passes everything on until `loses_one` is set: then it resets the connection on whose claim an answer came."""
 
     loses_one = False
-    _has_seen_commit = False
+    _has_seen_claim = False
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(CHUNK_BYTES):
-                if self._has_seen_commit:
-                    self._has_seen_commit = False
+                if self._has_seen_claim:
+                    self._has_seen_claim = False
                     break
-                if self.loses_one and b"COMMIT" in data:
-                    self.loses_one, self._has_seen_commit = False, True
+                if self.loses_one and b"darkroom_claim_v1" in data:
+                    self.loses_one, self._has_seen_claim = False, True
                 sink.sendall(data)
         except OSError:
             pass
@@ -40,15 +40,15 @@ class LosesTheNextAnswerToCommit(PostgresProxy):
 
 
 @pytest.fixture
-def proxy(conn: Connection) -> Iterator[LosesTheNextAnswerToCommit]:
-    found = LosesTheNextAnswerToCommit(Path(conn.info.host) / f".s.PGSQL.{conn.info.port}")
+def proxy(conn: Connection) -> Iterator[LosesTheNextAnswer]:
+    found = LosesTheNextAnswer(Path(conn.info.host) / f".s.PGSQL.{conn.info.port}")
     yield found
     found.close()
 
 
 @pytest.fixture
 def bells(
-    settings: Settings, conn: Connection, renderer: Renderer, proxy: LosesTheNextAnswerToCommit
+    settings: Settings, conn: Connection, renderer: Renderer, proxy: LosesTheNextAnswer
 ) -> Iterator[BellListener]:
     through = proxy.url.replace("/postgres?", f"/{conn.info.dbname}?")
     with open_pool(settings.model_copy(update={"database_url": through}), application_name="test", size=1) as pool:
@@ -57,13 +57,13 @@ def bells(
         )
 
 
-def lose_the_answer(bells: BellListener, proxy: LosesTheNextAnswerToCommit) -> None:
+def lose_the_answer(bells: BellListener, proxy: LosesTheNextAnswer) -> None:
     assert bells.take() is None  # it has signed in
     proxy.loses_one = True
 
 
 def test_it_goes_on_with_a_claim_whose_answer_was_lost_and_counts_no_crash(
-    bells: BellListener, proxy: LosesTheNextAnswerToCommit, conn: Connection
+    bells: BellListener, proxy: LosesTheNextAnswer, conn: Connection
 ) -> None:
     lose_the_answer(bells, proxy)
     first, second = submit_one(conn), submit_one(conn)
@@ -88,7 +88,7 @@ def test_it_goes_on_with_a_claim_whose_answer_was_lost_and_counts_no_crash(
 
 
 def test_a_claim_that_was_taken_back_meanwhile_is_not_its_own_any_more(
-    bells: BellListener, proxy: LosesTheNextAnswerToCommit, conn: Connection, renderer: Renderer
+    bells: BellListener, proxy: LosesTheNextAnswer, conn: Connection, renderer: Renderer
 ) -> None:
     lose_the_answer(bells, proxy)
     submit_one(conn)

@@ -72,18 +72,17 @@ BELL_OUTSIDE = Breakage(
     "ring the bell outside the transaction",
     (
         Edit(
-            "migrations/versions/0016_submit_function_v3_and_search.py",
+            "migrations/versions/0027_short_submit_and_claim.py",
             "    IF NOT drawn_before THEN\n",
             "    IF FALSE THEN\n",
         ),
         Edit(
             "storage/predictions/submit.py",
-            "    return conn.execute(SUBMIT, values).fetchone()\n",
+            "    return None if found is None else _row_of(submission) | found\n",
             """\
-    row = conn.execute(SUBMIT, values).fetchone()
-    if row is not None and not row["drawn_before"]:
-        ring(conn, row["id"])
-    return row
+    if found is not None and not found["drawn_before"]:
+        ring(conn, submission.id)
+    return None if found is None else _row_of(submission) | found
 """,
         ),
     ),
@@ -94,43 +93,21 @@ ONE_STATEMENT = Breakage(
     "claim in one statement",
     (
         Edit(
-            "storage/predictions/claim.py",
-            """\
-            job = bell.fetch(conn, queue_name, bell_worker_id)
-            if job is None:
-                return None
-""",
-            "",
-        ),
-        Edit(
-            "storage/predictions/claim.py",
-            "                UPDATE predictions\n                SET status = 'processing', attempt",
-            """\
-                WITH job AS (SELECT id, args FROM procrastinate_fetch_job_v2(%(queues)s::varchar[], %(bell_worker)s))
-                UPDATE predictions
-                SET status = 'processing', attempt""",
-        ),
-        Edit(
-            "storage/predictions/claim.py",
-            "                WHERE id = %(id)s AND status = 'starting' AND queue_job_id = %(job_id)s\n"
-            "                  AND deadline_at > clock_timestamp()\n"
-            "                RETURNING *\n",
-            "                FROM job WHERE predictions.id = job.args->>'prediction_id' AND status = 'starting'\n"
-            "                  AND queue_job_id = job.id AND deadline_at > clock_timestamp()\n"
-            "                RETURNING predictions.*\n",
-        ),
-        Edit(
-            "storage/predictions/claim.py",
-            '                    "id": job["args"].get("prediction_id"),\n                    "job_id": job["id"],\n',
-            '                    "queues": [queue_name],\n                    "bell_worker": bell_worker_id,\n',
-        ),
-        Edit(
-            "storage/predictions/claim.py",
-            """\
-                conn.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job["id"],))
-                continue
-""",
-            "                return None\n",
+            "migrations/versions/0027_short_submit_and_claim.py",
+            "outcome text, may_be_drawn boolean) LANGUAGE plpgsql VOLATILE {PLANNED} AS $$\n",
+            "outcome text, may_be_drawn boolean) LANGUAGE sql VOLATILE AS $$\n"
+            "WITH job AS (\n"
+            "    SELECT id, args FROM procrastinate_fetch_job_v2(ARRAY[queue_name]::varchar[], bell_worker_id))\n"
+            "UPDATE predictions AS p\n"
+            "SET status = 'processing', attempt = p.attempt + 1, claim_id = darkroom_claim_v1.claim_id,\n"
+            "    worker_id = darkroom_claim_v1.worker_id, started_at = clock_timestamp(),\n"
+            "    lease_expires_at = clock_timestamp() + lease\n"
+            "FROM job WHERE p.id = job.args->>'prediction_id' AND p.status = 'starting'\n"
+            "  AND p.queue_job_id = job.id AND p.deadline_at > clock_timestamp()\n"
+            "RETURNING p, 'claimed', true\n"
+            "$$;\n"
+            "CREATE FUNCTION darkroom_claim_as_it_was()\n"
+            "RETURNS TABLE (prediction predictions, outcome text, may_be_drawn boolean) LANGUAGE plpgsql AS $$\n",
         ),
     ),
     ("tests/integration/test_claim_race.py",),

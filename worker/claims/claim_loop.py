@@ -206,6 +206,8 @@ class ClaimLoop:
     def _reuse_result(self, attempt: Attempt) -> bool:
         """Finish it with the images of an equal prediction that succeeded after this one was submitted."""
         claim = attempt.claim
+        if not claim.may_be_drawn:
+            return False
         try:
             with self._pool.connection() as conn:
                 if reuse_result(conn, self._renderer, self._bucket, claim.prediction, claim_id=claim.claim_id) is None:

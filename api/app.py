@@ -37,7 +37,7 @@ from api.pictures.fetch import allowed_sources
 from api.pictures.memory import PictureMemory
 from api.pictures.sent import close_sent
 from api.predictions import views as predictions
-from api.server.uploads import MAY_UPLOAD
+from api.server.request.uploads import MAY_UPLOAD
 from api.services import KEY, Services
 from api.settings import ApiSettings
 from api.slots import Slots

@@ -9,9 +9,9 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from storage.predictions.idempotency import KeyReused
 from storage.predictions.quota import QuotaExceeded
 from storage.predictions.render import dump
+from storage.predictions.repeats.idempotency import KeyReused
 from storage.s3.bucket import BucketUnavailable
 
 log = structlog.get_logger(__name__)

@@ -12,7 +12,7 @@ import structlog
 from storage import files
 from storage.operator.activity import forget_old_activity
 from storage.postgres.database import Connection, connect
-from storage.predictions import retention
+from storage.predictions.retention import expiry
 from storage.s3.bucket import Bucket, BucketUnavailable
 from storage.settings import Settings
 
@@ -56,19 +56,19 @@ def retain_once(
         expired_files += count
         stop.wait(PAUSE_S)
     while older_than is not None and not stop.is_set():
-        count = retention.expire_predictions(conn, older_than=older_than)
+        count = expiry.expire_predictions(conn, older_than=older_than)
         if not count:
             break
         expired += count
         stop.wait(PAUSE_S)
     if expired or sweep:
-        while not stop.is_set() and (count := retention.bury_objects(conn)):
+        while not stop.is_set() and (count := expiry.bury_objects(conn)):
             buried += count
             stop.wait(PAUSE_S)
-    while not stop.is_set() and (count := retention.remove_bytes(conn, bucket, s3_prefix=settings.s3_prefix)):
+    while not stop.is_set() and (count := expiry.remove_bytes(conn, bucket, s3_prefix=settings.s3_prefix)):
         removed += count
     if sweep and not stop.is_set():
-        orphans = retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=older_than)
+        orphans = expiry.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=older_than)
     forget_old_activity(conn)
     if expired or expired_files or buried or removed or orphans:
         log.info(

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from storage.postgres.database import Connection, Row
 from storage.predictions.lists.page import Page
 from storage.predictions.read import StoredFile
-from storage.predictions.retention import BATCH, bury_objects
+from storage.predictions.retention.expiry import BATCH, bury_objects
 
 READ = """
 SELECT files.*, objects.sha256, objects.size_bytes, objects.content_type,

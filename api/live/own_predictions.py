@@ -23,7 +23,7 @@ from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.postgres.database import Connection, Row
 from storage.postgres.feed import OwnerFeed, OwnerNews, Signal
-from storage.predictions.follow import UNFINISHED_AT_MOST, read_changed, read_unfinished
+from storage.predictions.lists.follow import UNFINISHED_AT_MOST, read_changed, read_unfinished
 from storage.predictions.progress import read_progress
 from storage.predictions.read import with_images
 from storage.predictions.states import PredictionStatus

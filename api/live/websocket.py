@@ -30,7 +30,7 @@ from wsproto.utilities import ProtocolError
 
 from api.auth import SUBPROTOCOL
 from api.live.watch import AccessEnded
-from api.server.outgoing import Outgoing
+from api.server.response.outgoing import Outgoing
 
 log = structlog.get_logger(__name__)
 

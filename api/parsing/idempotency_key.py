@@ -6,7 +6,7 @@ from flask import request
 
 from api.errors import InvalidInput
 from api.parsing.json_body import read_object
-from storage.predictions.idempotency import hash_of
+from storage.predictions.repeats.idempotency import hash_of
 
 MAX_CHARS = 255
 

@@ -1,4 +1,7 @@
-"""What of a start image is drawn from: the worker cuts it to the shape of the drawing (`worker/engine/pictures.py`)."""
+"""Which part of a start image is used: the worker crops it to the shape of the drawing.
+
+`worker/engine/input_images/pictures.py` does it.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def may_carry_pictures(view: View) -> View:
-    """Mark a view that reads pictures from its body. `api.server.uploads` names its path too."""
+    """Mark a view that reads pictures from its body. `api.server.request.uploads` names its path too."""
     setattr(view, MAY_CARRY_PICTURES, True)
     return view
 

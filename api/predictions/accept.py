@@ -24,9 +24,9 @@ from api.schemas import PredictionRequest
 from api.services import Services, services
 from storage.catalog import Model
 from storage.postgres.database import Row
-from storage.predictions.idempotency import read_by_key
 from storage.predictions.parameters import Parameters
-from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.predictions.repeats.idempotency import read_by_key
+from storage.predictions.repeats.result_cache import cache_key_of, reuse_result
 from storage.predictions.submit import InputImage, Submission, ring, submit
 from storage.webhooks.events import filter_of
 

@@ -22,11 +22,11 @@ from api.predictions.ownership import find_own
 from api.schemas import KeepRequest, PredictionRequest
 from api.services import services
 from storage.access.scopes import Scope
-from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, finish
-from storage.predictions.keep import set_keep
 from storage.predictions.read import with_images
 from storage.predictions.render import dump
+from storage.predictions.retention.delete import delete_prediction
+from storage.predictions.retention.keep import set_keep
 
 log = structlog.get_logger(__name__)
 

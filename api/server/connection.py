@@ -7,8 +7,8 @@ import socket
 from enum import Enum, auto
 from typing import Any
 
-from api.server.incoming import Incoming
-from api.server.outgoing import Outgoing
+from api.server.request.incoming import Incoming
+from api.server.response.outgoing import Outgoing
 
 
 class Phase(Enum):

@@ -27,17 +27,17 @@ from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import PollableMethodQueue
 
 from api.server.addresses import ConnectionsByAddress, parse_networks
-from api.server.buffered import Buffered
 from api.server.connection import Connection, Phase
-from api.server.head import owner_of
-from api.server.incoming import Incoming
 from api.server.limits import Limits
 from api.server.malloc import give_large_blocks_back
-from api.server.outgoing import Outgoing
-from api.server.refusal import Refusal
-from api.server.reply import Reply
+from api.server.request.head import owner_of
+from api.server.request.incoming import Incoming
+from api.server.request.uploads import asking, authorization_of
+from api.server.response.buffered import Buffered
+from api.server.response.outgoing import Outgoing
+from api.server.response.refusal import Refusal
+from api.server.response.reply import Reply
 from api.server.threads import RequestThreads
-from api.server.uploads import asking, authorization_of
 from api.settings import ApiSettings
 from api.slots import Slots
 

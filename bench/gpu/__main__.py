@@ -26,7 +26,7 @@ from bench.gpu import arrivals, ceilings, company, edits, loading, loras, parts,
 from bench.gpu.subject import Subject, pocket, real_size
 from bench.gpu.table import Table
 from bench.report import machine
-from worker.engine.devices import choose_device, device_name
+from worker.engine.device.choose import choose_device, device_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks-gpu.md"
 # `loading` gives the model up: it is the last one.

@@ -18,7 +18,7 @@ import click
 )
 def command() -> None:
     """Import everything a worker needs, and fork workers for the supervisor whose socket is our stdin."""
-    from cli.host.forking import serve
+    from cli.host.warm_parent.process import serve
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:

@@ -19,7 +19,7 @@ from worker.engine.loading.weights import is_path, weight_files
 
 # In a process of its own: torch takes seconds to import, and a broken driver may end the process.
 LOOK_AT_DEVICE = (
-    "import json, sys; from worker.engine.devices import describe; print(json.dumps(describe(sys.argv[1])))"
+    "import json, sys; from worker.engine.device.choose import describe; print(json.dumps(describe(sys.argv[1])))"
 )
 LOOK_TIMEOUT_S = 120
 MAIN_MEMORY_IS_ENOUGH_BYTES = 1_000_000_000  # weights below this draw in bearable time on a CPU

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
-from cli.host.demand_watch import DemandWatch
+from cli.host.demand.leases import DemandLeases
+from cli.host.demand.watch import DemandWatch
 from cli.host.devices import count_gpus, device_of
-from cli.host.leases import DemandLeases
 from cli.host.standby import StandbyRules
-from cli.host.warm_parent import WarmParent, is_possible
+from cli.host.warm_parent.handle import WarmParent, is_possible
 from cli.host.workers import Workers
 from cli.supervision.forked_process import Process
 from cli.supervision.launch import start_role

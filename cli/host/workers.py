@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from cli.host.autoscale import NOTHING, Running, Stop, decide
-from cli.host.demand_watch import DemandWatch
+from cli.host.demand.autoscale import NOTHING, Running, Stop, decide
+from cli.host.demand.leases import DemandLeases
+from cli.host.demand.waiting_models import WaitingModels
+from cli.host.demand.watch import DemandWatch
 from cli.host.frozen_workers import SILENT_S, Silence
-from cli.host.leases import DemandLeases
 from cli.host.standby import StandbyRules, StandingBy
-from cli.host.waiting_models import WaitingModels
 from cli.host.worker import Worker
 from cli.supervision.forked_process import Process
 from cli.supervision.log_stream import LogStream

@@ -27,7 +27,10 @@ class Process(Protocol):
 
 
 class ForkedProcess:
-    """It has become our child (`cli.host.linux.adopt_orphans`), so its pid is its own until we have waited for it."""
+    """A process that the warm parent forked, and that is our child now (`cli.host.warm_parent.linux.adopt_orphans`).
+
+    So its pid is not given to another process before we have waited for it.
+    """
 
     def __init__(self, pid: int, stdout: IO[bytes]) -> None:
         self.pid = pid

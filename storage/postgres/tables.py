@@ -77,7 +77,7 @@ class Prediction(Table):
         "metadata", server_default=text("'{}'::jsonb")
     )  # the client's own
     deleted_at: Mapped[datetime | None]  # by its owner; from then on it is in no answer
-    cache_key: Mapped[str | None]  # of `storage.predictions.result_cache`: what is equal but for the seed
+    cache_key: Mapped[str | None]  # of `storage.predictions.repeats.result_cache`: what is equal but for the seed
 
     webhook: Mapped[str | None]
     webhook_events: Mapped[list[str]] = mapped_column(server_default=text("'{}'::text[]"))

@@ -12,9 +12,10 @@ from ulid import ULID
 
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
-from storage.predictions import bell, idempotency, quota, result_cache
+from storage.predictions import bell, quota
 from storage.predictions.quota import NO_LIMITS, Quota
 from storage.predictions.render import Renderer
+from storage.predictions.repeats import idempotency, result_cache
 from storage.predictions.states import PredictionStatus
 from storage.webhooks.events import wants, write_event
 

@@ -2,7 +2,7 @@
 
 A row without its object is a lost picture: `repair` marks it, so that its URL answers 410 and the same request is drawn
 anew. An object without a row is younger than the restored dump, or left over by a worker that died; retention removes
-those (`storage.predictions.retention.sweep_orphans`), so nothing is deleted here.
+those (`storage.predictions.retention.expiry.sweep_orphans`), so nothing is deleted here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from storage.postgres.database import Connection
 from storage.predictions.object_keys import files_folder, folder, inputs_folder
-from storage.predictions.retention import SPARE_SENT_FOR
+from storage.predictions.retention.expiry import SPARE_SENT_FOR
 from storage.s3.bucket import Bucket, ObjectTimedOut
 from storage.s3.lost_objects import mark_found, mark_missing
 

@@ -16,7 +16,7 @@ import psycopg
 from api.settings import ApiSettings
 from cli.embedded import EmbeddedPostgres, EmbeddedS3, EmbeddedServerError
 from cli.embedded.ports import free_ports
-from cli.host.demand_watch import DemandWatch
+from cli.host.demand.watch import DemandWatch
 from storage.crash_points import CrashPoint
 from storage.postgres.database import connect
 from storage.postgres.migrate import upgrade

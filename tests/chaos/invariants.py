@@ -17,9 +17,9 @@ from storage.access.sealing import open_sealer
 from storage.access.signing_keys import active_webhook_secrets
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import TASK_DRAW
-from storage.predictions import retention
 from storage.predictions.read import read_images
 from storage.predictions.render import Renderer
+from storage.predictions.retention import expiry
 from storage.predictions.states import MAX_ATTEMPTS, MAX_CRASHES, TRANSITIONS, PredictionStatus
 from storage.s3.bucket import Bucket, ObjectMissing
 from storage.settings import Settings
@@ -113,9 +113,7 @@ def every_image_is_in_the_bucket_with_its_sha256(world: World) -> list[str]:
 
 
 def no_object_is_without_a_row_after_the_sweep(world: World) -> list[str]:
-    retention.sweep_orphans(
-        world.conn, world.bucket, s3_prefix=world.settings.s3_prefix, unknown_after=timedelta(days=7)
-    )
+    expiry.sweep_orphans(world.conn, world.bucket, s3_prefix=world.settings.s3_prefix, unknown_after=timedelta(days=7))
     rows = {row["key"] for row in world.conn.execute("SELECT key FROM objects")}
     folders = [f"{world.settings.s3_prefix}/{name}/" for name in ("predictions", "inputs")]
     stored = {listed.key for folder in folders for page in world.bucket.pages(folder) for listed in page}

@@ -18,8 +18,8 @@ from storage.predictions.parameters import Parameters
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_pipelines import save, tiny_latent_consistency, tiny_stable_diffusion
 from worker.engine import ModelNotLoaded, load_engine
-from worker.engine.embeddings import EmbeddingCache
 from worker.engine.loading.load import warm_up
+from worker.engine.prompts.embeddings import EmbeddingCache
 from worker.engine.zimage import ZImageEngine
 
 

@@ -13,8 +13,8 @@ from storage.catalog import DeviceSettings
 from storage.predictions.parameters import Parameters
 from tests.engine.tiny_pipelines import tiny_stable_diffusion
 from worker.engine import Engine, OutOfMemory
+from worker.engine.device.standby import Weights
 from worker.engine.pipeline import PipelineEngine
-from worker.engine.standby import Weights
 from worker.engine.zimage import ZImageEngine
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for
 DRAW = """
 import hashlib, os, sys
 from pathlib import Path
-from cli.host.linux import native_threads, open_devices
+from cli.host.warm_parent.linux import native_threads, open_devices
 from storage.catalog import load_catalog
 from worker.engine import load_engine
 from worker.engine.loading.import_ahead import import_for

@@ -61,7 +61,7 @@ from transformers import (
 )
 
 from tests.engine.tiny_pipelines import clip_tokenizer, old_vae, tiny_vae, word_tokenizer
-from worker.engine.images_and_text import ImagesAndText
+from worker.engine.loading.images_and_text import ImagesAndText
 
 
 def tiny_sd3() -> StableDiffusion3Pipeline:

@@ -12,10 +12,10 @@ from storage.access.sealing import IN_THE_CLEAR
 from storage.access.signing_keys import active_webhook_secrets, ensure_keys, rotate_webhook_secret_of_token
 from storage.access.tokens import create_token, id_of_token
 from storage.postgres.database import Connection, connect
-from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import finish
 from storage.predictions.lists.filters import Filters
 from storage.predictions.render import Renderer
+from storage.predictions.retention.delete import delete_prediction
 from storage.settings import Settings
 from tests.integration.deliveries_of import read, write
 from tests.support.making import claim_one, count, submit_one, succeeded

@@ -13,7 +13,7 @@ from storage.catalog import Blank, Model
 from storage.postgres.database import Connection, Row
 from storage.predictions.parameters import Parameters
 from storage.predictions.render import Renderer
-from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.predictions.repeats.result_cache import cache_key_of, reuse_result
 from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from tests.support.eventually import eventually

@@ -13,7 +13,7 @@ from storage.postgres.database import Connection, Row, connect
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.render import Renderer
 from storage.predictions.rescue import rescue_once
-from storage.predictions.retention import sweep_orphans
+from storage.predictions.retention.expiry import sweep_orphans
 from storage.s3.bucket import Bucket
 from storage.settings import Settings
 from tests.conftest import RunningServices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from uuid import UUID, uuid4
 
-from cli.host.leases import DemandLeases
+from cli.host.demand.leases import DemandLeases
 from storage.postgres.database import Connection, connect
 from storage.settings import Settings
 from storage.workers.demand_leases import give_back, lease_demand, renew_leases, workers_elsewhere

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api.settings import ApiSettings
-from cli.host.demand_watch import DemandWatch
+from cli.host.demand.watch import DemandWatch
 from cli.host.workers import Workers
 from cli.supervision.launch import start_role
 from cli.supervision.log_stream import LogStream

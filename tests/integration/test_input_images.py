@@ -16,10 +16,10 @@ from PIL import Image
 from api.settings import ApiSettings
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
-from storage.predictions.delete import delete_prediction
 from storage.predictions.object_keys import input_key, inputs_folder
 from storage.predictions.render import Renderer
-from storage.predictions.retention import bury_objects, expire_predictions, remove_bytes
+from storage.predictions.retention.delete import delete_prediction
+from storage.predictions.retention.expiry import bury_objects, expire_predictions, remove_bytes
 from storage.s3.bucket import Bucket
 from tests.pictures import data_url, file_of, picture, stored_picture
 from tests.support.api_app import post, problem, serving, submit

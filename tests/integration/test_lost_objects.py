@@ -20,8 +20,8 @@ from courier.retention import retain_once
 from storage.postgres.database import Connection, Row
 from storage.predictions.finish import StoredImage, StoredThumbnail, Succeeded, finish
 from storage.predictions.render import Renderer
-from storage.predictions.result_cache import reuse_result
-from storage.predictions.retention import expire_predictions
+from storage.predictions.repeats.result_cache import reuse_result
+from storage.predictions.retention.expiry import expire_predictions
 from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectTimedOut, ObjectUnreadable, ensure_bucket
 from tests.integration.drawing_beside import beside, images_of
 from tests.integration.s3_between import hanging_on, without_listing

@@ -16,10 +16,10 @@ from api.services import KEY as SERVICES
 from api.settings import ApiSettings
 from storage.postgres.database import Connection, Row, connect
 from storage.predictions.finish import StoredImage, finish
-from storage.predictions.idempotency import read_by_key
 from storage.predictions.read import read_prediction
 from storage.predictions.render import Renderer
-from storage.predictions.retention import expire_predictions
+from storage.predictions.repeats.idempotency import read_by_key
+from storage.predictions.retention.expiry import expire_predictions
 from storage.s3.bucket import Bucket
 from tests.integration.drawing_beside import KEY, beside, images_of
 from tests.support.api_app import submit

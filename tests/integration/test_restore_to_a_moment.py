@@ -21,7 +21,7 @@ from storage.access.signing_keys import active_webhook_secrets
 from storage.postgres.database import Connection, connect
 from storage.postgres.migrate import upgrade
 from storage.predictions.render import open_renderer
-from storage.predictions.retention import remove_bytes
+from storage.predictions.retention.expiry import remove_bytes
 from storage.s3.bucket import Bucket
 from storage.s3.bucket_check import check_bucket
 from tests.conftest import RunningServices

@@ -19,7 +19,7 @@ from storage.postgres.procrastinate import queue_name_of
 from storage.predictions.claim import claim
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
-from storage.predictions.result_cache import cache_key_of, reuse_result
+from storage.predictions.repeats.result_cache import cache_key_of, reuse_result
 from storage.s3.bucket import Bucket
 from storage.workers.registry import register_bell_worker
 from tests.support.making import count, submit_one, succeeded

@@ -14,11 +14,11 @@ from ulid import ULID
 from api.settings import ApiSettings
 from courier.retention import retain_once
 from storage.postgres.database import Connection, Row
-from storage.predictions import retention
 from storage.predictions.claim import Claim, hand_back
 from storage.predictions.finish import StoredImage, Succeeded, finish
 from storage.predictions.read import read_images, read_prediction
 from storage.predictions.render import Renderer, open_renderer
+from storage.predictions.retention import expiry
 from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing
 from tests.integration.deliveries_of import write
 from tests.support.api_app import serving
@@ -102,7 +102,7 @@ def test_a_prediction_that_is_not_over_is_never_expired(conn: Connection, render
     submit_one(conn)
     submit_one(conn)
     assert claim_one(conn, renderer) is not None
-    assert retention.expire_predictions(conn, older_than=timedelta(0)) == 0
+    assert expiry.expire_predictions(conn, older_than=timedelta(0)) == 0
 
 
 def test_an_object_that_another_prediction_refers_to_stays(
@@ -144,7 +144,7 @@ class Refusing(Bucket):
 def test_what_s3_refuses_to_delete_holds_up_nothing_else(
     conn: Connection, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "S3_BATCH", 2)
+    monkeypatch.setattr(expiry, "S3_BATCH", 2)
     for name in ("locked-1", "locked-2", "free-1", "free-2", "free-3"):
         conn.execute("INSERT INTO object_tombstones (key) VALUES (%s)", (f"{settings.s3_prefix}/predictions/{name}",))
     for _ in range(3):  # as many turns of the courier
@@ -170,7 +170,7 @@ def test_an_object_is_an_orphan_once_its_prediction_is_over_or_has_a_newer_claim
     key = upload(bucket, settings, first)
 
     def swept() -> int:
-        return retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=WEEK)
+        return expiry.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=WEEK)
 
     assert swept() == 0, "its worker may be about to commit"
     hand_back(conn, renderer, first.prediction_id, first.claim_id)
@@ -194,16 +194,16 @@ def test_an_object_of_an_unknown_prediction_stays_for_the_retention_time(
     key = f"{settings.s3_prefix}/predictions/{str(ULID()).lower()}/1-{uuid4()}/0.png"
     bucket.put(key, BODY, "image/png")
     bucket.put(f"{settings.s3_prefix}/predictions/notes.txt", BODY, "text/plain")
-    assert retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=WEEK) == 0
+    assert expiry.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=WEEK) == 0
     no_time = timedelta(seconds=-60)
-    assert retention.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=no_time) == 1
+    assert expiry.sweep_orphans(conn, bucket, s3_prefix=settings.s3_prefix, unknown_after=no_time) == 1
     assert keys_in(bucket, settings) == {f"{settings.s3_prefix}/predictions/notes.txt"}, "not ours to judge"
 
 
 def test_many_expire_in_batches(
     conn: Connection, bucket: Bucket, settings: ApiSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(expiry, "BATCH", 2)
     for _ in range(5):
         write(conn, "http://127.0.0.1:9/hook")
     conn.execute("UPDATE predictions SET completed_at = now() - interval '8 days'")
@@ -217,9 +217,9 @@ def test_two_couriers_at_once_expire_each_prediction_once(
 ) -> None:
     with psycopg.connect(settings.database_url) as other:
         other.execute("SELECT 1 FROM predictions FOR UPDATE")
-        assert retention.expire_predictions(conn, older_than=WEEK) == 0, "the other one holds it"
-    assert retention.expire_predictions(conn, older_than=WEEK) == 1
-    assert retention.expire_predictions(conn, older_than=WEEK) == 0
+        assert expiry.expire_predictions(conn, older_than=WEEK) == 0, "the other one holds it"
+    assert expiry.expire_predictions(conn, older_than=WEEK) == 1
+    assert expiry.expire_predictions(conn, older_than=WEEK) == 0
 
 
 def test_with_retention_switched_off_nothing_expires_and_its_links_do_not_either(

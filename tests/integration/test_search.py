@@ -14,10 +14,10 @@ from courier.search_index import index_once
 from storage.access.tokens import create_token
 from storage.postgres.database import Connection
 from storage.predictions.finish import Failed, finish
-from storage.predictions.keep import set_keep
 from storage.predictions.lists import search_windows
 from storage.predictions.render import Renderer
-from storage.predictions.retention import remove_data
+from storage.predictions.retention.expiry import remove_data
+from storage.predictions.retention.keep import set_keep
 from tests.support.api_app import MODEL, problem, serving, submit
 from tests.support.making import count, draw_next
 

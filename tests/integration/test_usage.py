@@ -21,10 +21,10 @@ from storage.access.scopes import Scope
 from storage.access.tokens import create_token, id_of_token
 from storage.operator.usage import record_work
 from storage.postgres.database import Connection
-from storage.predictions.delete import delete_prediction
 from storage.predictions.finish import Canceled, Failed, finish
 from storage.predictions.render import Renderer
-from storage.predictions.retention import expire_predictions
+from storage.predictions.retention.delete import delete_prediction
+from storage.predictions.retention.expiry import expire_predictions
 from tests.support.api_app import problem, serving
 from tests.support.making import claim_one, count, submit_one, succeeded
 

@@ -18,8 +18,8 @@ from storage.catalog import Model
 from storage.postgres.database import Connection
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.render import Renderer
+from storage.predictions.repeats.result_cache import cache_key_of
 from storage.predictions.rescue import expire_leases_of_process, rescue_once
-from storage.predictions.result_cache import cache_key_of
 from storage.s3.bucket import Bucket
 from storage.workers.queue_state import read_queue_state
 from storage.workers.registry import WorkerRow, forget_failures, say_alive

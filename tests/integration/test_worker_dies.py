@@ -13,7 +13,7 @@ import pytest
 from api.settings import ApiSettings
 from storage.postgres.database import Connection
 from storage.predictions.rescue import expire_leases_of_process
-from storage.predictions.retention import sweep_orphans
+from storage.predictions.retention.expiry import sweep_orphans
 from storage.s3.bucket import Bucket
 from tests.chaos.proxy import PostgresProxy
 from tests.integration.drawn_by_blank import OVER, submit_steps, the_only

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from cli.host.autoscale import Decision, Running, Stop
-from cli.host.autoscale import decide as decide_with
+from cli.host.demand.autoscale import Decision, Running, Stop
+from cli.host.demand.autoscale import decide as decide_with
 from cli.supervision.supervise import RestartDelay
 from storage.workers.demand import Demand
 from storage.workers.warm import WorkerBounds

@@ -1,4 +1,4 @@
-"""No model waits longer for its worker than `cli.host.autoscale` promises: a simulation of random arrivals."""
+"""No model waits longer for its worker than `cli.host.demand.autoscale` promises: a simulation of random arrivals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.host.autoscale import Running, decide
-from cli.host.waiting_models import WaitingModels
+from cli.host.demand.autoscale import Running, decide
+from cli.host.demand.waiting_models import WaitingModels
 from storage.workers.demand import Demand
 
 TICK_S = 1.0  # all times of a simulation are whole numbers of it

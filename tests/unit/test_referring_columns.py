@@ -1,5 +1,5 @@
 from storage.postgres.tables import Table
-from storage.predictions.retention import REFERRING
+from storage.predictions.retention.expiry import REFERRING
 
 
 def test_retention_knows_every_column_that_refers_to_an_object() -> None:

@@ -10,9 +10,9 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.http.message import Request
 
-from api.server.incoming import IN_MEMORY_BYTES, Incoming
 from api.server.limits import Limits
-from api.server.refusal import Refusal
+from api.server.request.incoming import IN_MEMORY_BYTES, Incoming
+from api.server.response.refusal import Refusal
 
 LIMITS = Limits(
     header_bytes=2048,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.host.demand_watch import DemandWatch
+from cli.host.demand.watch import DemandWatch
 from cli.host.host import IDLE_EXIT_S, STANDBY_EXIT_S, default_idle_exit_s
 from cli.host.standby import StandbyRules
 from cli.host.worker import LOADING_AT_MOST_S

@@ -22,7 +22,7 @@ from storage.s3.bucket import Bucket, BucketUnavailable, ObjectMissing, ObjectUn
 from worker.attempts.attempt import Attempt, ClaimLost, MustLeave
 from worker.attempts.lora_downloads import LoraDownloads, LoraNotFetched
 from worker.engine import Pictures
-from worker.engine.pictures import fit
+from worker.engine.input_images.pictures import fit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 from storage.postgres.database import Connection
 from storage.predictions.claim import Claim, NeedsEmptyWorker
 from storage.predictions.render import Renderer
-from storage.predictions.result_cache import reuse_result
+from storage.predictions.repeats.result_cache import reuse_result
 from storage.s3.bucket import Bucket
 from storage.workers.registry import WorkerState
 from worker.attempts.attempt import Attempt

@@ -13,8 +13,8 @@ from PIL import Image
 from storage import crash_points
 from storage.catalog import MOST_INPUT_IMAGES, Blank
 from storage.predictions.parameters import Parameters
+from worker.engine.input_images.pictures import fit, keeping_the_rest
 from worker.engine.interface import Drawing, Memory, Pictures
-from worker.engine.pictures import fit, keeping_the_rest
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 A request with a start image, or with a mask too, is drawn by the image-to-image or inpainting pipeline that diffusers
 makes from the same parts: no weights are copied. Some of these look at the images and draw from noise alone
-(`worker.engine.looking`).
+(`worker.engine.input_images.reference_images`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from storage.predictions.parameters import Parameters
-from worker.engine.copy_from_device import images_of
-from worker.engine.device_errors import told_apart
-from worker.engine.device_memory import DeviceMemory
-from worker.engine.devices import device_name
-from worker.engine.guidance import guidance_arguments, guidance_notes
-from worker.engine.interface import Drawing, DrawingFailed, Memory, ModelNotLoaded, Pictures
-from worker.engine.long_prompts import notes_on, quiet_diffusers
-from worker.engine.looking import (
+from worker.engine.device.choose import device_name
+from worker.engine.device.copy_images import images_of
+from worker.engine.device.errors import told_apart
+from worker.engine.device.memory import DeviceMemory
+from worker.engine.device.standby import Weights
+from worker.engine.input_images.pictures import fit, keeping_the_rest, require_strength, strength_of_a_step
+from worker.engine.input_images.reference_images import (
     accepted_by,
     look_alike,
     looked_at,
@@ -32,9 +31,10 @@ from worker.engine.looking import (
     most_images,
     refuse_without_image,
 )
+from worker.engine.interface import Drawing, DrawingFailed, Memory, ModelNotLoaded, Pictures
 from worker.engine.loras import Loras
-from worker.engine.pictures import fit, keeping_the_rest, require_strength, strength_of_a_step
-from worker.engine.standby import Weights
+from worker.engine.prompts.guidance import guidance_arguments, guidance_notes
+from worker.engine.prompts.long_prompts import notes_on, quiet_diffusers
 from worker.engine.step_bar import watching_steps
 
 if TYPE_CHECKING:

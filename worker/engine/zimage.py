@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from storage.predictions.parameters import Lora, Parameters
-from worker.engine.copy_from_device import start_copying
-from worker.engine.device_errors import told_apart
-from worker.engine.device_memory import DeviceMemory
-from worker.engine.devices import device_name
-from worker.engine.embeddings import EmbeddingCache
+from worker.engine.device.choose import device_name
+from worker.engine.device.copy_images import start_copying
+from worker.engine.device.errors import told_apart
+from worker.engine.device.memory import DeviceMemory
+from worker.engine.device.standby import Weights
+from worker.engine.input_images.pictures import fit, keeping_the_rest, skipped_steps
+from worker.engine.input_images.start_image import Kept, start_from
 from worker.engine.interface import Drawing, Memory, Pictures
-from worker.engine.long_prompts import count_tokens, note_of
 from worker.engine.loras import Loras
-from worker.engine.pictures import fit, keeping_the_rest, skipped_steps
 from worker.engine.preview_map import PreviewMap
-from worker.engine.standby import Weights
-from worker.engine.start_image import Kept, start_from
+from worker.engine.prompts.embeddings import EmbeddingCache
+from worker.engine.prompts.long_prompts import count_tokens, note_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

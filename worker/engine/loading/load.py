@@ -15,7 +15,7 @@ import structlog
 
 from storage.catalog import Model
 from storage.predictions.parameters import Parameters
-from worker.engine.devices import choose_device
+from worker.engine.device.choose import choose_device
 from worker.engine.engines import engine_for
 from worker.engine.interface import Engine, ModelNotLoaded
 from worker.engine.loading.lora_files import find_loras

@@ -37,7 +37,7 @@ def complete(pipeline: Any, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)  # nosec B615
         pipeline.register_modules(tokenizer=tokenizer)
     elif "processor" in LEFT_OUT.get(type(pipeline).__name__, ()):
-        from worker.engine.images_and_text import ImagesAndText
+        from worker.engine.loading.images_and_text import ImagesAndText
 
         pipeline.register_modules(processor=ImagesAndText.read(folder / "processor", pipeline.tokenizer))
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from cli.host.linux import end_with_parent, native_threads, open_devices, set_command_line
+from cli.host.warm_parent.linux import end_with_parent, native_threads, open_devices, set_command_line
 
 EXIT_CANT_BE_WARM = 3
 LONGEST_ORDER_BYTES = 65_536

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from gunicorn.http.body import CHUNK_EXT_RE
 
-from api.server.refusal import Refusal
+from api.server.response.refusal import Refusal
 
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(.*)", re.DOTALL)
 # A size, and extensions that nobody sends.

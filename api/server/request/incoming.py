@@ -10,11 +10,11 @@ from typing import IO, Any
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.message import Request
 
-from api.server.chunks import ChunkDecoder
-from api.server.head import parse_head
 from api.server.limits import Limits
-from api.server.refusal import Refusal
-from api.server.uploads import may_be_large
+from api.server.request.chunks import ChunkDecoder
+from api.server.request.head import parse_head
+from api.server.request.uploads import may_be_large
+from api.server.response.refusal import Refusal
 
 HEAD_END = b"\r\n\r\n"
 VERSION = re.compile(rb" HTTP/[0-9]\.[0-9]\Z")

@@ -6,8 +6,8 @@ import select
 import socket
 import time
 
-from api.server.buffered import Buffered
 from api.server.limits import Limits
+from api.server.response.buffered import Buffered
 
 AT_ONCE_BYTES = 256 * 1024
 

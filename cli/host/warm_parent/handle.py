@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cli.host.code_version import code_version
-from cli.host.forking import EXIT_CANT_BE_WARM
-from cli.host.linux import adopt_orphans, reap_orphans
+from cli.host.warm_parent.code_version import code_version
+from cli.host.warm_parent.linux import adopt_orphans, reap_orphans
+from cli.host.warm_parent.process import EXIT_CANT_BE_WARM
 from cli.supervision.forked_process import ForkedProcess
 from cli.supervision.launch import start_role
 from cli.supervision.log_stream import LogStream

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from worker.engine.device_errors import free_unused
+from worker.engine.device.errors import free_unused
 
 # Pinned in large pieces: torch rounds each up to a power of two, and asking the driver takes a moment each time.
 PIECE_BYTES = 1024**3

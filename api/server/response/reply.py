@@ -8,8 +8,8 @@ from typing import Any
 
 from gunicorn.http.wsgi import Response
 
-from api.server.buffered import Buffered
-from api.server.outgoing import Outgoing
+from api.server.response.buffered import Buffered
+from api.server.response.outgoing import Outgoing
 
 SEND_ABOVE_BYTES = 64 * 1024
 

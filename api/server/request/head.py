@@ -10,7 +10,7 @@ from gunicorn.http import errors
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import Unreader
 
-from api.server.refusal import Refusal
+from api.server.response.refusal import Refusal
 
 # The details repeat nothing of the request: it may hold secrets, and some terminals obey control characters.
 COMPLAINTS: tuple[tuple[type[Exception], int, str], ...] = (

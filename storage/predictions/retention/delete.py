@@ -6,7 +6,7 @@ from storage.postgres.database import Connection
 from storage.postgres.notify import notify
 from storage.predictions.finish import Canceled, finish
 from storage.predictions.render import Renderer
-from storage.predictions.retention import bury_objects, remove_data
+from storage.predictions.retention.expiry import bury_objects, remove_data
 
 
 def delete_prediction(conn: Connection, renderer: Renderer, prediction_id: str) -> bool:

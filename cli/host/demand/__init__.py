@@ -1,0 +1,1 @@
+"""What work waits, and how many workers it needs."""

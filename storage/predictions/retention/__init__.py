@@ -1,0 +1,1 @@
+"""How long predictions and their pictures are kept: until they expire, until their owner deletes them, or for ever."""

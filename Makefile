@@ -104,11 +104,13 @@ test-races: setup ## Races of a request against a worker that ends, is switched 
 test-long: setup ## What is left out of `make test`: replicate 2.x in an environment of its own (needs a package index)
 	@HF_HUB_OFFLINE=1 DARKROOM_LONG_TESTS=1 $(BIN)/pytest tests/clients/test_replicate_2x.py $(ARGS)
 
-# One after the other: they would disturb each other. bench/README.md says what each needs.
-BENCHMARKS := claim_backlog submit pickup overhead growth memory streams slow_clients input_images cached_answers idle_share engine estimates page
 .PHONY: bench
 bench: setup ## Run the benchmarks, one after the other (BENCH=submit picks one, ARGS= goes to it)
-	@for name in $(or $(BENCH),$(BENCHMARKS)); do echo "== bench.$$name"; HF_HUB_OFFLINE=1 $(BIN)/python -m bench.$$name $(ARGS) || exit 1; done
+	@$(BIN)/python -m bench $(BENCH) $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: setup ## Run every benchmark small, to see that it works: its figures mean nothing (minutes)
+	@$(BIN)/python -m bench $(BENCH) --quick $(ARGS)
 
 .PHONY: bench-gpu
 bench-gpu: setup ## Measure this machine's GPU with Z-Image at its real size, random weights; into docs/benchmarks-gpu.md

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.held_time import HeldTime, holding
 from bench.report import machine
 from cli.which_database import settings_for
@@ -39,9 +39,6 @@ max_batch = 1
 blank = {{ load_s = 1.0, step_s = 0.1 }}
 warm = {{ min_workers = {min_workers} }}
 """
-QUIET_S = 10.0
-BURST, TRICKLE, TOGETHER = 40, 10, 20
-TRICKLE_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,17 @@ WAYS = (
     Way("`--idle-exit 1`", ("--workers", "1", "--idle-exit", "1")),
     Way("`STANDBY_AFTER_S=0.5`", ("--workers", "1", "--idle-exit", "600"), standby_after_s="0.5"),
 )
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is sent: a burst, then a trickle of single requests, then some to both models, with quiet between them."""
+
+    quiet_s: float
+    burst: int
+    trickle: int
+    trickle_every_s: float
+    together: int
 
 
 @dataclass
@@ -84,7 +92,7 @@ class Found:
         )
 
 
-def send_trace(running: RunningUp) -> list[str]:
+def send_trace(running: RunningUp, trace: Trace) -> list[str]:
     """The ids of all predictions, which have ended when this returns."""
     first, second = MODELS
     sent: list[str] = []
@@ -96,24 +104,24 @@ def send_trace(running: RunningUp) -> list[str]:
         for prediction in sent:
             running.wait_for_status(prediction, "succeeded", "failed", timeout_s=300)
 
-    time.sleep(QUIET_S)
-    for _ in range(BURST):
+    time.sleep(trace.quiet_s)
+    for _ in range(trace.burst):
         submit(first)
     wait()
-    time.sleep(QUIET_S)
-    for _ in range(TRICKLE):
+    time.sleep(trace.quiet_s)
+    for _ in range(trace.trickle):
         submit(first)
-        time.sleep(TRICKLE_EVERY_S)
+        time.sleep(trace.trickle_every_s)
     wait()
-    time.sleep(QUIET_S)
-    for number in range(TOGETHER):
+    time.sleep(trace.quiet_s)
+    for number in range(trace.together):
         submit((first, second)[number % 2])
     wait()
-    time.sleep(QUIET_S)
+    time.sleep(trace.quiet_s)
     return sent
 
 
-def measure(way: Way, folder: Path) -> Found:
+def measure(way: Way, folder: Path, trace: Trace) -> Found:
     folder.mkdir()
     catalog = "".join(CATALOG.format(name=name, min_workers=way.min_workers) for name in MODELS)
     (folder / "models.toml").write_text(catalog)
@@ -123,7 +131,7 @@ def measure(way: Way, folder: Path) -> Found:
         if way.min_workers:
             eventually(lambda: running.output.count("worker.ready") == len(MODELS), 60)
         with holding(url) as held:
-            sent = send_trace(running)
+            sent = send_trace(running, trace)
         rows: list[dict[str, Any]] = []
         with connect(url, application_name="bench") as conn:
             rows = conn.execute(
@@ -137,10 +145,18 @@ def measure(way: Way, folder: Path) -> Found:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--only", default="", help="only the ways of running workers whose name has this in it")
+    options = CommandLine(__doc__)
+    options.size(
+        "--only", "", quick="STANDBY", explanation="only the ways of running workers whose name has this in it"
+    )
+    options.size("--quiet-s", 10.0, quick=1.0)
+    options.size("--burst", 40, quick=3, explanation="requests at once")
+    options.size("--trickle", 10, quick=1, explanation="requests one by one")
+    options.size("--trickle-every-s", 3.0, quick=1.0)
+    options.size("--together", 20, quick=2, explanation="requests to two models at once")
     options.add_argument("--timeline", action="store_true", help="print for each worker what it did when")
-    asked = options.parse_args()
+    asked = options.read()
+    trace = Trace(asked.quiet_s, asked.burst, asked.trickle, asked.trickle_every_s, asked.together)
     before = machine()
     lines = [
         "| workers | predictions | lost | held, s | drawing, s | loading, s | claims and uploads, s | idle, s"
@@ -150,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         Path(name).chmod(0o711)
         for number, way in enumerate(way for way in WAYS if asked.only in way.name):
-            found = measure(way, Path(name) / f"{number}")
+            found = measure(way, Path(name) / f"{number}", trace)
             lines.append(found.row(way.name))
             print(lines[-1], flush=True)
             if asked.timeline:

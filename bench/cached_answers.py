@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from tests.support.serving import Service, serving
 
@@ -60,9 +60,9 @@ def measure(service: Service, requests: int) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--requests", type=int, default=300)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--requests", 300, quick=5)
+    asked = options.read()
     before = machine()
     with tempfile.TemporaryDirectory() as folder, own_servers() as servers, serving(servers, Path(folder)) as service:
         found = measure(service, asked.requests)

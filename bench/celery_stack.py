@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from bench.command import leave_out
 from tests.support.serving import free_port, stop
 
 PEERS = Path(__file__).parent / "peers"
@@ -20,34 +21,24 @@ START_TIMEOUT_S = 60.0
 
 
 def redis_server() -> str:
-    """Where redis-server is. Ends the program where there is none."""
+    """Where redis-server is. Ends the program if there is none."""
     found = shutil.which("redis-server")
     if found is None:
-        raise SystemExit(
-            "bench.submit compares with Celery on Redis, and redis-server is not installed here. On Debian: "
+        leave_out(
+            "This benchmark compares with Celery on Redis, and redis-server is not installed here. On Debian: "
             "apt-get install redis-server (then stop its service: systemctl disable --now redis-server)."
         )
     return found
 
 
 def make_environment(folder: Path, requirements: str = "requirements.txt") -> Path:
-    """A new environment in which a peer is installed: its Python."""
+    """A new environment in which a peer is installed: its Python. Ends the program if that fails."""
     print(f"installing the peer (bench/peers/{requirements}) …", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
-    subprocess.run(
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-            PEERS / requirements,
-        ],
-        check=True,
-    )
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "-r", PEERS / requirements], check=False).returncode != 0:
+        leave_out("The peer can't be installed: see above. It needs a package index, or --peer-python.")
     return python
 
 

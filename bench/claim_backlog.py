@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from bench.command import command_line
+from bench.command import CommandLine
 from cli.embedded import EmbeddedPostgres
 from storage.postgres.database import Connection, Row, connect
 from storage.postgres.migrate import upgrade
@@ -63,10 +63,10 @@ def times_ms(conn: Connection, fetch: Callable[[Connection, int], Row | None], f
 
 
 def main() -> None:
-    options = command_line(__doc__, writes=False)
-    options.add_argument("--backlog", type=int, default=100_000)
-    options.add_argument("--fetches", type=int, default=200)
-    asked = options.parse_args()
+    options = CommandLine(__doc__, writes=False)
+    options.size("--backlog", 100_000, quick=500)
+    options.size("--fetches", 200, quick=5)
+    asked = options.read()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as folder:
         Path(folder).chmod(0o755)
         postgres = EmbeddedPostgres(Path(folder) / "postgres")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.report import machine
 from worker.engine.loading.weights import weight_files
 
@@ -82,14 +82,14 @@ def load_once(folder: Path, way: str) -> float:
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", type=Path)
-    asked = parser.parse_args()
+    parser = CommandLine(__doc__)
+    parser.size("--rounds", 5, quick=1)
+    parser.size("--folder", "", quick="models/pocket", explanation="of the weights")
+    asked = parser.read()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
-        folder = asked.folder or Path(name)
-        if asked.folder is None:
+        folder = Path(asked.folder or name)
+        if not asked.folder:
             save_random_pipeline(folder)
         files = weight_files(folder)
         seconds: dict[tuple[str, str], list[float]] = {(state, way): [] for state in STATES for way in WAYS}

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.cold_load import set_state
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.report import machine
 from tests.acceptance.running_up import RunningUp, up
 from tests.conftest import REPOSITORY
@@ -73,9 +73,9 @@ def percentile(seconds: list[float], share: float) -> float:
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
-    asked = parser.parse_args()
+    parser = CommandLine(__doc__)
+    parser.size("--rounds", 30, quick=1)
+    asked = parser.read()
     before = machine()
     files = weight_files(POCKET)
     seconds: dict[tuple[str, str], list[float]] = {}

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench.command import command_line
+from bench.command import CommandLine
 from bench.report import machine
 from storage.catalog import Model
 from storage.predictions.parameters import Parameters
@@ -52,11 +52,11 @@ def measure(engine: Any, threads: Sequence[int], rounds: int) -> dict[tuple[int,
 
 
 def main() -> None:
-    options = command_line(__doc__, writes=False)
+    options = CommandLine(__doc__, writes=False)
     options.add_argument("--folder", type=Path, default=Path("models/pocket"))
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--busy", default="0,1", help="numbers of busy loops, with commas between them")
-    asked = options.parse_args()
+    options.size("--rounds", 7, quick=1)
+    options.size("--busy", "0,1", quick="0", explanation="numbers of busy loops, with commas between them")
+    asked = options.read()
     before = machine()
     engine = load_engine(Model(name="bench/threads", source=str(asked.folder), dtype="float32"), device="cpu")
     cores = os.cpu_count() or 1

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from api.settings import ApiSettings
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from storage.catalog import Model, load_catalog
 from storage.postgres.database import Connection, connect
@@ -153,11 +153,11 @@ def compare(conn: Connection, told: list[Told]) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--predictions", type=int, default=24)
+    options = CommandLine(__doc__)
+    options.size("--rounds", 3, quick=1)
+    options.size("--predictions", 24, quick=3)
     options.add_argument("--seed", type=int, default=1)
-    asked = options.parse_args()
+    asked = options.read()
     before = machine()
     with own_servers() as servers, tempfile.TemporaryDirectory() as folder:
         settings = servers.settings_for(TEMPLATE)

@@ -20,7 +20,7 @@ from statistics import median
 
 import urllib3
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.json_http import post_json
 from bench.pickup import Side
 from bench.report import machine
@@ -34,7 +34,6 @@ from tests.support.serving import Service, serving, stop
 MODEL = "darkroom/nobody"
 EMPTY = "empty"
 AT_ONCE = 50_000
-WARM_UP = 5
 PARAMETERS = Parameters("x", 64, 64, num_inference_steps=1, guidance_scale=0.0, seed=7).to_json()
 FINISHED = """
 INSERT INTO predictions (
@@ -93,12 +92,13 @@ def measures(service: Service, side: Side) -> dict[str, Callable[[int], float]]:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--finished", type=int, default=1_000_000)
-    options.add_argument("--queued", type=int, default=100_000)
-    options.add_argument("--tokens", type=int, default=1_000)
-    options.add_argument("--rounds", type=int, default=100)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--finished", 1_000_000, quick=300)
+    options.size("--queued", 100_000, quick=20)
+    options.size("--tokens", 1_000, quick=5)
+    options.size("--rounds", 100, quick=2)
+    options.size("--warm-up", 5, quick=1, explanation="rounds that don't count")
+    asked = options.read()
     before = machine()
     few = asked.finished // 100
     states: dict[str, Callable[[Connection], None]] = {
@@ -131,11 +131,11 @@ def main() -> None:
             )
             stack.callback(stop, [worker])
             ways[state] = measures(service, Side(service.url, told))
-        for number in range(WARM_UP + asked.rounds):
+        for number in range(asked.warm_up + asked.rounds):
             for what in ways[EMPTY]:
                 for state in sorted(ways, reverse=bool(number % 2)):
                     seconds = ways[state][what](number)
-                    if number >= WARM_UP:
+                    if number >= asked.warm_up:
                         taken.setdefault((what, state), []).append(seconds)
     publish("growth", table(taken, list(states)), before, write=asked.write)
 

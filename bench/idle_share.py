@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from storage.catalog import Limits, Model
 from storage.postgres.database import connect
@@ -84,10 +84,10 @@ def measure(settings: WorkerSettings, backlog: int, upload_s: float) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--backlog", type=int, default=200)
-    options.add_argument("--upload-s", type=float, default=0.3)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--backlog", 200, quick=3)
+    options.size("--upload-s", 0.3, quick=0.1)
+    asked = options.read()
     before = machine()
     with own_servers() as servers:
         settings = WorkerSettings(**servers.settings_for(TEMPLATE).model_dump(exclude_unset=True))

@@ -27,14 +27,12 @@ import psutil
 import requests
 from PIL import Image
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from tests.pictures import data_url, file_of
 from tests.support.receivers import Answer, Receiver
 from tests.support.serving import Service, serving
 
-SIZE = (4000, 3000)
-AT_ONCE = 64
 BESIDE = 8
 # Ways to write the picture, in the size in which it is stored for a drawing of 1024 x 768.
 STORED = (2048, 1536)
@@ -47,10 +45,11 @@ ENCODINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def photo() -> Image.Image:
+def photo(width: int) -> Image.Image:
     """Soft shapes with the grain of a photograph."""
-    soft = Image.effect_noise((40, 30), 90).resize(SIZE, Image.Resampling.BICUBIC)
-    bands = [Image.blend(soft, Image.effect_noise(SIZE, 60), 0.12) for _ in range(3)]
+    size = (width, 3 * width // 4)
+    soft = Image.effect_noise((40, 30), 90).resize(size, Image.Resampling.BICUBIC)
+    bands = [Image.blend(soft, Image.effect_noise(size, 60), 0.12) for _ in range(3)]
     return Image.merge("RGB", bands)
 
 
@@ -107,7 +106,7 @@ def beside(service: Service, data: bytes, rounds: int) -> str:
     return f"A POST without a picture while {BESIDE} clients send pictures without a pause: {median(times):.0f} ms."
 
 
-def memory(service: Service, data: bytes) -> str:
+def memory(service: Service, data: bytes, at_once: int) -> str:
     [api] = [
         child for child in psutil.Process().children(recursive=True)
         if service.url.rpartition(":")[2] in child.cmdline() and not child.children()
@@ -120,28 +119,31 @@ def memory(service: Service, data: bytes) -> str:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda _: post(service, image=inline), range(AT_ONCE)))
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(lambda _: post(service, image=inline), range(at_once)))
     over.set()
     watching.join()
     grown = max(0, peak[0] - before) / 2**20
-    return f"{AT_ONCE} such pictures at once: {grown:.0f} MiB more than the {before / 2**20:.0f} MiB before."
+    return f"{at_once} such pictures at once: {grown:.0f} MiB more than the {before / 2**20:.0f} MiB before."
 
 
 def encodings(image: Image.Image, rounds: int) -> list[str]:
-    small, rows = image.resize(STORED, Image.Resampling.LANCZOS), []
+    width, height = min(STORED, image.size)
+    small, rows = image.resize((width, height), Image.Resampling.LANCZOS), []
     for name, options in ENCODINGS.items():
         took = median(took_ms(partial(small.save, io.BytesIO(), **options)) for _ in range(rounds))
         size = len(file_of(small, options["format"], **{k: v for k, v in options.items() if k != "format"}))
         rows.append(f"| {name} | {took:.0f} | {size / 1e6:.1f} |")
-    return [f"| {STORED[0]}x{STORED[1]} as | median ms | MB |", "|---|---|---|", *rows]
+    return [f"| {width}x{height} as | median ms | MB |", "|---|---|---|", *rows]
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--rounds", type=int, default=20)
-    given = options.parse_args()
-    before, image = machine(), photo()
+    options = CommandLine(__doc__)
+    options.size("--rounds", 20, quick=2)
+    options.size("--width", 4000, quick=400, explanation="of the picture, in pixels")
+    options.size("--at-once", 64, quick=4, explanation="clients that send one at the same time")
+    given = options.read()
+    before, image = machine(), photo(given.width)
     data = file_of(image, "JPEG", quality=93)
     with ExitStack() as stack:
         servers = stack.enter_context(own_servers())
@@ -152,12 +154,12 @@ def main() -> None:
             serving(servers, folder, workers=False, input_image_allow="127.0.0.1", api_log=folder / "log")
         )
         lines = [
-            f"A JPEG of {SIZE[0]}x{SIZE[1]} pixels, {len(data) / 1e6:.1f} MB; {given.rounds} of each.",
+            f"A JPEG of {image.width}x{image.height} pixels, {len(data) / 1e6:.1f} MB; {given.rounds} of each.",
             "",
             *answers(service, data, receiver, given.rounds),
             "",
             beside(service, data, given.rounds),
-            memory(service, data),
+            memory(service, data, given.at_once),
             "",
             *encodings(image, max(3, given.rounds // 4)),
         ]

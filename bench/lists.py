@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.report import machine
 from cli.embedded import EmbeddedPostgres
 from storage.postgres.database import Connection, Row, connect
@@ -241,11 +241,11 @@ def measure(conn: Connection, rounds: int) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--predictions", type=int, default=1_000_000)
-    options.add_argument("--rounds", type=int, default=20)
+    options = CommandLine(__doc__)
+    options.size("--predictions", 1_000_000, quick=1000)
+    options.size("--rounds", 20, quick=1)
     options.add_argument("--folder", type=Path, help="keep the database there, and take the one that is there")
-    asked = options.parse_args()
+    asked = options.read()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         Path(name).chmod(0o755)

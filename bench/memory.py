@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.json_http import get_json, post_json
 from bench.report import machine
 from bench.whole_service import NAME, whole_service
@@ -23,8 +23,6 @@ from tests.conftest import REPOSITORY
 from tests.support.eventually import eventually
 
 FOLDER = REPOSITORY / "models" / "pocket"
-REQUESTS = 5
-RESTS_S = 10.0
 # A word of the command line, or the name of the program, and the part that the process belongs to.
 PARTS = {
     "warm-parent": "warm parent (torch, diffusers and transformers imported)",
@@ -52,18 +50,20 @@ def by_part() -> tuple[Counter[str], Counter[str]]:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--requests", 5, quick=1)
+    options.size("--rest-s", 10.0, quick=0.5, explanation="before it is looked at")
+    asked = options.read()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         log = Path(name) / "log"
         with whole_service(FOLDER, dtype="float32", side=128, log=log, options=("--idle-exit", "1")) as address:
             eventually(lambda: "workers are forked from now on" in log.read_text(), 120)
-            for seed in range(REQUESTS):
+            for seed in range(asked.requests):
                 body = {"model": NAME, "input": {"prompt": "a red circle", "seed": seed}}
                 assert post_json(f"{address}/v1/predictions", body, Prefer="wait=60")["status"] == "succeeded"
             eventually(lambda: not get_json(f"{address}/v1/status")["workers"], 60)
-            time.sleep(RESTS_S)
+            time.sleep(asked.rest_s)
             pss, rss = by_part()
     lines = ["| part | PSS, MB | RSS, MB |", "|---|---:|---:|"]
     lines += [f"| {part} | {pss[part] / 1e6:.0f} | {rss[part] / 1e6:.0f} |" for part, _ in pss.most_common()]

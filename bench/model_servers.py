@@ -26,7 +26,7 @@ from pathlib import Path
 import urllib3
 
 from bench.celery_stack import PEERS, make_environment
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.json_http import Refused, get_json, post_json
 from bench.report import machine
 from bench.whole_service import NAME, whole_service
@@ -151,12 +151,14 @@ def measure(ask: Ask, *, clients: int, seconds: float) -> tuple[float, list[floa
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--seconds", type=float, default=20.0)
-    options.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    options = CommandLine(__doc__)
+    options.size("--rounds", 2, quick=1)
+    options.size("--seconds", 20.0, quick=1.0)
+    options.size("--warm-up-s", 5.0, quick=0.5)
+    options.size("--plain", 40, quick=3, explanation="pictures of the plain script")
+    options.size("--clients", [1, 8, 32], quick=[1, 2])
     options.add_argument("--peer-python", type=Path, help="an environment that has bench/peers/model_servers.txt")
-    asked = options.parse_args()
+    asked = options.read()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         folder = Path(name)
@@ -170,11 +172,11 @@ def main() -> None:
         taken: dict[tuple[int, str], list[tuple[float, list[float]]]] = {}
         plain = []
         for number in range(asked.rounds):
-            plain.append(plain_s(40))
+            plain.append(plain_s(asked.plain))
             for side in sorted(sides, reverse=bool(number % 2)):
                 with ExitStack() as stack:  # one at a time: each would take the others' cores
                     ask = stack.enter_context(sides[side]())
-                    measure(ask, clients=8, seconds=5)
+                    measure(ask, clients=8, seconds=asked.warm_up_s)
                     for clients in asked.clients:
                         found = measure(ask, clients=clients, seconds=asked.seconds)
                         taken.setdefault((clients, side), []).append(found)

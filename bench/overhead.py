@@ -25,7 +25,7 @@ from typing import IO
 import urllib3
 
 from bench.celery_stack import PEERS
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.json_http import post_json
 from bench.report import machine
 from bench.whole_service import NAME, whole_service
@@ -34,7 +34,7 @@ from tests.conftest import REPOSITORY, TEMPLATE
 from tests.support.serving import environment_of
 
 FOLDER = REPOSITORY / "models" / "pocket"
-SIDE, WARM_UP = 128, 5
+SIDE = 128
 PROMPT = "a red circle"
 PLAIN = """
 import sys, time
@@ -105,9 +105,10 @@ def upload_s(bucket: Bucket, prefix: str, seed: int, file: bytes) -> float:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--rounds", type=int, default=60)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--rounds", 60, quick=2)
+    options.size("--warm-up", 5, quick=1, explanation="rounds that don't count")
+    asked = options.read()
     before = machine()
     rows: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, own_servers() as servers:
@@ -119,10 +120,10 @@ def main() -> None:
             whole_service(FOLDER, dtype="float32", side=SIDE, log=Path(name) / "log", env=own) as address,
             plain_script() as script,
         ):
-            for seed in range(WARM_UP + asked.rounds):
+            for seed in range(asked.warm_up + asked.rounds):
                 whole, file = service_s(address, seed)
                 rows.append((whole, script.draw(seed), upload_s(bucket, settings.s3_prefix, seed, file)))
-    publish("overhead", table(rows[WARM_UP:]), before, write=asked.write)
+    publish("overhead", table(rows[asked.warm_up :]), before, write=asked.write)
 
 
 def table(rows: list[tuple[float, float, float]]) -> str:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from bench.command import command_line, own_servers
+from bench.command import CommandLine, leave_out, own_servers
 from bench.report import machine
 from storage.postgres.database import connect
 from tests.support.serving import Service, serving
@@ -31,14 +31,16 @@ FROM generate_series(1, %s) AS n
 
 
 def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--slower", type=float, default=4.0, help="times the processor is slowed down")
-    parser.add_argument("--running", type=int, default=100)
-    parser.add_argument("--pictures", type=int, default=500)
-    options = parser.parse_args()
-    print(machine())
+    parser = CommandLine(__doc__)
+    parser.size("--rounds", 5, quick=1)
+    parser.size("--slower", 4.0, quick=1.0, explanation="times the processor is slowed down")
+    parser.size("--running", 100, quick=3)
+    parser.size("--pictures", 500, quick=10)
+    options = parser.read()
     executable = shutil.which("chromium") or shutil.which("google-chrome")
+    if executable is None:
+        leave_out("bench.page measures in Chromium, and there is none here.")
+    print(machine())
     with (
         own_servers() as services,
         TemporaryDirectory() as folder,

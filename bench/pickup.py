@@ -23,13 +23,12 @@ from statistics import median
 import urllib3
 
 from bench.celery_stack import celery_stack, make_environment, pgqueuer_stack, redis_server
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from tests.conftest import REPOSITORY, RunningServices, _create_database
 from tests.support.serving import serving, stop
 
 OURS, CELERY, PGQUEUER = "Darkroom", "FastAPI + Celery + Redis", "FastAPI + PgQueuer"
-WARM_UP = 20  # requests of each side that don't count
 BETWEEN_S = 0.02
 BEGINS_WITHIN_S = 60.0
 
@@ -70,13 +69,13 @@ class Side:
         raise SystemExit(f"{self._url}: the worker did not begin within {BEGINS_WITHIN_S:.0f} s")
 
 
-def measure(sides: dict[str, Side], requests: int) -> dict[str, list[tuple[float, float]]]:
+def measure(sides: dict[str, Side], requests: int, warm_up: int) -> dict[str, list[tuple[float, float]]]:
     """(until the answer, until it begins) of each request, in seconds; the sides take turns."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for number in range(WARM_UP + requests):
+    for number in range(warm_up + requests):
         for name in sorted(sides, reverse=bool(number % 2)):
             taken = sides[name].ask(number + 1)
-            if number >= WARM_UP:
+            if number >= warm_up:
                 found[name].append(taken)
             time.sleep(BETWEEN_S)
     return found
@@ -100,10 +99,11 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--requests", type=int, default=300)
+    options = CommandLine(__doc__)
+    options.size("--requests", 300, quick=5)
+    options.size("--warm-up", 20, quick=1, explanation="requests of each side that don't count")
     options.add_argument("--peer-python", type=Path)
-    asked = options.parse_args()
+    asked = options.read()
     redis_server()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, ExitStack() as stack:
@@ -126,7 +126,7 @@ def main() -> None:
             CELERY: stack.enter_context(celery_stack(folder, python, tells=writing[CELERY])),
             PGQUEUER: stack.enter_context(pgqueuer_stack(python, _database(servers), tells=writing[PGQUEUER])),
         }
-        found = measure({side: Side(url, told[side]) for side, url in urls.items()}, asked.requests)
+        found = measure({side: Side(url, told[side]) for side, url in urls.items()}, asked.requests, asked.warm_up)
     publish("pickup", f"{asked.requests} requests of each, in turn.\n\n{table(found)}", before, write=asked.write)
 
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from tests.support.serving import Service, serving
 from tests.support.slow_clients import KINDS, Kind, SlowClients
@@ -119,10 +119,10 @@ def measure(service: Service, kinds: list[Kind], clients: int, seconds: float) -
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--clients", type=int, default=2000)
-    options.add_argument("--seconds", type=float, default=10.0)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--clients", 2000, quick=8)
+    options.size("--seconds", 10.0, quick=0.5)
+    asked = options.read()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     before = machine()

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from api.operator import status as view
-from bench.command import command_line, publish
+from bench.command import CommandLine, publish
 from bench.report import machine
 from cli.embedded import EmbeddedPostgres
 from storage.operator import status
@@ -146,10 +146,10 @@ def measure(conn: Connection, rounds: int) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--predictions", type=int, default=1_000_000)
-    options.add_argument("--rounds", type=int, default=50)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--predictions", 1_000_000, quick=3000)
+    options.size("--rounds", 50, quick=2)
+    asked = options.read()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         Path(name).chmod(0o755)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from storage.postgres.database import Connection, connect
 from storage.postgres.procrastinate import queue_name_of
@@ -203,10 +203,10 @@ def quantiles(values: list[float]) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--streams", type=int, default=1000)
-    options.add_argument("--waits", type=int, default=200)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--streams", 1000, quick=10)
+    options.size("--waits", 200, quick=4)
+    asked = options.read()
     before = machine()
     limits = {
         "api_threads": asked.streams + asked.waits + 2 * VANISHING,

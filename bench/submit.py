@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.celery_stack import celery_stack, make_environment, redis_server
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.load import Taken, post_again_and_again
 from bench.report import machine
 from tests.support.serving import serving
@@ -42,13 +42,15 @@ class Line:
         )
 
 
-def measure(urls: dict[str, str], connections: int, rounds: int, seconds: float) -> dict[str, list[Taken]]:
+def measure(
+    urls: dict[str, str], connections: int, rounds: int, seconds: float, warm_up_s: float
+) -> dict[str, list[Taken]]:
     """Runs of both sides in turn; who begins alternates too."""
     taken: dict[str, list[Taken]] = {side: [] for side in urls}
     for number in range(rounds):
         for side in sorted(urls, reverse=bool(number % 2)):
             url = f"{urls[side]}/v1/predictions"
-            run = post_again_and_again(url, BODY, connections=connections, seconds=seconds, warm_up_s=WARM_UP_S)
+            run = post_again_and_again(url, BODY, connections=connections, seconds=seconds, warm_up_s=warm_up_s)
             taken[side].append(run)
             print(
                 f"{connections:>3} connections, {side:<{len(THEIRS)}}: {run.per_second:6.0f}/s, "
@@ -76,12 +78,13 @@ def table(taken: dict[int, dict[str, list[Taken]]]) -> str:
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=6.0)
-    options.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    options = CommandLine(__doc__)
+    options.size("--rounds", 5, quick=1)
+    options.size("--seconds", 6.0, quick=0.5)
+    options.size("--warm-up-s", WARM_UP_S, quick=0.1)
+    options.size("--connections", [1, 8, 64], quick=[1, 2])
     options.add_argument("--peer-python", type=Path)
-    asked = options.parse_args()
+    asked = options.read()
     redis_server()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
@@ -94,7 +97,7 @@ def main() -> None:
         ):
             urls = {OURS: service.url, THEIRS: peer}
             taken = {
-                connections: measure(urls, connections, asked.rounds, asked.seconds)
+                connections: measure(urls, connections, asked.rounds, asked.seconds, asked.warm_up_s)
                 for connections in asked.connections
             }
     how = f"Medians of {asked.rounds} runs of {asked.seconds:g} s each, both sides in turn."

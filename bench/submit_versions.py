@@ -20,7 +20,7 @@ from statistics import median
 
 import psutil
 
-from bench.command import command_line, own_servers
+from bench.command import CommandLine, own_servers
 from bench.load import Taken, post_again_and_again
 from bench.report import machine
 from bench.submit import BODY, WARM_UP_S
@@ -77,16 +77,19 @@ def api_of(checkout: Path, servers: RunningServices, folder: Path) -> Iterator[S
 
 
 def main() -> None:
-    options = command_line(__doc__, writes=False)
-    options.add_argument("checkout", type=Path)
-    options.add_argument("--rounds", type=int, default=8)
-    options.add_argument("--seconds", type=float, default=4.0)
-    options.add_argument("--connections", type=int, nargs="+", default=[1, 8])
-    asked = options.parse_args()
+    options = CommandLine(__doc__, writes=False)
+    options.add_argument("checkout", type=Path, nargs="?", help="with --quick, this one if left out")
+    options.size("--rounds", 8, quick=1)
+    options.size("--seconds", 4.0, quick=0.5)
+    options.size("--connections", [1, 8], quick=[1])
+    asked = options.read()
+    if asked.checkout is None and not asked.quick:
+        options.error("Which checkout is it compared with?")
+    other = (asked.checkout or REPOSITORY).resolve()
     print(machine())
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name, own_servers() as servers:
         folder = Path(name)
-        with api_of(REPOSITORY, servers, folder) as ours, api_of(asked.checkout.resolve(), servers, folder) as theirs:
+        with api_of(REPOSITORY, servers, folder) as ours, api_of(other, servers, folder) as theirs:
             for connections in asked.connections:
                 compare(ours, theirs, connections, asked.rounds, asked.seconds)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from bench.command import command_line, own_servers, publish
+from bench.command import CommandLine, own_servers, publish
 from bench.report import machine
 from storage.postgres.database import Connection, connect
 from storage.predictions.render import open_renderer
@@ -95,7 +95,15 @@ def measure_idle(settings: Settings, conn: Connection, count: int) -> str:
 
 
 def measure_beside_hanging(
-    settings: Settings, conn: Connection, count: int, hanging: int, hosts: int, tenant: int | None, victim: int | None
+    settings: Settings,
+    conn: Connection,
+    count: int,
+    hanging: int,
+    hosts: int,
+    tenant: int | None,
+    victim: int | None,
+    *,
+    settle_s: float,
 ) -> str:
     """Another token's receiver is unknown to the courier. Where all are one owner, it has answered once before."""
     who = "another token's" if tenant != victim else "a known receiver's, without tokens"
@@ -106,28 +114,39 @@ def measure_beside_hanging(
             if tenant == victim:
                 latencies_ms(conn, receiver, 1, victim)
                 fill(conn, hanging, urls, tenant)
-            time.sleep(5)
+            time.sleep(settle_s)
             times = latencies_ms(conn, receiver, count, victim)
     return f"- {who}, beside {hanging} due deliveries to {hosts} hanging hosts: {told(times)}"
 
 
 def main() -> None:
-    options = command_line(__doc__)
-    options.add_argument("--hanging", type=int, default=5000)
-    options.add_argument("--hosts", type=int, default=40)
-    options.add_argument("--deliveries", type=int, default=200)
-    asked = options.parse_args()
+    options = CommandLine(__doc__)
+    options.size("--hanging", 5000, quick=50)
+    options.size("--hosts", 40, quick=4)
+    options.size("--deliveries", 200, quick=3)
+    options.size("--due", 500, quick=10, explanation="deliveries that are due at once")
+    options.size("--settle-s", 5.0, quick=0.5, explanation="before deliveries are timed beside those that hang")
+    asked = options.read()
     before = machine()
     with own_servers() as servers:
         settings = servers.settings_for(TEMPLATE)
         found = []
         with connect(settings.database_url, application_name="bench") as conn:
             open_renderer(settings, conn)
-            found.append(measure_throughput(settings, conn, 500))
+            found.append(measure_throughput(settings, conn, asked.due))
             found.append(measure_idle(settings, conn, asked.deliveries))
             for tenant, victim in ((TENANT, VICTIM), (None, None)):
                 found.append(
-                    measure_beside_hanging(settings, conn, asked.deliveries, asked.hanging, asked.hosts, tenant, victim)
+                    measure_beside_hanging(
+                        settings,
+                        conn,
+                        asked.deliveries,
+                        asked.hanging,
+                        asked.hosts,
+                        tenant,
+                        victim,
+                        settle_s=asked.settle_s,
+                    )
                 )
                 conn.execute("TRUNCATE webhook_deliveries, procrastinate_jobs CASCADE")
     publish("webhook_fairness", "\n".join(found), before, write=asked.write)

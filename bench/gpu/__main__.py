@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from bench.command import command_line
+from bench.command import CommandLine
 from bench.gpu import arrivals, ceilings, company, edits, loading, loras, parts, steps, variants
 from bench.gpu.subject import Subject, pocket, real_size
 from bench.gpu.table import Table
@@ -45,7 +45,7 @@ SECTIONS: dict[str, Callable[[Subject], Table]] = {
 
 def main(words: Sequence[str] | None = None) -> None:
     """`words`: the command line, without the program's name."""
-    options = command_line(__doc__, writes=False)
+    options = CommandLine(__doc__, writes=False, quick=False)
     options.add_argument("--model", choices=("real", "pocket"), default="real")
     options.add_argument("--device", default="auto")
     options.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between them")
@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "--from", dest="figures", type=Path, nargs="+", help="figures to make the page from; measures nothing"
     )
     options.add_argument("--write", type=Path, nargs="?", const=PAGE, metavar="PAGE", help=f"default: {PAGE.name}")
-    asked = options.parse_args(words)
+    asked = options.read(words)
     found = merged(asked.figures) if asked.figures else measure(asked)
     page = page_of(found)
     print(page)

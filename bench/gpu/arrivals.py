@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from bench.engine import Latencies, RunsToTheEnd, run
+from bench.engine import Arrival, Kind, Latencies, RunsToTheEnd, Scheduled
 from bench.gpu.subject import STEPS, Subject
 from bench.gpu.table import Table
 from storage.workers.step_costs import Load
@@ -29,15 +29,14 @@ def measure(subject: Subject, *, seconds: float = 15.0) -> Table:
     """`seconds`: about how long each way takes for each kind of arrivals."""
     side = subject.sides[0]
     engine = subject.engine()
-    ways: dict[str, tuple[Any, int]] = {
-        "one at a time": (engine, 1),
-        "batches that run to their end": (RunsToTheEnd(engine), 8),
-        "shared steps": (engine, 8),
+    ways = {
+        "one at a time": Scheduled(engine, 1, side),
+        "batches that run to their end": Scheduled(RunsToTheEnd(engine), 8, side),
+        "shared steps": Scheduled(engine, 8, side),
     }
-    learned = {name: StepCosts() for name in ways}
-    for name, (used, most) in ways.items():
-        run(used, [STEPS] * 10, [0.0] * 10, max_images=most, costs=learned[name], side=side)
-    alone_s = STEPS * (learned["one at a time"].seconds(Load(1, side * side)) or 1.0)
+    for way in ways.values():  # each knows its device before it is timed
+        way.latencies_s([Arrival(Kind(side, STEPS), 0.0)] * 10)
+    alone_s = STEPS * (ways["one at a time"].costs.seconds(Load(1, side * side)) or 1.0)
     requests = max(8, min(40, int(seconds / alone_s)))
     table = Table(f"Mean seconds from arrival to picture, {side}²", ["arrivals", *ways])
     chance = random.Random(1)
@@ -47,15 +46,12 @@ def measure(subject: Subject, *, seconds: float = 15.0) -> Table:
     ):
         steps = [32 if chance.random() < long_share else STEPS for _ in range(requests)]
         gap_s = alone_s * statistics.fmean(steps) / STEPS / load
-        gaps_s = [chance.expovariate(1 / gap_s) for _ in steps]
-        means = [
-            run(used, steps, gaps_s, max_images=most, costs=learned[name], side=side)
-            for name, (used, most) in ways.items()
-        ]
+        arrivals = [Arrival(Kind(side, count), chance.expovariate(1 / gap_s)) for count in steps]
+        means = [statistics.fmean(way.latencies_s(arrivals)) for way in ways.values()]
         table.rows.append([title, *(f"{mean:.2f}" for mean in means)])
         for name, mean in zip(ways, means, strict=True):
             table.figures[f"{title}.{name}"] = mean
-    idle = _idle_share(subject, engine, learned["shared steps"])
+    idle = _idle_share(subject, engine, ways["shared steps"].costs)
     table.figures["idle_share"] = idle
     table.notes += [
         f"Capacity is what one at a time reaches: {1 / alone_s:.2f} pictures a second. {requests} requests a row.",

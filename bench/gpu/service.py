@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.command import command_line
+from bench.command import CommandLine
 from bench.gpu.table import Table
 from bench.json_http import get_json, post_json
 from bench.whole_service import NAME, whole_service
@@ -73,14 +73,14 @@ def finished(prediction: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    options = command_line(__doc__, writes=False)
+    options = CommandLine(__doc__, writes=False, quick=False)
     options.add_argument("--folder", type=Path, required=True)
     options.add_argument("--sides", default="512,1024")
     options.add_argument("--dtype", default="bfloat16")
     options.add_argument("--count", type=int, default=24)
     options.add_argument("--log", type=Path, default=Path(tempfile.gettempdir()) / "dr-bench-gpu-service.log")
     options.add_argument("--json", type=Path)
-    asked = options.parse_args()
+    asked = options.read()
     sides = [int(side) for side in asked.sides.split(",")]
     with whole_service(asked.folder, dtype=asked.dtype, side=sides[0], log=asked.log) as address:
         table = measure(address, sides, asked.count)

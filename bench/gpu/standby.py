@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from bench.command import command_line
+from bench.command import CommandLine
 from bench.gpu.table import Table
 from bench.json_http import get_json, post_json
 from bench.whole_service import whole_service
@@ -207,7 +207,7 @@ def wait_until_warm(log: Path, budget_ends_at: float) -> Iterator[str]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """`words`: the command line, without the program's name."""
-    options = command_line(__doc__, writes=False)
+    options = CommandLine(__doc__, writes=False, quick=False)
     options.add_argument("--folder", type=Path, required=True)
     options.add_argument("--side", type=int, default=512)
     options.add_argument("--dtype", default="bfloat16")
@@ -217,7 +217,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.add_argument("--budget-s", type=float, default=150.0)
     options.add_argument("--log", type=Path, default=Path(tempfile.gettempdir()) / "dr-bench-gpu-standby.log")
     options.add_argument("--json", type=Path)
-    asked = options.parse_args(words)
+    asked = options.read(words)
     began = time.monotonic()
     # The service needs some seconds to end, and predictions that fail late are reported, too.
     budget_ends_at = began + asked.budget_s - min(15.0, asked.budget_s / 4)

@@ -4,7 +4,7 @@
 
 Costs and rates are measured (2 minutes) and kept in FILE (bench/scaling/costs.json); with --simulate-only they are read
 from it. On a machine that does other work too, run it with real-time priority: `chrt --rr 5 python -m bench.scaling`.
-`--write` puts the tables into docs/scaling.md.
+`--write` puts the tables into docs/scaling.md. `--quick` only simulates.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.command import command_line
+from bench.command import CommandLine
 from bench.report import machine
 from bench.scaling.simulation import Deployment, backlog, closed_loop, steady
 from tests.support.report_sections import write_section
@@ -33,12 +33,12 @@ COMMIT_S = (0.0001, 0.0005, 0.001, 0.002, 1e-9)  # the last: as if no commit wai
 
 
 def main() -> None:
-    options = command_line(__doc__, writes=False)
+    options = CommandLine(__doc__, writes=False)
     options.add_argument("--costs", type=Path, default=COSTS)
     options.add_argument("--simulate-only", action="store_true")
     options.add_argument("--write", action="store_true", help="into docs/scaling.md")
-    asked = options.parse_args()
-    if not asked.simulate_only:
+    asked = options.read()
+    if not (asked.simulate_only or asked.quick):
         from bench.scaling.measure import measure
 
         before = machine()

@@ -197,9 +197,9 @@ def ways(folder: Path) -> dict[str, Scheduled | DiffusersBatches]:
     }
 
 
-def alone_s(way: Scheduled) -> dict[Kind, float]:
-    """How long each kind takes with nothing else to draw: the median of three."""
-    return {kind: median(way.latencies_s([Arrival(kind, 0.0)])[0] for _ in range(3)) for kind in KINDS}
+def alone_s(way: Scheduled, times: int) -> dict[Kind, float]:
+    """How long each kind takes with nothing else to draw: the median."""
+    return {kind: median(way.latencies_s([Arrival(kind, 0.0)])[0] for _ in range(times)) for kind in KINDS}
 
 
 def some_kinds(chance: random.Random, count: int) -> list[Kind]:
@@ -232,7 +232,7 @@ def main() -> None:
     options.size("--requests", 48, quick=4, explanation="of each way in each round")
     options.size("--rounds", 3, quick=1)
     options.size("--loads", [0.5, 0.8, 1.3], quick=[1.3], explanation="as multiples of capacity")
-    options.size("--learning", 24, quick=4, explanation="drawings that teach the scheduler its costs")
+    options.size("--learning", 24, quick=2, explanation="drawings that teach the scheduler its costs")
     options.add_argument("--folder", type=Path, default=Path("models/pocket"))
     asked = options.read()
     before = machine()
@@ -243,7 +243,7 @@ def main() -> None:
         way.latencies_s([Arrival(kind, 0.0) for kind in some_kinds(chance, asked.learning)])
     one_at_a_time = by_name["one at a time"]
     assert isinstance(one_at_a_time, Scheduled)
-    took_s = alone_s(one_at_a_time)
+    took_s = alone_s(one_at_a_time, asked.rounds)
     expected_s = fmean(took_s[kind] for kind in some_kinds(random.Random(0), 10_000))
     found: dict[tuple[float, str], list[list[float]]] = {}
     for load in asked.loads:

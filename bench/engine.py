@@ -238,7 +238,7 @@ def main() -> None:
     before = machine()
     chance = random.Random(1)
     by_name = ways(asked.folder)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if asked.quick else 2)  # two wait for each other where others use the cores
     for way in by_name.values():
         way.latencies_s([Arrival(kind, 0.0) for kind in some_kinds(chance, asked.learning)])
     one_at_a_time = by_name["one at a time"]

@@ -11,6 +11,7 @@ from api.live.queue_position import QueuePositions, Waiting
 from api.live.watch import Quiet, Snapshot, watch
 from api.services import Services
 from storage.formats import WEBP
+from storage.postgres.database import Row
 from storage.postgres.feed import Preview, Step
 from storage.predictions.progress import read_progress
 from storage.predictions.states import PredictionStatus
@@ -51,6 +52,7 @@ def live(
         for event in story.tell(seen):
             told = True
             yield event
+        del seen
         if not told:
             yield None
 
@@ -71,18 +73,18 @@ class _Story:
     def __init__(self, here: Services, positions: QueuePositions) -> None:
         self._here = here
         self._positions = positions
-        self._latest: Snapshot | None = None
+        self._latest: Row | None = None  # of which only what is used again is kept: a stream may last for hours
         self._waiting: Waiting | None = None  # as it was told last
         self._reached = (0, -1)  # attempt and step
         self._old_logs = 0  # characters of the logs that earlier attempts wrote
 
     @property
     def is_waiting(self) -> bool:
-        return self._latest is not None and self._latest.status is PredictionStatus.STARTING
+        return self._latest is not None and self._latest["status"] == PredictionStatus.STARTING
 
     def tell(self, seen: Snapshot | Step | Preview | Quiet) -> Iterator[LiveEvent]:
         if isinstance(seen, Snapshot):
-            self._latest = seen
+            self._latest = {name: seen.row[name] for name in ("id", "model", "status")}
         latest = self._latest
         if latest is None:
             return
@@ -99,8 +101,8 @@ class _Story:
         attempt, step = self._reached
         return f"{attempt}.{max(step, 0)}"
 
-    def _tell_waiting(self, latest: Snapshot) -> Iterator[LiveEvent]:
-        waiting = self._positions.of(latest.row)
+    def _tell_waiting(self, latest: Row) -> Iterator[LiveEvent]:
+        waiting = self._positions.of(latest)
         # None: it was claimed meanwhile, which is told when the row is read.
         if waiting is not None and waiting.differs_from(self._waiting):
             self._waiting = waiting

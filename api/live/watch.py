@@ -101,6 +101,7 @@ def watch(
                 yield snapshot
                 if snapshot.is_over:
                     return
+                del snapshot  # a stream may wait for hours
             elif isinstance(news, (Step, Preview)):
                 yield news
             else:

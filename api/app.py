@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
@@ -60,6 +62,13 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+class _App(Flask):
+    """Flask without the look at each function of each request whether it is `async`: none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.1") -> Flask:
     """The API as a WSGI application. `bound_to` is the address that the server listens on.
 
@@ -86,7 +95,7 @@ def create_app(settings: ApiSettings | None = None, *, bound_to: str = "127.0.0.
     bucket = Bucket(settings)
     clock = DatabaseClock(pool)
 
-    app = Flask("darkroom", static_folder=None)
+    app = _App("darkroom", static_folder=None)
     app.url_map.merge_slashes = False  # else `//v1//predictions` is redirected to whatever Host the client has named
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.ensure_ascii = False

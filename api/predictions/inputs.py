@@ -58,10 +58,9 @@ def inputs_for(
             f"{typed.num_outputs} is over {max_images}, the limit of images per prediction (the token's or MAX_IMAGES)",
         )
     pictures = asked_pictures(model, catalog or Catalog({model.name: model}), typed)
-    parameters = replace(
-        _parameters_for(model, typed, image_size, previews=typed.previews or bool(asked.previews)),
-        loras=loras_for(model, typed, lora_hosts),
-    )
+    parameters = _parameters_for(model, typed, image_size, previews=typed.previews or bool(asked.previews))
+    if loras := loras_for(model, typed, lora_hosts):
+        parameters = replace(parameters, loras=loras)
     if "image" in pictures and not model.takes_several_images:
         parameters = replace(parameters, strength=_strength(model, typed, has_mask="mask" in pictures))
     return Inputs(

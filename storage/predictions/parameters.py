@@ -45,11 +45,12 @@ class Parameters:
 
     def to_json(self) -> dict[str, Any]:
         """What of a request with pictures or LoRAs is unset is left out: most requests have none of it."""
-        return {
+        stored = {
             name: value
-            for name, value in asdict(self).items()
+            for name, value in vars(self).items()
             if name not in _LEFT_OUT_UNSET or value != _LEFT_OUT_UNSET[name]
         }
+        return stored | {"loras": [asdict(lora) for lora in self.loras]} if self.loras else stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Parameters:

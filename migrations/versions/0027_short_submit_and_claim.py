@@ -75,8 +75,8 @@ BEGIN
             LIMIT 1
         ));
     END IF;
-    -- The same condition as in storage/predictions/result_cache.py. If the same picture was drawn before, no job is
-    -- inserted, since it would start a worker that has nothing to do.
+    -- The same condition as in storage/predictions/repeats/result_cache.py. If the same picture was drawn before, no
+    -- job is inserted, since it would start a worker that has nothing to do.
     drawn_before := EXISTS (
         SELECT FROM predictions AS drawn
         WHERE drawn.cache_key = cached_as AND drawn.status = 'succeeded' AND NOT drawn.data_removed
@@ -107,12 +107,14 @@ CREATE FUNCTION darkroom_claim_v1(
     queue_name text, bell_worker_id bigint, worker_id uuid, claim_id uuid, lease interval,
     holds_others boolean,  -- then it takes none that has to be drawn alone
     writes_start boolean  -- whether the caller writes the event `start` in this transaction
-) RETURNS TABLE (prediction predictions, outcome text, may_be_drawn boolean) LANGUAGE plpgsql VOLATILE {PLANNED} AS $$
+) RETURNS TABLE (
+    prediction predictions, outcome text, may_be_drawn_before boolean
+) LANGUAGE plpgsql VOLATILE {PLANNED} AS $$
 #variable_conflict use_variable
 DECLARE
     bell record;
 BEGIN
-    may_be_drawn := false;
+    may_be_drawn_before := false;
     FOR tries IN 1..100 LOOP
         -- What procrastinate_fetch_job_v2 does, without its locks, which our bells never have, and for one queue: so it
         -- reads our index in order, where that function walks through the backlogs of other queues.
@@ -137,7 +139,7 @@ BEGIN
             UPDATE procrastinate_jobs AS job SET status = 'doing', worker_id = bell_worker_id WHERE job.id = bell.id;
             PERFORM pg_notify('darkroom_events' || {HERE}, json_build_object(
                 'id', prediction.id, 'status', prediction.status, 'token_id', prediction.token_id)::text);
-            may_be_drawn := EXISTS (
+            may_be_drawn_before := EXISTS (
                 SELECT FROM predictions AS drawn
                 WHERE drawn.cache_key = prediction.cache_key AND drawn.status = 'succeeded' AND NOT drawn.data_removed
                   AND drawn.token_id IS NOT DISTINCT FROM prediction.token_id

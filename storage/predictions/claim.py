@@ -32,7 +32,7 @@ class Claim:
 
     prediction: Row
     claim_id: UUID
-    may_be_drawn: bool = True  # False: no equal prediction has succeeded before
+    may_be_drawn_before: bool = True  # False: no equal prediction has succeeded before
 
     @property
     def prediction_id(self) -> str:
@@ -56,7 +56,7 @@ class Claim:
 
 # What it does is in a function: migrations/versions/0027_short_submit_and_claim.py.
 CLAIM = """
-SELECT (prediction).*, outcome, may_be_drawn
+SELECT (prediction).*, outcome, may_be_drawn_before
 FROM darkroom_claim_v1(
     queue_name => %(queue_name)s, bell_worker_id => %(bell_worker_id)s, worker_id => %(worker_id)s,
     claim_id => %(claim_id)s, lease => %(lease)s, holds_others => %(holds_others)s, writes_start => %(writes_start)s
@@ -102,8 +102,8 @@ def claim(
         match claimed.pop("outcome"):
             case "claimed":
                 crash_points.reach("after-claim")
-                may_be_drawn = claimed.pop("may_be_drawn")
-                return Claim(prediction=claimed, claim_id=claimed["claim_id"], may_be_drawn=may_be_drawn)
+                may_be_drawn_before = claimed.pop("may_be_drawn_before")
+                return Claim(prediction=claimed, claim_id=claimed["claim_id"], may_be_drawn_before=may_be_drawn_before)
             case "needs an empty worker":
                 raise NeedsEmptyWorker
             case "starts":

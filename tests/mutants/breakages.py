@@ -94,8 +94,10 @@ ONE_STATEMENT = Breakage(
     (
         Edit(
             "migrations/versions/0027_short_submit_and_claim.py",
-            "outcome text, may_be_drawn boolean) LANGUAGE plpgsql VOLATILE {PLANNED} AS $$\n",
-            "outcome text, may_be_drawn boolean) LANGUAGE sql VOLATILE AS $$\n"
+            "    prediction predictions, outcome text, may_be_drawn_before boolean\n"
+            ") LANGUAGE plpgsql VOLATILE {PLANNED} AS $$\n",
+            "    prediction predictions, outcome text, may_be_drawn_before boolean\n"
+            ") LANGUAGE sql VOLATILE AS $$\n"
             "WITH job AS (\n"
             "    SELECT id, args FROM procrastinate_fetch_job_v2(ARRAY[queue_name]::varchar[], bell_worker_id))\n"
             "UPDATE predictions AS p\n"
@@ -107,7 +109,8 @@ ONE_STATEMENT = Breakage(
             "RETURNING p, 'claimed', true\n"
             "$$;\n"
             "CREATE FUNCTION darkroom_claim_as_it_was()\n"
-            "RETURNS TABLE (prediction predictions, outcome text, may_be_drawn boolean) LANGUAGE plpgsql AS $$\n",
+            "RETURNS TABLE (prediction predictions, outcome text, may_be_drawn_before boolean)\n"
+            "LANGUAGE plpgsql AS $$\n",
         ),
     ),
     ("tests/integration/test_claim_race.py",),

@@ -206,7 +206,7 @@ class ClaimLoop:
     def _reuse_result(self, attempt: Attempt) -> bool:
         """Finish it with the images of an equal prediction that succeeded after this one was submitted."""
         claim = attempt.claim
-        if not claim.may_be_drawn:
+        if not claim.may_be_drawn_before:
             return False
         try:
             with self._pool.connection() as conn:

@@ -80,7 +80,7 @@ def table(taken: dict[int, dict[str, list[Taken]]]) -> str:
 def main() -> None:
     options = CommandLine(__doc__)
     options.size("--rounds", 5, quick=1)
-    options.size("--seconds", 6.0, quick=0.5)
+    options.size("--seconds", 6.0, quick=2.0)
     options.size("--warm-up-s", WARM_UP_S, quick=0.1)
     options.size("--connections", [1, 8, 64], quick=[1, 2])
     options.add_argument("--peer-python", type=Path)

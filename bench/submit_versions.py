@@ -80,7 +80,7 @@ def main() -> None:
     options = CommandLine(__doc__, writes=False)
     options.add_argument("checkout", type=Path, nargs="?", help="with --quick, this one if left out")
     options.size("--rounds", 8, quick=1)
-    options.size("--seconds", 4.0, quick=0.5)
+    options.size("--seconds", 4.0, quick=2.0)
     options.size("--connections", [1, 8], quick=[1])
     asked = options.read()
     if asked.checkout is None and not asked.quick:

@@ -143,6 +143,7 @@ BEGIN
                 SELECT FROM predictions AS drawn
                 WHERE drawn.cache_key = prediction.cache_key AND drawn.status = 'succeeded' AND NOT drawn.data_removed
                   AND drawn.token_id IS NOT DISTINCT FROM prediction.token_id
+                  AND (prediction.input->'reuse' = 'true' OR drawn.parameters->'seed' = prediction.parameters->'seed')
             );
             IF NOT writes_start THEN
                 -- If Postgres crashes before the claim is on its disk, the prediction waits again, and the fence stops

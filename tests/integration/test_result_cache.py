@@ -16,7 +16,7 @@ from api.settings import ApiSettings
 from storage.catalog import Defaults, Model
 from storage.postgres.database import Connection, Row
 from storage.postgres.procrastinate import queue_name_of
-from storage.predictions.claim import claim
+from storage.predictions.claim import Claim, claim
 from storage.predictions.finish import StoredImage, finish
 from storage.predictions.render import Renderer
 from storage.predictions.repeats.result_cache import cache_key_of, reuse_result
@@ -59,7 +59,7 @@ def ask(conn: Connection, renderer: Renderer, bucket: Bucket, **inputs: Any) -> 
     return reuse_result(conn, renderer, bucket, row) or row
 
 
-def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
+def claim_next(conn: Connection, renderer: Renderer) -> Claim:
     claimed = claim(
         conn,
         renderer,
@@ -69,6 +69,11 @@ def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
         holds_others=False,
     )
     assert claimed is not None
+    return claimed
+
+
+def draw(conn: Connection, renderer: Renderer, bucket: Bucket) -> None:
+    claimed = claim_next(conn, renderer)
     outcome = succeeded(claimed)
     for image in outcome.images:
         assert isinstance(image, StoredImage)
@@ -160,3 +165,13 @@ def test_the_key_leaves_out_the_seed_and_previews_alone() -> None:
     assert key == cache_key_of("m/m", "1", {"prompt": "a", "seed": 2, "previews": False})
     assert key != cache_key_of("m/m", "2", {"prompt": "a"})
     assert key != cache_key_of("m/m", "1", {"prompt": "b"})
+
+
+def test_a_claim_says_whether_an_equal_prediction_may_have_succeeded_meanwhile(
+    conn: Connection, renderer: Renderer, bucket: Bucket
+) -> None:
+    """Only then does the worker look for its images."""
+    for inputs in ({"seed": 7}, {"seed": 7}, {"seed": 8}, {"reuse": True}):
+        assert ask(conn, renderer, bucket, **inputs)["status"] == "starting"
+    draw(conn, renderer, bucket)
+    assert [claim_next(conn, renderer).may_be_drawn_before for _ in range(3)] == [True, False, True]

@@ -1,4 +1,4 @@
-"""Whose service this is, for clients that ask."""
+"""Replicate's account route: one deployment is one account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storage.predictions.render import dump
 
 blueprint = Blueprint("account", __name__)
 
-USERNAME = "darkroom"  # which owns the deployments
+USERNAME = "darkroom"  # the owner of the deployments
 
 
 @blueprint.get("/account")
@@ -25,7 +25,7 @@ def get() -> Response:
 
 
 def account() -> dict[str, Any]:
-    """Replicate's account object; one service is one account."""
+    """Replicate's account object."""
     return {
         "type": "organization",
         "username": USERNAME,

@@ -1,4 +1,4 @@
-"""Who sent a request: its token, and the scope that each view needs.
+"""Authentication of requests: the token that was sent, and the scope that each view needs.
 
 A view says `@needs(Scope.READ)` or the like, or `@open_to_all`. One that says neither needs `admin`.
 """
@@ -24,11 +24,12 @@ from storage.postgres.database import Connection
 from storage.predictions.parameters import MAX_PRIORITY
 from storage.predictions.quota import Quota
 
-# A revoked token is let in for at most this long. What it begins then ends within `access_watch.CHECK_EVERY_S` more.
+# A revoked token is accepted for at most this long. A stream that it opens in that time is closed after at most
+# another `access_watch.CHECK_EVERY_S`.
 REMEMBER_S = 1.5
 REMEMBER_AT_MOST = 10_000
 
-# A WebSocket's client may offer the subprotocols SUBPROTOCOL and TOKEN_SUBPROTOCOL with its token behind.
+# A WebSocket client may offer two subprotocols: SUBPROTOCOL, and TOKEN_SUBPROTOCOL followed by its token.
 SUBPROTOCOL = "darkroom"
 TOKEN_SUBPROTOCOL = f"{SUBPROTOCOL}.token."
 
@@ -40,7 +41,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever sent the request. `token_id` is None where the API is open to everybody."""
+    """The sender of a request. `token_id` is None if the API needs no token."""
 
     token_id: int | None
     quota: Quota
@@ -51,11 +52,11 @@ class Caller:
 
     @property
     def is_operator(self) -> bool:
-        """Whether it sees what belongs to others, on routes for operators. Where the API is open, everybody does."""
+        """Whether the caller sees other callers' data on the routes for operators. True if the API needs no token."""
         return self.token_id is None or Scope.ADMIN in self.scopes
 
     def owns(self, row: dict[str, Any]) -> bool:
-        """Whether it may see and cancel that prediction: where the API is open everybody may, else its own."""
+        """Whether the caller may see and cancel the prediction. Always true if the API needs no token."""
         return self.token_id is None or row["token_id"] == self.token_id
 
 
@@ -65,7 +66,7 @@ class Unauthorized(Problem):
 
 
 class MissingScope(Problem):
-    """The token is good, and may not do this."""
+    """The token is valid, but lacks the scope that the view needs."""
 
     def __init__(self, needed: Scope, held: frozenset[Scope]) -> None:
         super().__init__(
@@ -80,7 +81,7 @@ class MissingScope(Problem):
 
 
 def needs(scope: Scope) -> Callable[[View], View]:
-    """Mark a view that needs a token with this scope (or `admin`); where the API is open, it needs none."""
+    """Mark a view that needs a token with this scope (or `admin`), unless the API needs no token at all."""
 
     def mark(view: View) -> View:
         setattr(view, NEEDS, scope)
@@ -90,13 +91,13 @@ def needs(scope: Scope) -> Callable[[View], View]:
 
 
 def open_to_all(view: View) -> View:
-    """Mark a view that needs no token: it tells nothing, or its URL is signed."""
+    """Mark a view that needs no token, because it shows nothing private or its URL is signed."""
     setattr(view, OPEN, True)
     return view
 
 
 def caller() -> Caller:
-    """Of this request. Only for views that need a token."""
+    """The caller of the current request. Use only in views that require a token."""
     found: Caller = g.caller
     return found
 
@@ -122,7 +123,7 @@ def _sent_token() -> str | None:
 
 
 class Authentication:
-    """Knows which tokens are good, and remembers it for a few seconds."""
+    """Checks tokens, and caches the valid ones for REMEMBER_S."""
 
     def __init__(self, settings: ApiSettings, pool: ConnectionPool[Connection]) -> None:
         self._settings = settings
@@ -133,11 +134,11 @@ class Authentication:
         self._closed = settings.auth == "tokens"
 
     def register(self, app: Flask) -> None:
-        """Ask every request of the app for its token."""
+        """Check the token of every request to the app."""
         app.before_request(self._check)
 
     def is_open(self) -> bool:
-        """Whether requests need no token: by setting, or since no token was ever made."""
+        """Whether requests need no token: because of the setting, or because no token was ever created."""
         if self._settings.auth == "none":
             return True
         if self._closed:
@@ -150,9 +151,9 @@ class Authentication:
         return not self._closed
 
     def may_upload(self, authorization: str) -> bool:
-        """Whether a request with this header may have a large body: whoever may draw may.
+        """Whether a request with this Authorization header may have a large body: its token needs the scope `draw`.
 
-        The server asks before it reads the body; the request is checked by itself all the same.
+        The server calls this before it reads the body. The request itself is still authenticated afterwards.
         """
         if self.is_open():
             return True

@@ -1,4 +1,4 @@
-"""Smaller answers for clients that accept gzip."""
+"""Compresses responses for clients that accept gzip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def accepts_gzip() -> bool:
 def compressed(response: Response) -> Response:
     """The response, compressed if the client accepts it.
 
-    Only for answers that hold no secret: the length of a compressed answer tells something of what is in it (BREACH).
+    Use only for responses without secrets: the length of a compressed response can reveal its content (BREACH).
     """
     response.vary.add("Accept-Encoding")
     if accepts_gzip():

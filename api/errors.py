@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 
 class Problem(Exception):
-    """An answer that is an error. `detail` says what to do about it."""
+    """An error response. `detail` says what the client can do about it."""
 
     def __init__(self, status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any):
         super().__init__(detail)
@@ -36,7 +36,7 @@ class Problem(Exception):
 
 
 class InvalidInput(Problem):
-    """A value that the model or the API does not take: the detail names the field, the value and the limit."""
+    """The model or the API doesn't accept a value. The detail names the field, the value and the limit."""
 
     def __init__(self, field: str, detail: str):
         super().__init__(

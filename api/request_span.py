@@ -1,4 +1,4 @@
-"""A span for each request that changes something, below the span that its client names in `traceparent`."""
+"""A tracing span for each request that changes something. Its parent is the client's span in `traceparent`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: Flask) -> None:
 
 
 def traceparent() -> str | None:
-    """That of this request's span, for what the request sets off; None without tracing."""
+    """The `traceparent` of this request's span, to pass on to the work that it starts. None if tracing is off."""
     span: tracing.Span | None = g.get("request_span")
     return None if span is None else span.traceparent
 

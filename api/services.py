@@ -1,4 +1,4 @@
-"""What the views work with: one of each a process, made by `create_app`."""
+"""The objects that the views share. `create_app` makes one of each per process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY = "darkroom"
 
 @dataclass(frozen=True)
 class Services:
-    """The API's connections, and what it knows."""
+    """The API's settings, connections and caches."""
 
     settings: ApiSettings
     catalog: Catalog
@@ -55,7 +55,7 @@ class Services:
 
 
 def services() -> Services:
-    """Those of the app that serves this request."""
+    """The services of the app that handles the current request."""
     found = current_app.extensions[KEY]
     assert isinstance(found, Services)
     return found

@@ -1,4 +1,4 @@
-"""Slots for requests that hold a thread for long, so that some threads are left for all others."""
+"""Slots for requests that occupy a thread for long, so that some threads stay free for all other requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Slots(Generic[Owner]):
-    """A fixed number of slots, shared by owners (tokens) so that none of them can take all.
+    """A fixed number of slots, shared by owners (tokens) so that no owner can take all of them.
 
     An owner may take another slot while it holds fewer than are free: one alone gets half of them, as with the slots of
     the courier (`storage.outbound.fair_share`). Without an owner (the API needs no token) any free slot is taken.
@@ -27,7 +27,7 @@ class Slots(Generic[Owner]):
         return self._held.total()
 
     def take(self, owner: Owner | None = None) -> bool:
-        """Take one; False if there is none for this owner."""
+        """Take a slot. Returns False if this owner can't have one now."""
         with self._lock:
             free = self._number - self._held.total()
             if free <= 0 or (owner is not None and self._held[owner] >= free):

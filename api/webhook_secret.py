@@ -19,7 +19,7 @@ blueprint = Blueprint("webhook_secret", __name__)
 @documented("The secret that signs webhooks", {200: None}, section="Account")
 @needs(Scope.READ)
 def get() -> Response:
-    """The caller's newest one; while a secret is being rotated, the older one signs too."""
+    """The caller's newest secret. During a rotation, webhooks are signed with the older one too."""
     with services().pool.connection() as conn:
         newest = active_webhook_secrets(conn, open_sealer(services().settings), caller().token_id)[0]
     return _answer(newest)
@@ -34,7 +34,7 @@ def get() -> Response:
 )
 @needs(Scope.ADMIN)
 def get_deployments() -> Response:
-    """The one that signs the webhooks of predictions that belong to no token."""
+    """The secret that signs the webhooks of predictions that belong to no token."""
     with services().pool.connection() as conn:
         return _answer(active_webhook_secrets(conn, open_sealer(services().settings))[0])
 

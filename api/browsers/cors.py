@@ -9,11 +9,11 @@ from flask import Flask, Response, request
 from api.browsers.origins import Origins
 
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
-# What a page may send if the browser doesn't say what it wants to send.
+# The headers that a page may send if the browser's preflight request doesn't name any.
 HEADERS = (
     "Authorization, Content-Type, Prefer, Cancel-After, Idempotency-Key, Last-Event-ID, X-Request-ID, X-Darkroom-Strict"
 )
-# Header names, comma-separated; `*` would not cover Authorization.
+# A list of header names, separated by commas. `*` would not include Authorization.
 ASKED_HEADERS = re.compile(r"[A-Za-z0-9_.-]+(\s*,\s*[A-Za-z0-9_.-]+)*", re.ASCII)
 MAX_ASKED_CHARS = 2000
 EXPOSED = (
@@ -24,7 +24,7 @@ MAX_AGE_S = 3600
 
 
 def register(app: Flask, origins: Origins) -> None:
-    """Let pages of these origins read answers."""
+    """Let pages of these origins read the API's responses."""
     if not origins:
         return
 
@@ -34,7 +34,7 @@ def register(app: Flask, origins: Origins) -> None:
         response.vary.add("Origin")
         if origin is None or not origins.allow(origin):
             return response
-        # Never with credentials: tokens travel in a header, which a page has to know, not in a cookie.
+        # Credentials are never allowed: the token is in a header that the page must set, not in a cookie.
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:

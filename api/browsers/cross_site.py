@@ -23,7 +23,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def for_all_pages(view: View) -> View:
-    """Mark a view that any web page may link to or show: it tells nothing, or its URL is signed."""
+    """Mark a view that any web page may link to or embed: it shows nothing private, or its URL is signed."""
     setattr(view, FOR_ALL_PAGES, True)
     return view
 
@@ -63,13 +63,13 @@ class CrossSite:
         known = normalized(origin)
         if known is None:
             return False
-        # Behind a proxy we don't know our own scheme, so that the browser's word counts where it gives it.
+        # Behind a proxy the API doesn't know its own scheme, so it trusts the browser's Sec-Fetch-Site if it is sent.
         scheme = known.partition("://")[0]
         return known == self._public_origin or (site not in OTHER_SITES and known == normalized(f"{scheme}://{host}"))
 
 
 def _is_health_check() -> bool:
-    """Load balancers and kubelets ask under the address of a container."""
+    """Load balancers and kubelets send health checks to the address of a container."""
     return request.path in ("/healthz", "/readyz")
 
 

@@ -26,7 +26,7 @@ class Origins:
 
     @classmethod
     def parse(cls, text: str) -> Origins:
-        """Of a comma-separated list. Raises OperatorError for an entry that no browser would ever send."""
+        """Parse a comma-separated list. Raises OperatorError for an entry that no browser would send."""
         entries = [entry for entry in (entry.strip() for entry in text.split(",")) if entry]
         try:
             named = frozenset(parse_origin(entry) for entry in entries if entry != "*")

@@ -1,8 +1,8 @@
 """The names and addresses under which this API answers while it needs no token.
 
 A web page can make its own name point to 127.0.0.1 (DNS rebinding). The browser then lets it read the answers of
-whatever listens there, but it still sends the page's name in `Host`. An address in `Host` can't be made to point
-elsewhere.
+the server that listens there, but it still sends the page's name in `Host`. An IP address in `Host` can't be
+redirected in this way.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class OwnHosts:
     """Loopback, the address that the API listens on, the host of PUBLIC_URL, and ALLOWED_HOSTS; with any port.
 
-    Ports don't matter: a page can choose its name, and its name has to end up here. Where the API listens on all
-    addresses, it answers under each of them, so every address is its own.
+    Ports are not compared: DNS rebinding depends on the name alone. If the API listens on all addresses, it accepts any
+    IP address.
     """
 
     def __init__(self, *, bound_to: str, public_url: str, allowed_hosts: str) -> None:

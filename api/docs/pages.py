@@ -41,7 +41,7 @@ def page() -> Response:
 
 
 def _once(name: str, render: Callable[[], str]) -> str:
-    """What `render` returns, from the first request on: it takes 50 ms of a processor, and anybody may ask for it."""
+    """Cache what `render` returns: rendering takes 50 ms of CPU time, and the page needs no token."""
     kept: dict[str, str] = current_app.extensions.setdefault(KEY, {})
     if name not in kept:
         kept[name] = render()

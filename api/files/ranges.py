@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# One range of bytes. Several ranges, and anything else, are not understood, so the whole file is served: the RFC
-# allows that, and no client in use asks for several.
+# Only a single range is supported. For several ranges, and for anything else, the whole file is served: the RFC
+# allows that, and no common client asks for several.
 ONE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,30})-([0-9]{0,30})[ \t]*", re.IGNORECASE)
 
 

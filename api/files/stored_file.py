@@ -1,4 +1,4 @@
-"""Opening an image's object for a client, and what it is told where the bucket has lost the bytes."""
+"""Opens the object of an image, and answers with an error if the bucket has lost its bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from storage.s3.lost_objects import mark_found, mark_missing
 
 log = structlog.get_logger(__name__)
 
-# An object that S3 fails to read may be back when a part of S3 is: for so long the client is asked to try again.
+# If S3 fails to read an object, the object may be readable again when a failed S3 node is back. Until this time has
+# passed, the client is asked to try again.
 LOST_AFTER = timedelta(seconds=60)
 
 

@@ -1,4 +1,4 @@
-"""Replicate's files API: upload a file once, and name it in requests by its URL until it expires."""
+"""Replicate's files API: a client uploads a file once, and uses its URL in requests until it expires."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def download(file_id: str) -> Response:
         raise _no_such(file_id)
     stored = open_file(services(), files.stored_file_of(row))
     expect_to_sleep()
-    # A stranger chose the bytes and their type: no browser may show them as a page of ours.
+    # The uploader chose the bytes and their type, so a browser must not render them as a page of this origin.
     headers = {
         "Content-Length": str(stored.size_bytes),
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(row['name'])}",
@@ -156,7 +156,7 @@ def download(file_id: str) -> Response:
 
 
 def _own(conn: Connection, file_id: str) -> Row:
-    """The file, if it is the caller's. Raises NotFound, the same for what is not there and for others'."""
+    """The file, if it belongs to the caller. Raises the same NotFound for a missing file and for another caller's."""
     row = files.read_file_row(conn, file_id) if is_id(file_id) else None
     if row is None or not caller().owns(row):
         raise _no_such(file_id)
@@ -221,7 +221,7 @@ def _refuse(constant: str) -> Any:
 
 
 def _digests(content: FileStorage) -> tuple[str, str, int]:
-    """SHA-256 and MD5, hexadecimal, and the size in bytes; the file stands at its beginning then."""
+    """SHA-256 and MD5 in hexadecimal, and the size in bytes. Rewinds the file."""
     sha256, md5, size_bytes = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     while piece := content.stream.read(PIECE_CHARS):
         sha256.update(piece)

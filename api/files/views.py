@@ -1,4 +1,4 @@
-"""Images by signed URL, streamed from the bucket: a browser opens them, no token is needed."""
+"""Serves images by signed URL, streamed from the bucket. A browser can open them, because no token is needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storage.predictions.read import StoredFile, read_file
 
 blueprint = Blueprint("files", __name__)
 
-# What a URL serves never changes, so it may be kept; only by whoever fetched it, since it was signed for them.
+# The content behind a URL never changes, so clients may cache it. Shared caches may not, because the URL is signed.
 CACHE_CONTROL = "private, max-age=86400, immutable"
 
 
@@ -55,12 +55,12 @@ def get(prediction_id: str, name: str) -> Response:
 
 
 def _etag(file: StoredFile) -> str:
-    """A strong validator: the same for the same bytes, whatever URL leads to them."""
+    """A strong validator: the same bytes have the same ETag under every URL."""
     return f'"{file.sha256}"'
 
 
 def _not_modified(file: StoredFile) -> Response | None:
-    """The answer to a client that has the file already; the bucket isn't asked. Raises Problem for If-Match."""
+    """The response to a client that already has the file, without asking the bucket. Raises Problem for If-Match."""
     if request.headers.get("If-Match") is not None and not request.if_match.contains(file.sha256):
         raise Problem(412, "Precondition failed", "the file is not the one that If-Match names")
     if not request.if_none_match.contains_weak(file.sha256):

@@ -1,8 +1,8 @@
-"""Ends streams and waiting requests whose access ended: their token was revoked, replaced or lost the scope that they
-need, or the API was closed.
+"""Ends streams and waiting requests that have lost access: their token was revoked, replaced or lost the scope that
+they need, or the API began to require tokens.
 
-Such a request was let in once and may last for hours. One thread asks Postgres about all of them at once, so that a
-stream costs no query, and a revocation counts however it was written.
+Such a request is authenticated once and may last for hours. One thread checks all of them at once in Postgres, so that
+a stream needs no query of its own, and a revocation takes effect however it was written to the database.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from storage.postgres.database import Connection
 
 log = structlog.get_logger(__name__)
 
-# With `auth.REMEMBER_S`, for which a token is believed, below the 3 s that docs/access.md promises.
+# Together with `auth.REMEMBER_S`, the time for which a token is cached, this is below the 3 s of docs/access.md.
 CHECK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Access:
-    """Why a request was let in. It lasts as long as the reason does."""
+    """What gave a request access. The request may last as long as that is valid."""
 
     token_id: int | None  # None: the API needs no token
     digest: str | None = None  # of the token that was sent; None: a signed URL of one of the token's predictions
     scope: Scope | None = None  # that the request needed; None: a signed URL
 
     def lasts(self, in_use: dict[int, TokenInUse], *, is_open: bool) -> bool:
-        """Whether it still holds. `in_use`: the tokens that are not revoked."""
+        """Whether the access is still valid. `in_use`: the tokens that are not revoked."""
         if self.token_id is None:
             return is_open
         token = in_use.get(self.token_id)
@@ -84,7 +84,7 @@ class AccessWatch:
         while not self._stopping.wait(CHECK_EVERY_S):
             try:
                 self._check()
-            except (psycopg.Error, PoolTimeout) as error:  # without Postgres nobody can have revoked anything
+            except (psycopg.Error, PoolTimeout) as error:  # no token can be revoked while Postgres is down
                 log.warning("access_watch.postgres_away", reason=str(error).strip().partition("\n")[0])
 
     def _check(self) -> None:

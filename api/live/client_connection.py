@@ -1,4 +1,4 @@
-"""The client's connection behind a stream: noticing that nobody is there any more."""
+"""Detects that the client of a stream has disconnected."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import ssl
 
 from flask import request
 
-# A peer that acknowledges nothing for 10 s is gone; the kernel asks after 5 s of silence.
+# The kernel probes an idle connection after 5 s. A peer that acknowledges nothing for 10 s counts as disconnected.
 UNANSWERED_MS = 10_000
 KEEPALIVE_S = 5
-# How often a request that waits looks whether its client is still there.
+# How often a waiting request checks that its client is still connected.
 LOOK_EVERY_S = 2.0
 
 
 def client_connection() -> object:
-    """The socket of this request, where the server lets us see it (gunicorn does)."""
+    """The socket of this request, or None if the server doesn't expose it (gunicorn does)."""
     return request.environ.get("gunicorn.socket")
 
 
 def expect_answers(connection: object) -> None:
-    """Let the kernel end this connection soon after its peer stopped answering, or reading."""
+    """Let the kernel close this connection soon after the peer stops answering or reading."""
     if not isinstance(connection, socket.socket) or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -35,7 +35,7 @@ def expect_answers(connection: object) -> None:
 
 
 def has_hung_up(connection: object) -> bool:
-    """Whether the peer closed the connection. A write would notice it too, but only the second one."""
+    """Whether the peer closed the connection. A write fails too in that case, but only the second one."""
     if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is told of a prediction while it waits and is drawn: queued, loading, progress, preview, output, done."""
+"""The live events of a prediction: queued, loading, progress, preview, output, done."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def live(
 ) -> Iterator[LiveEvent | None]:
     """The present state, then every change of it, until the prediction is over; None where nothing came for a while.
 
-    No history is kept: whoever reconnects gets the state as it is then. Raises AccessEnded as `watch` does.
+    No history is kept: a client that reconnects gets the state at that time. Raises AccessEnded as `watch` does.
     """
     story = _Story(here, positions)
 
@@ -68,7 +68,7 @@ def preview_data(preview: Preview) -> dict[str, Any]:
 
 
 class _Story:
-    """What one listener has been told, so that nothing is told twice and progress never goes back."""
+    """What was sent to one listener, so that nothing is sent twice and progress never goes back."""
 
     def __init__(self, here: Services, positions: QueuePositions) -> None:
         self._here = here

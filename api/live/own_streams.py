@@ -30,7 +30,7 @@ blueprint = Blueprint("own_streams", __name__)
 )
 @needs(Scope.READ)
 def events() -> Response:
-    """Server-sent events without ids: who connects again gets `ready`, and reads the list."""
+    """Server-sent events without ids: a client that reconnects gets `ready`, and then reads the list."""
     query()
     here, token_id, access = services(), caller().token_id, caller().access
 

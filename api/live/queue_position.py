@@ -1,4 +1,4 @@
-"""How many stand before a prediction, and when it may begin: an estimate from measured times, or none."""
+"""The queue position of a prediction, and when it may start: an estimate from measured times, if there is one."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NOT_MEASURED = "how long this model takes to start or to draw was not measured h
 
 @dataclass(frozen=True)
 class Waiting:
-    """A prediction that nobody draws yet."""
+    """A prediction that no worker has claimed yet."""
 
     position: int  # 1 is next
     is_loading: bool  # no worker is ready, and one loads the model
-    starts_at: datetime | None  # estimated; None: nobody knows
+    starts_at: datetime | None  # estimated; None: unknown
     clock: DatabaseClock
-    reason: str = ""  # why nobody knows
+    reason: str = ""  # why the start time is unknown
 
     @property
     def event(self) -> Literal["queued", "loading"]:
@@ -53,7 +53,7 @@ class Waiting:
         }
 
     def differs_from(self, told: Waiting | None) -> bool:
-        """Whether a listener who was told that should be told this."""
+        """Whether a listener that got that event should get this one."""
         if told is None or (self.position, self.is_loading) != (told.position, told.is_loading):
             return True
         if self.starts_at is None or told.starts_at is None:

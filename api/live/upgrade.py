@@ -17,7 +17,7 @@ from api.services import Services
 def websocket_response(
     here: Services, messages: Callable[[], Iterable[str | None]], access: Access | None
 ) -> WebSocketResponse:
-    """A WebSocket that says these messages; None among them is a moment without any.
+    """A WebSocket that sends these messages. None stands for a moment without a message.
 
     Raises Problem where the request asks for no WebSocket, or there are too many streams.
     """

@@ -13,7 +13,7 @@ from storage.postgres.database import Row
 
 @dataclass(frozen=True)
 class Waited:
-    """How the wait ended: the prediction is over, its client has left, or neither (the time is up)."""
+    """How the wait ended: the prediction is over, the client disconnected, or neither (the time is up)."""
 
     row: Row  # as it was seen last
     over: Snapshot | None = None

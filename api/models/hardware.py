@@ -19,7 +19,7 @@ from storage.workers.hardware import list_devices
 blueprint = Blueprint("hardware", __name__)
 
 NOT_IN_A_SKU = re.compile(r"[^a-z0-9]+")
-# Before a worker has drawn anything, nobody knows. A deployment without `hardware` is on this.
+# The hardware is unknown until a worker has drawn something. A deployment without `hardware` is listed with this.
 NOT_KNOWN = {"name": DEFAULT_HARDWARE.upper(), "sku": DEFAULT_HARDWARE}
 
 

@@ -114,9 +114,9 @@ def _wait(here: Services, row: Row) -> Snapshot:
 
 
 def _abandon(here: Services, row: Row) -> None:
-    """Cancel what nobody can ask for any more: its client never learnt its id, and waits no longer.
+    """Cancel a prediction that can't be fetched any more: its client never got its id and has stopped waiting.
 
-    With an Idempotency-Key the same request leads to the prediction again, so it is drawn to its end.
+    With an Idempotency-Key the client can send the same request again and get the prediction, so it isn't cancelled.
     """
     if row["idempotency_key"] is not None:
         return
@@ -135,12 +135,14 @@ def _stopping() -> Problem:
 
 
 def _give_up_at(here: Services) -> float:
-    """Rescue cancels the prediction at that time, so nobody's picture is drawn in vain; give it a second more."""
+    """When to stop waiting: one second after the deadline at which rescue cancels the prediction."""
     return time.monotonic() + here.settings.openai_wait_s + 1
 
 
 def _too_late(here: Services, prediction_id: str, logs: str = "") -> Problem:
-    """With the last line of the logs, which OpenAI's clients don't see: why a model can't be loaded stands there."""
+    """The message ends with the last line of the logs, which OpenAI's clients can't read. It may say why a model can't
+    be loaded.
+    """
     why = f"; its logs end with: {logs.strip().rpartition(chr(10))[2]}" if logs else ""
     return Problem(
         504,

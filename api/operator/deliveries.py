@@ -1,4 +1,4 @@
-"""What became of the webhooks, and sending one again."""
+"""Lists webhook deliveries, and sends one again."""
 
 from __future__ import annotations
 

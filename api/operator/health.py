@@ -1,4 +1,4 @@
-"""Whether the process lives (`/healthz`), whether it can serve (`/readyz`), and what this is (`/`)."""
+"""Liveness (`/healthz`), readiness (`/readyz`), and a short description of the service (`/`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ blueprint = Blueprint("health", __name__)
 @for_all_pages
 @open_to_all
 def live() -> Response:
-    """Asks nobody: an outage of Postgres is no reason to restart the API."""
+    """This check doesn't query Postgres: an outage of Postgres is no reason to restart the API."""
     return Response(dump({"status": "ok"}), content_type="application/json")
 
 
@@ -52,7 +52,7 @@ def ready() -> Response:
     body = {
         "status": "ok" if ok else "unavailable",
         "checks": checks,
-        "missing_objects": missing,  # no reason to send requests elsewhere: what they ask for is drawn anew
+        "missing_objects": missing,  # doesn't make the API unready: a request for the same images draws them again
         "models": sorted(here.catalog.models),
     }
     return Response(dump(body), 200 if ok else 503, content_type="application/json")

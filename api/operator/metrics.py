@@ -24,10 +24,10 @@ blueprint = Blueprint("metrics", __name__)
 
 KEY = "darkroom-metrics"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Several scrapers, or an impatient one, cost Postgres no more than this.
+# Postgres is read at most this often, however many scrapers there are and however often they scrape.
 READ_EVERY_S = 5.0
 TERMINAL = ("succeeded", "failed", "canceled")
-# A label's values are ours: a client that could choose them would make a series of each.
+# Clients must not choose the values of a label: each value becomes a time series.
 METHODS = frozenset(("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"))
 OTHER = "other"
 # Of models that are not in the catalog (any more). Requests can name only those that are.
@@ -35,7 +35,7 @@ MAX_FORMER_MODELS = 100
 
 
 class Metrics:
-    """Those of one app."""
+    """The metrics of one app."""
 
     def __init__(self, services: Services) -> None:
         self.registry = CollectorRegistry()
@@ -121,7 +121,7 @@ class DeploymentCollector(Collector):
             )
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: registering must not ask Postgres."""
+        """Yields nothing, so that registering the collector doesn't query Postgres."""
         return iter(())
 
     def _read(self) -> Totals | None:

@@ -39,7 +39,7 @@ FORMATS = ("json", "csv")
 )
 @needs(Scope.READ)
 def get() -> Response:
-    """Of all tokens for an operator, of its own for a token."""
+    """The usage of all tokens for an operator, else that of the caller's token."""
     given = query("from", "to", "by", "format")
     last = _day("to", given.get("to"))
     if last is None:

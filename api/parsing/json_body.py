@@ -1,4 +1,4 @@
-"""Reading a body that is to be a JSON object."""
+"""Reads a request body as a JSON object."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def optional_json_object() -> dict[str, Any]:
 
 
 def _size_bytes() -> int:
-    """Of the body. A chunked one has arrived too, and lies in a file (`api/server`)."""
+    """The size of the body. A chunked body has been received too, and is kept in a file (`api/server`)."""
     if request.content_length is not None:
         return request.content_length
     body = request.environ["wsgi.input"]

@@ -1,4 +1,4 @@
-"""Reading a picture that a stranger sent, and writing it anew: turned upright, without metadata, as PNG."""
+"""Decodes an untrusted image and encodes it again as PNG, turned upright and without metadata."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from api.pictures.sent import sha256_of, spooled
 
 log = structlog.get_logger(__name__)
 
-# Our own limit is checked as soon as the size is known, before a pixel is decoded; Pillow's is another one.
+# The API checks its own limit as soon as it knows the size, before it decodes a pixel. Pillow's limit is another one.
 Image.MAX_IMAGE_PIXELS = None
 FORMATS = ("PNG", "JPEG", "WEBP")
-# A JPEG with many scans takes the time of one decoding for each, from a few bytes; encoders write about ten.
+# Each scan of a JPEG costs as much time as decoding the whole image, but only a few bytes. Encoders write about ten.
 MAX_JPEG_SCANS = 64
 # Decoded, converted, and turned or laid on a ground: four bytes a pixel each (Pillow's RGB has four, too).
 BYTES_A_PIXEL = 12
@@ -57,12 +57,12 @@ NOT_TRANSPARENT = "has no transparent area: that is where the image is drawn ane
 
 
 class NotAPicture(Exception):
-    """The message says what is wrong with it."""
+    """The bytes are not a usable image. The message says why."""
 
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A PNG file, and what it is known by."""
+    """A PNG file with its hash and size."""
 
     file: IO[bytes]
     sha256: str  # of the file, hexadecimal

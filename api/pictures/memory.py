@@ -14,7 +14,7 @@ MAX_WAIT_S = 60.0
 
 
 class PictureMemory:
-    """So many bytes for all requests of the process together; whoever comes first gets its part first."""
+    """A number of bytes that all requests of the process share, first come, first served."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes

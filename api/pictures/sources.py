@@ -108,7 +108,7 @@ def _uploaded(here: Services, path: list[str]) -> StoredFile | None:
 
 
 def _signed_file(here: Services, url: str, path: list[str]) -> StoredFile | None:
-    """A drawn image or an uploaded file by its link: whoever has the link may open it, and so may its owner."""
+    """A drawn image or an uploaded file by its link. Anyone with the signed link may open it, and so may its owner."""
     if len(path) != 2 or not is_id(path[0]):
         return None
     query = parse_qs(urlsplit(url).query)

@@ -1,1 +1,1 @@
-"""Predictions: the routes, and the one door through which every request to draw goes (`accept`)."""
+"""Predictions: the routes, and `accept`, which every request to draw goes through."""

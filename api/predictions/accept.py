@@ -1,4 +1,4 @@
-"""The one door of every route that draws: a request is checked, completed, and submitted."""
+"""All routes that draw use `accept`: it checks a request, fills in defaults, and submits it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NOTHING_TRANSPARENT = "The mask has no transparent area where something is drawn
 
 @dataclass(frozen=True)
 class Accepted:
-    """The prediction of a request. Not a new one where its Idempotency-Key, or the cache of results, had it."""
+    """The prediction of a request. It isn't new if the Idempotency-Key or the cache of results already had it."""
 
     row: Row
     is_new: bool

@@ -1,4 +1,4 @@
-"""Finding a prediction for its owner; to everybody else it does not exist."""
+"""Finds a prediction for its owner. All other callers get the same 404 as for a prediction that doesn't exist."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.predictions.read import read_prediction
 
 
 def find_own(conn: Connection, prediction_id: str) -> Row:
-    """The prediction, if it is the caller's. Raises NotFound, the same for what is not there and for others'."""
+    """The prediction, if it belongs to the caller. Raises the same NotFound for a missing one and another caller's."""
     row = read_prediction(conn, prediction_id) if is_id(prediction_id) else None
     if row is None or not caller().owns(row):
         raise NotFound(f"there is no prediction {prediction_id[:60]!r}")

@@ -27,7 +27,7 @@ class Reply(Response):  # type: ignore[misc] # gunicorn has no types
         shed: Callable[[], None],
     ) -> None:
         super().__init__(request, connection, config)
-        self.version = "Darkroom"  # the header Server: which server this is inside is nobody's business
+        self.version = "Darkroom"  # the header Server, without gunicorn's name
         self.headers_sent: bool
         self._outgoing = outgoing
         self._buffered = buffered

@@ -62,7 +62,7 @@ class NotAPicture(Exception):
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A PNG file with its hash and size."""
+    """A PNG file with its hash, its size, and whether it marks anything as a mask."""
 
     file: IO[bytes]
     sha256: str  # of the file, hexadecimal

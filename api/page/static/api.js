@@ -5,7 +5,7 @@ const TRIES = 3;
 
 const listeners = new Set();
 
-/** A refused request. `status` is 0 where nobody answered. */
+/** A failed request. `status` is 0 if there was no response. */
 export class ApiError extends Error {
   constructor(status, detail, title = "") {
     super(detail);
@@ -26,7 +26,7 @@ export function setToken(text) {
 /** Call `listener` with the ApiError when a request needs another token. */
 export const onUnauthorized = (listener) => listeners.add(listener);
 
-/** The answer as JSON, or null where there is none. Raises ApiError. */
+/** The response as JSON, or null if it has no body. Throws ApiError. */
 export async function send(method, path, { body, headers = {}, signal } = {}) {
   const answer = await request(method, path, { body, headers, signal });
   if (answer.ok) return answer.status === 204 ? null : answer.json();
@@ -38,7 +38,7 @@ export async function send(method, path, { body, headers = {}, signal } = {}) {
 
 export const get = (path, options) => send("GET", path, options);
 
-/** Submit a prediction; a lost answer doesn't draw it twice. Raises ApiError. */
+/** Submit a prediction. If the response is lost, a retry doesn't draw it twice. Throws ApiError. */
 export async function submit(body) {
   const headers = { "Idempotency-Key": `page-${randomHex(16)}` };
   for (let left = TRIES; ; ) {

@@ -38,7 +38,7 @@ export class Card {
     const { status } = prediction;
     const output = prediction.output ?? [];
     this.#show(prediction, live, output);
-    // With a hundred cards that are told of every second, writing only what has changed keeps the page smooth.
+    // A hundred cards may get an event every second. The page stays smooth because only changes are written.
     const said = JSON.stringify([words, share(live), status, output.length, prediction.keep, prediction.data_removed, t("action.cancel")]);
     if (said === this.#said) return;
     this.#said = said;
@@ -54,7 +54,7 @@ export class Card {
     parts.image.style.setProperty("--blur", output.length ? "0px" : `${((1 - share(live)) * 8).toFixed(1)}px`);
     parts.count.textContent = output.length > 1 ? `×${output.length}` : "";
     parts.keep.hidden = !prediction.keep;
-    if (isOver(prediction) && document.activeElement === parts.cancel) parts.open.focus(); // it is about to go
+    if (isOver(prediction) && document.activeElement === parts.cancel) parts.open.focus(); // the button is about to be hidden
     parts.cancel.hidden = isOver(prediction);
     parts.retry.hidden = !["failed", "canceled"].includes(status);
     parts.cancel.setAttribute("aria-label", t("action.cancel"));

@@ -1,4 +1,4 @@
-// Making elements. Text is always set as text, never as HTML.
+// Creates elements. Text is always set as text, never as HTML.
 
 /**
  * An element. `attributes` with a function as value are listeners (`onclick`), `class`, `data-*` and `aria-*` are as in
@@ -42,7 +42,7 @@ const ICONS = {
   sliders: "M4 7h10 M18 7h2 M4 17h2 M10 17h10 M16 5v4 M8 15v4",
 };
 
-/** An icon that is only decoration: its button has the words. */
+/** An icon that is only decoration: its button has a text label. */
 export function icon(name) {
   return svg(
     "svg",

@@ -7,7 +7,7 @@ const AGAIN_AFTER_AT_MOST_MS = 15_000;
 
 /**
  * Connect, and connect again for ever. `onEvent(name, data)` gets each event, `onState(isConnected)` each change.
- * Returns a function that connects anew at once, for when the token has changed.
+ * Returns a function that reconnects at once. Call it when the token has changed.
  */
 export function follow({ onEvent, onState }) {
   let socket = null;

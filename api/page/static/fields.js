@@ -19,13 +19,13 @@ function labelled(words, control, { hint, value } = {}) {
   return h("div", { class: "field" }, label, control, described);
 }
 
-/** What an input is called: in the reader's language where the page knows it, else as the API does. */
+/** The label of an input: translated if the page knows the input, else the API's name. */
 const nameOf = (name) => {
   const words = t(`input.${name}`);
   return words === `input.${name}` ? name.replaceAll("_", " ") : words;
 };
 
-/** What is said below its field; undefined: nothing. */
+/** The hint below the field, or undefined. */
 const hintOf = (name) => {
   const words = t(`hint.${name}`);
   return words === `hint.${name}` ? undefined : words;
@@ -126,7 +126,7 @@ function choice(name, schema) {
   };
 }
 
-/** Width and height as one choice of shapes, with a last one for numbers of one's own. */
+/** Width and height as one choice of shapes; the last choice is for custom numbers. */
 export function sizeField(width, height) {
   const presets = sizePresets(width, height);
   const group = `size-${(made += 1)}`;
@@ -169,7 +169,7 @@ export function sizeField(width, height) {
   return { element, read: () => ({ width: across.read(), height: down.read() }), write };
 }
 
-/** A rectangle of that shape. */
+/** A rectangle with that aspect ratio. */
 function shape([width, height]) {
   const longest = Math.max(width, height);
   const rectangle = h("i", { class: "shape", "aria-hidden": "true" });
@@ -178,7 +178,7 @@ function shape([width, height]) {
   return rectangle;
 }
 
-/** A seed: empty for a random one; the dice writes one down, so that it can be used again. */
+/** A seed: empty for a random one. The dice button fills in a random number, so that it can be used again. */
 export function seedField() {
   const control = h("input", { type: "text", inputmode: "numeric", pattern: "[0-9]*", maxlength: 20, placeholder: t("seed.random"), autocomplete: "off" });
   const dice = h(

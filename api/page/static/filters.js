@@ -19,7 +19,7 @@ export class Filters {
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("change", (event) => event.target !== q && onChange());
     q.addEventListener("input", (event) => {
-      if (event.isComposing) return; // half a Chinese word
+      if (event.isComposing) return; // an unfinished word in a Chinese input method
       clearTimeout(this.#timer);
       this.#timer = setTimeout(onChange, TYPING_MS);
     });
@@ -55,7 +55,7 @@ export class Filters {
     return parameters;
   }
 
-  /** Whether a prediction that an event told of belongs into the list, as far as one can say here. */
+  /** Whether a prediction from an event belongs in the list, as far as the page can tell. */
   match(prediction) {
     const { q, model, status, time, kept } = this.#form.elements;
     const prompt = (prediction.input?.prompt ?? "").toLowerCase();

@@ -1,4 +1,4 @@
-// The form: a prompt, and whatever else the chosen model takes.
+// The form: a prompt, and the other inputs of the chosen model.
 import { h } from "./dom.js";
 import { arePictures, fieldOf, seedField, sizeField } from "./fields.js";
 import { lorasIn } from "./lora_field.js";
@@ -8,9 +8,10 @@ import { withPictures } from "./sent_picture.js";
 import { onLanguage, t } from "./words.js";
 
 const KEY = "darkroom-form"; // what was typed, for a reload of this tab
-// These are asked for elsewhere in the form, or mean nothing to somebody who looks at a page.
+// These are elsewhere in the form, or have no use on a page.
 const NOT_ASKED = ["prompt", "width", "height", "size", "aspect_ratio", "seed", "cache", "reuse", "previews", "priority", "lora_weights", "lora_scale"];
-// Said also where they are the model's own, so that a picture shows them and can be drawn again when the model's change.
+// Sent even if they equal the model's defaults, so that the prediction shows them and can be repeated after the defaults
+// have changed.
 const ALWAYS_SAID = ["width", "height", "num_inference_steps", "guidance_scale"];
 const AT_ONCE = ["num_outputs"]; // shown without opening "more"
 
@@ -34,7 +35,7 @@ export class Form {
     });
     prompt.value ||= remembered().input?.prompt ?? "";
     prompt.addEventListener("keydown", (event) => {
-      // 229: the Enter with which one chooses a Chinese word, in Safari.
+      // 229: in Safari, the Enter key that selects a word in a Chinese input method.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       form.requestSubmit();
@@ -92,7 +93,7 @@ export class Form {
     return input;
   }
 
-  /** As `#given`, without what the model has chosen itself: for the next model. */
+  /** Like `#given`, but without the model's own defaults: for a change to another model. */
   #chosen() {
     const isChosen = ([name, value]) => value !== this.#inputs.get(name)?.default;
     return Object.fromEntries(Object.entries(this.#given()).filter(isChosen));
@@ -158,7 +159,7 @@ export class Form {
       // Without pictures: they are too large for it.
       sessionStorage.setItem(KEY, JSON.stringify(this.read(), (_, value) => (isPictureData(value) ? undefined : value)));
     } catch {
-      // Then a reload forgets it.
+      // Storage may be forbidden; the form is then empty after a reload.
     }
   }
 }
@@ -173,7 +174,7 @@ function fits(value, { minimum = -Infinity, maximum = Infinity, multipleOf = 1, 
 /** Of the lists, only those of pictures and of LoRAs have fields. */
 const isAsked = (name, schema) => schema.type !== "array" || arePictures(schema) || name === "loras";
 
-/** Whether there is anything to choose. */
+/** Whether the input leaves a choice. */
 const isChoice = ({ minimum, maximum }) => minimum === undefined || minimum !== maximum;
 
 function remembered() {

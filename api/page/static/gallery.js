@@ -1,4 +1,4 @@
-// The cards of all predictions, newest first, without an end: the next page is read before one scrolls to it.
+// The cards of all predictions, newest first, with infinite scrolling: the next page is read before you reach it.
 import { get } from "./api.js";
 import { Card } from "./card.js";
 import { t } from "./words.js";
@@ -68,14 +68,14 @@ export class Gallery {
     return at < 0 ? [] : [this.#store.ids[at - 1], this.#store.ids[at + 1]];
   }
 
-  /** Put the focus on a card; returns whether there is one. */
+  /** Focus a card. Returns false if there is no card for the id. */
   focus(id) {
     const card = this.#cards.get(id);
     card?.element.querySelector("button").focus();
     return card !== undefined;
   }
 
-  /** Words that count down. */
+  /** Update the texts that count down. */
   tick() {
     for (const [id, card] of this.#cards) {
       const prediction = this.#store.get(id);
@@ -94,7 +94,7 @@ export class Gallery {
     this.#fillScreen();
   }
 
-  /** On a large screen a page may leave the end in sight, and the observer reports only changes. */
+  /** On a large screen the end may still be visible after a page was added, and the observer reports only changes. */
   #fillScreen() {
     requestAnimationFrame(() =>
       // The new cards are laid out by then.
@@ -104,7 +104,7 @@ export class Gallery {
     );
   }
 
-  /** A page of the list, or null: another was asked for meanwhile, or it can't be had, which is said. */
+  /** A page of the list. Null if another one was requested meanwhile, or after an error, which is shown. */
   async #read(parameters) {
     this.#reading?.abort();
     const reading = (this.#reading = new AbortController());
@@ -145,7 +145,7 @@ export class Gallery {
     return this.#cards.get(id);
   }
 
-  /** Bring the cards into the store's order; what stays isn't touched, so that focus and pictures stay too. */
+  /** Put the cards in the store's order. Cards that don't move are not touched, so they keep focus and pictures. */
   #arrange() {
     const ids = this.#store.ids;
     const wanted = new Set(ids);

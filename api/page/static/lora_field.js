@@ -1,10 +1,10 @@
-// A field for LoRAs, where a model has some: a menu of their names for each, with its strength beside it.
+// A field for LoRAs, if the model has any: for each one a menu of names, with its strength beside it.
 import { h } from "./dom.js";
 import { t } from "./words.js";
 
 let made = 0;
 
-/** As the other fields. Behind the last LoRA there is a menu for the next, until all names or `maxItems` are chosen. */
+/** A field as in fields.js. After the last LoRA there is a menu for another, up to all names or `maxItems`. */
 export function loraField(name, schema) {
   const known = new Map((schema["x-loras"] ?? []).map((lora) => [lora.name, lora]));
   const names = [...known.keys()];
@@ -60,7 +60,7 @@ const valueOf = ({ select, scale }) => ({ name: select.value, ...(scale.value ==
 
 const scaleIn = ({ items }) => items?.anyOf?.find(({ properties }) => properties)?.properties.scale ?? {};
 
-/** The LoRAs of an input, each with its name and, where it was given, its scale: also one that is in `lora_weights`. */
+/** The LoRAs of an input, each with its name and its scale if one was given; includes one in `lora_weights`. */
 export function lorasIn({ loras, lora_weights: name, lora_scale: scale }) {
   const listed = (Array.isArray(loras) ? loras : []).map((each) => (typeof each === "string" ? { name: each } : each));
   return name ? [...listed, { name, ...(typeof scale === "number" ? { scale } : {}) }] : listed;

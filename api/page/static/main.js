@@ -17,7 +17,7 @@ const store = new Store();
 let isRefused = false; // the API wants another token
 let modelsShown = "";
 let hasFailed = false; // to load them
-const own = new Set(); // what this tab has asked for, and is told of aloud
+const own = new Set(); // submitted in this tab, so their results are announced to screen readers
 
 const actions = {
   open: (id) => viewer.open(id),
@@ -55,7 +55,7 @@ initToken({
 });
 const reconnect = follow({
   onEvent: hear,
-  // Without a token there is no connection either, but the dialog says that.
+  // Without a token there is no connection either, but the dialog already says so.
   onState(isConnected) {
     $("offline").hidden = isConnected || isRefused;
     if (!isConnected && !isRefused) findOutWhy();
@@ -78,7 +78,7 @@ async function loadModels() {
     const { results } = await get("v1/models");
     isRefused = hasFailed = false;
     const shown = JSON.stringify(results);
-    if (shown === modelsShown) return; // the form stays as it is, also while somebody fills it in
+    if (shown === modelsShown) return; // don't reset a form that the user is filling in
     modelsShown = shown;
     form.setModels(results);
     filters.setModels(results.map(({ id }) => id));
@@ -103,7 +103,7 @@ async function findOutWhy() {
   }
 }
 
-/** Submit what was asked for; its card is there as soon as it is accepted. */
+/** Submit the form's request. Its card appears as soon as the API accepts it. */
 async function draw(asked) {
   if ($("viewer").open) $("viewer").close();
   say("");
@@ -119,7 +119,7 @@ async function draw(asked) {
   $("submit").removeAttribute("aria-busy");
 }
 
-/** Ask the API for something; what it refuses is said. */
+/** Call the API, and show the error if there is one. */
 async function act(ask, done) {
   try {
     done(await ask());
@@ -144,7 +144,7 @@ function hear(name, data) {
   else store.tell(name, data);
 }
 
-/** The events begin (again): read what there is, and what became of those that are further down. */
+/** The events have (re)connected: read the first page, and update the predictions further down. */
 async function refresh() {
   const read = await gallery.load({ keeping: !isFirstReady });
   if (read === null) return;

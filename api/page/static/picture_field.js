@@ -1,4 +1,4 @@
-// A field for a picture, where a model takes one (an input of the format "uri"): chosen, dropped or pasted. The request
+// A field for a picture, if the model takes one (an input of the format "uri"): chosen, dropped or pasted. The request
 // carries it as a data: URL.
 import { h, icon } from "./dom.js";
 import { sentWords } from "./sent_picture.js";
@@ -8,13 +8,13 @@ let made = 0;
 
 export const isPictureData = (value) => typeof value === "string" && value.startsWith("data:image/") && sentWords(value) === undefined;
 
-/** The first picture in what is dropped or pasted, as a File; undefined: there is none. */
+/** The first picture in the dropped or pasted data, as a File; undefined if there is none. */
 export const pictureIn = (transfer) => [...(transfer?.files ?? [])].find(({ type }) => type.startsWith("image/"));
 
 /**
  * As the other fields, and `take(file)`. A value that is not a data: URL (an address, or the description of a picture
  * that was sent before) is kept, and shown as text.
- * `onChange` is called when there is another value.
+ * `onChange` is called when the value changes.
  */
 export function pictureField(name, { hint, onChange = () => {} } = {}) {
   const id = `picture-${(made += 1)}`;
@@ -69,7 +69,7 @@ export function pictureField(name, { hint, onChange = () => {} } = {}) {
   });
   zone.addEventListener("dragleave", () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => {
-    event.preventDefault(); // else the browser leaves the page and shows the file
+    event.preventDefault(); // otherwise the browser leaves the page and opens the file
     zone.classList.remove("over");
     const [file] = event.dataTransfer.files;
     if (file) take(file);
@@ -78,14 +78,14 @@ export function pictureField(name, { hint, onChange = () => {} } = {}) {
   return { element, read: () => value, write, take };
 }
 
-/** What stands in the field where the picture itself can't be shown. */
+/** The text in the field if the picture itself can't be shown. */
 function wordsFor(value) {
   if (value === undefined) return t("picture.choose");
   const sent = sentWords(value);
   return sent === undefined ? value : t("picture.same", { picture: sent });
 }
 
-/** Several pictures, at most `most`: behind the last one there is an empty field for the next. */
+/** Several pictures, at most `most`: after the last one there is an empty field for another. */
 export function picturesField(name, most) {
   const element = h("div", { class: "picture-fields" });
   let fields = [];

@@ -1,10 +1,10 @@
-// What went wrong, said above everything else that is shown, for a while.
+// An error message, shown above everything else for a while.
 const SAID_FOR_MS = 10_000;
 
 const popover = document.getElementById("problem");
 let silence = 0;
 
-/** Say it; "" takes back what was said. */
+/** Show a message; "" hides it. */
 export function say(words) {
   clearTimeout(silence);
   document.getElementById("problem-words").textContent = words;

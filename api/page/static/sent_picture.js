@@ -1,5 +1,6 @@
-// A picture that came with a request. A prediction's input has no data of it but a description, such as
-// "data:image/png;base64,… (630 bytes, SHA-256 …)". The API takes that for the picture as long as it has it.
+// A picture that was sent in a request. The prediction's input holds a description instead of its data, such as
+// "data:image/png;base64,… (630 bytes, SHA-256 …)". The API accepts that in place of the picture
+// as long as it stores the picture.
 import { bytes, t } from "./words.js";
 
 const DESCRIPTION = /^(?:data|form):(?:image\/)?([^;,]*)[^,]*,… \((\d+) bytes, SHA-256 [0-9a-f]{64}\)$/;

@@ -41,7 +41,7 @@ export const LANGUAGES = {
 
 const root = () => base.href.replace(/\/$/, "");
 
-/** Put text on the clipboard, also where the page isn't served over HTTPS. Returns whether it is there. */
+/** Copy text to the clipboard, even if the page isn't served over HTTPS. Returns whether it worked. */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,7 +1,7 @@
-// What a prediction's state is called, on its card and in the full view.
+// The text for a prediction's state, on its card and in the full view.
 import { duration, t } from "./words.js";
 
-/** A line that says where it stands: its place, loading, its step, or how it ended. */
+/** A line with its state: its place in the queue, loading, its step, or how it ended. */
 export function stateWords(prediction, live) {
   switch (prediction.status) {
     case "starting":
@@ -24,7 +24,7 @@ function waitingWords(waiting) {
   return `${place}${until(waiting)}`;
 }
 
-/** A second line, "in about 12 s", counted from now; nothing where nobody knows. */
+/** A second line, "in about 12 s", counted from now; empty if there is no estimate. */
 function until(waiting) {
   if (!waiting.estimated_start) return "";
   return `\n${duration(Math.max(0, (new Date(waiting.estimated_start) - Date.now()) / 1000))}`;

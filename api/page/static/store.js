@@ -1,4 +1,4 @@
-// The predictions that this page knows, newest first, and what is told of them while they wait and are drawn.
+// The predictions that this page knows, newest first, with their live events while they wait and are drawn.
 
 const OVER = ["succeeded", "failed", "canceled"];
 
@@ -8,7 +8,7 @@ export const isOver = (prediction) => OVER.includes(prediction.status);
 const comesBefore = (a, b) => a.created_at > b.created_at || (a.created_at === b.created_at && a.id > b.id);
 
 /**
- * Holds predictions and tells its listeners once a frame what has changed, however much comes in.
+ * Holds predictions and calls its listeners at most once per frame, however many changes there are.
  *
  * A listener is called with a Set of ids and whether the order has changed (something came or went).
  */
@@ -44,7 +44,7 @@ export class Store {
   put(prediction, asOf = Infinity) {
     if (this.#hasChangedSince(prediction.id, asOf)) return;
     const known = this.#byId.get(prediction.id);
-    if (known && isOver(known) && !isOver(prediction)) return; // an answer that was overtaken
+    if (known && isOver(known) && !isOver(prediction)) return; // an outdated answer
     if (asOf === Infinity) this.#changedAt.set(prediction.id, (this.#clock += 1));
     this.#byId.set(prediction.id, prediction);
     if (!known) this.#insert(prediction);
@@ -73,7 +73,7 @@ export class Store {
     this.#touch("");
   }
 
-  /** What an event says of a prediction that isn't over. */
+  /** Store the data of an event about a prediction that isn't over. */
   tell(name, { id, ...data }) {
     const prediction = this.#byId.get(id);
     if (!prediction || isOver(prediction)) return;
@@ -107,7 +107,7 @@ export class Store {
       [this.#dirty, this.#hasMoved, this.#frame] = [new Set(), false, 0];
       for (const listener of this.#listeners) listener(dirty, hasMoved);
     };
-    // A hidden tab has no frames.
+    // The browser renders no frames for a hidden tab.
     this.#frame = document.hidden ? setTimeout(tell, 250) : requestAnimationFrame(tell);
   }
 }

@@ -1,4 +1,4 @@
-// Light, dark, or as the system says. A classic script in <head>, so that the page is never painted in the wrong one.
+// Light, dark, or the system's theme. A classic script in <head>, so that the page is never painted in the wrong theme.
 (() => {
   const KEY = "darkroom-theme";
   const root = document.documentElement;

@@ -1,7 +1,7 @@
-// Asking for the token, where the API needs one.
+// The dialog that asks for a token if the API requires one.
 import { onUnauthorized, setToken, token } from "./api.js";
 
-/** Wire the dialog. `onChange` is called with a new token; whether it is good, the next request says. */
+/** Set up the dialog. `onChange` is called with a new token, which is not checked before the next request. */
 export function initToken({ dialog, button, onChange }) {
   const form = dialog.querySelector("form");
   const input = form.querySelector("input");

@@ -1,4 +1,4 @@
-// One prediction in full: its pictures, all that it was made with, and what can be done with it.
+// The full view of a prediction: its pictures, its inputs, and the actions on it.
 import { pictureUrl } from "./api.js";
 import { h, icon } from "./dom.js";
 import { lorasIn, loraWords } from "./lora_field.js";
@@ -18,7 +18,7 @@ export class Viewer {
   #at = 0; // which of its pictures
   #beside = []; // the ids of its neighbours: where the focus goes when it is deleted
   #parts;
-  #drawn = ""; // what the parts that have controls show: they are made anew only when it changes
+  #drawn = ""; // the state of the parts with controls, which are rendered again only if it changes
 
   constructor({ dialog, store, gallery, actions }) {
     this.#dialog = dialog;
@@ -203,7 +203,7 @@ export class Viewer {
   }
 }
 
-/** All that is known of it, as pairs of words. */
+/** Everything known about the prediction, as pairs of label and value. */
 function factsOf(prediction) {
   const facts = [[t("fact.model"), prediction.model]];
   const { prompt: _, previews: __, loras, lora_weights, lora_scale, ...inputs } = prediction.input ?? {};

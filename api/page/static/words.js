@@ -21,14 +21,14 @@ function chosen() {
 
 export const currentLanguage = () => language;
 
-/** Switch, for this browser. Whoever shows words is told. */
+/** Switch the language for this browser, and call the listeners. */
 export function setLanguage(name) {
   language = name;
   document.documentElement.lang = name;
   try {
     localStorage.setItem(KEY, name);
   } catch {
-    // Then it is for this page only.
+    // Storage may be forbidden; the choice then lasts until the page is reloaded.
   }
   translate(document);
   for (const listener of listeners) listener();
@@ -59,7 +59,7 @@ export function translate(root) {
   }
 }
 
-/** "about 12 s", "about 3 min": as exact as such a number is meant. */
+/** "about 12 s", "about 3 min": rounded, because the number is an estimate. */
 export function duration(seconds) {
   if (seconds < 1) return t("duration.now");
   if (seconds < 90) return t("duration.seconds", { count: Math.round(seconds) });

@@ -16,7 +16,7 @@ const AGAIN_AFTER_MS = 3000;
 
 const $ = (id) => document.getElementById(id);
 
-// What each section is made of. It is only made anew when that has changed.
+// The data of each section. A section is rendered again only if its data has changed.
 const SECTIONS = {
   health: (found) => health(found),
   models: (found) => models(found.models, period()),
@@ -60,7 +60,7 @@ async function read() {
   if (!document.hidden) timer = setTimeout(read, AGAIN_AFTER_MS);
 }
 
-/** A token that may not see this: nothing of before stays on the screen. */
+/** The token has no access: remove what was shown before. */
 function deny(reason) {
   latest = null;
   shown.clear();
@@ -71,7 +71,7 @@ function deny(reason) {
   if (reason) $("token-button").hidden = false;
 }
 
-/** Somebody has marked text, to copy it: it must not be replaced under their hands. */
+/** Whether the user has selected text, for instance to copy it. It must not be replaced then. */
 const isReading = () => getSelection()?.type === "Range" && $("sections").contains(getSelection().anchorNode);
 
 function show() {
@@ -85,7 +85,7 @@ function show() {
   }
 }
 
-/** Put new content into a section; the focus, and where tables are scrolled to, stay. */
+/** Replace the content of a section. The focus and the scroll positions of tables are kept. */
 function replace(section, made) {
   const focused = section.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const lefts = Array.from(section.querySelectorAll(".scroll"), (each) => each.scrollLeft);

@@ -36,7 +36,7 @@ function card(found, period) {
   );
 }
 
-/** How many workers stay ready and how many there may be, where that was asked for. */
+/** The least and the largest number of workers, if they are set. */
 function bounds({ at_least, at_most, warm_until }) {
   if (!at_least && at_most === null) return null;
   const more = [

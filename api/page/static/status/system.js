@@ -1,4 +1,4 @@
-// What the service stands on.
+// The state of the database, the bucket and the rest of the system.
 import { h } from "../dom.js";
 import { moment, t } from "../words.js";
 import { bytes, count, seconds } from "./quantity.js";

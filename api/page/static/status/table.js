@@ -1,4 +1,4 @@
-// A table that scrolls sideways where it is too wide, and can be scrolled with the keyboard.
+// A table that scrolls sideways if it is too wide, also with the keyboard.
 import { h } from "../dom.js";
 
 /** `columns`: [words, class?]; `rows`: lists of cells, each text or an element. */
@@ -18,5 +18,5 @@ export function table(label, columns, rows) {
 /** A word with a coloured dot. */
 export const state = (name, words) => h("span", { class: `dot ${name}` }, words);
 
-/** What stands where there is nothing to show. */
+/** The text for an empty section. */
 export const nothing = (words) => h("p", { class: "nothing" }, words);

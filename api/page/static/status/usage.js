@@ -1,4 +1,4 @@
-// Who used how much in the last thirty days.
+// Usage by token in the last thirty days.
 import { h } from "../dom.js";
 import { t } from "../words.js";
 import { chart } from "./chart.js";

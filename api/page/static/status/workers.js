@@ -1,4 +1,4 @@
-// Who draws, and what failed.
+// The workers, and their failures.
 import { h } from "../dom.js";
 import { moment, t } from "../words.js";
 import { bytes, count, seconds } from "./quantity.js";
@@ -22,7 +22,7 @@ export function workers(all) {
     bytes(each.memory_bytes),
     bytes(each.device_free_bytes),
     moment(each.started_at),
-    // Rounded while all is well: the table would be made anew every three seconds.
+    // Rounded while all is well; else the table would be rendered again every three seconds.
     each.seen_s < SILENT_AFTER_S ? t("workers.now") : h("span", { class: "bad" }, seconds(each.seen_s)),
   ]);
   return [table(t("status.workers"), columns, rows.map((cells) => cells.map((cell) => (Array.isArray(cell) ? h("div", {}, cell) : cell))))];

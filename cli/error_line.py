@@ -18,12 +18,12 @@ CHOICES = re.compile(r"\^\(([a-z|A-Z]+)\)\$")  # the pattern of a setting that h
 
 
 def error_line(error: Exception) -> str | None:
-    """What went wrong and what to do, or None for a bug of ours, which deserves its traceback."""
+    """What went wrong and what to do. None for a bug, which should show its traceback."""
     if isinstance(error, OperatorError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return f"The disk is full ({error.filename or error.strerror}): free some space and start again."
-    # Whoever raised one has imported it; we need not, for a quick --help.
+    # If pydantic raised the error, it is imported already. Importing it here would slow down `--help`.
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and isinstance(error, pydantic.ValidationError):
         return _setting_line(error)

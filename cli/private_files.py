@@ -54,7 +54,7 @@ def make_private_folder(folder: Path, *, others_pass: bool = False) -> None:
     """Create the folder, or take the rights of others away from one that is there.
 
     `others_pass` lets them through to what is theirs inside: as root, Postgres runs as an account of its own. They
-    can't list the folder either way. A folder of somebody else stays as it is.
+    can't list the folder either way. A folder of another user is not changed.
     """
     mode = 0o711 if others_pass else 0o700
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def make_tree_private(folder: Path) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file anew that only its owner can read, from its first byte on."""
+    """Replace a file. At no time can anyone but its owner read the new content."""
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)

@@ -69,8 +69,8 @@ def end_child(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, fl
     process.wait()
 
 
-def end_stranger(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
-    """As `end_child`, for a process that isn't our child: one that an earlier run left behind.
+def end_process(process: psutil.Process, *steps: tuple[signal.Signals, float]) -> None:
+    """Like `end_child`, for a process that isn't our child: an earlier run left it behind.
 
     psutil compares the create time before it signals, so a pid that was given to another program is safe.
     """
@@ -85,14 +85,14 @@ def end_stranger(process: psutil.Process, *steps: tuple[signal.Signals, float]) 
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs. A zombie doesn't: it holds nothing, and only its parent can clear it away."""
+    """Whether the process runs. A zombie counts as ended: it holds no resources, and only its parent can reap it."""
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
 def _tell_when_orphaned(signal_number: signal.Signals) -> list[str]:
-    """The words before a command that have Linux signal it when its parent dies (`setpriv` execs it).
+    """A command prefix that makes Linux send the signal when the parent dies (`setpriv` then execs the command).
 
     Not a `preexec_fn`: that is unsafe, and deprecated, in a process with threads.
     """

@@ -11,7 +11,7 @@ from storage.s3.bucket import Bucket, BucketUnavailable
 from worker.heartbeat import Heartbeat
 
 # A minute is enough for an S3 server that starts together with us. After that the worker exits and its supervisor
-# decides when to try again, so that no GPU paid by the minute waits until somebody corrects a key.
+# decides when to try again, so that a GPU that costs money by the minute doesn't wait for a corrected key.
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 

@@ -1,4 +1,4 @@
-"""The end of a worker that has drawn: finish what is drawing, hand back the rest, publish what is drawn."""
+"""Drains a worker: finishes the current drawings, hands back the other predictions, and publishes the images."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def waiting_words(event: str, data: dict[str, Any]) -> str:
 
 @contextmanager
 def progress_line(*, quiet: bool) -> Iterator[ProgressLine | None]:
-    """None if nobody looks at standard error."""
+    """Yields None if `quiet` is set or standard error is not a terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

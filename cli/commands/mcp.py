@@ -24,7 +24,7 @@ def command(over_http: bool, host: str, port: int, data: Path) -> None:
     """Serve the tools generate_image, edit_image, list_images, get_image and cancel (Model Context Protocol).
 
     Over standard input and output it uses DARKROOM_TOKEN. Over HTTP it has no token of its own: it passes on the
-    `Authorization` header of each caller, so that nobody draws with another's.
+    `Authorization` header of each caller, so that no caller uses another one's token.
 
     \b
     {"mcpServers": {"darkroom": {"command": "darkroom", "args": ["mcp"],

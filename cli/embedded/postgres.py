@@ -1,4 +1,4 @@
-"""A Postgres server of our own in a folder: real, durable, and reachable by nobody but us."""
+"""The embedded Postgres: a durable server with its data in a folder, which only the current user can reach."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelle
 from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.socket_folder import cluster_name, make_socket_folder, remove_socket_folder, socket_folder
 from cli.private_files import make_private_folder
-from cli.processes import end_child, end_stranger, is_alive, start_child
+from cli.processes import end_child, end_process, is_alive, start_child
 
 PORT = 5432  # names the socket file; no TCP port is opened
 START_TIMEOUT_S = 60.0  # crash recovery of a small database takes seconds; a slow disk some more
@@ -168,9 +168,9 @@ class EmbeddedPostgres:
                 elif words[0].startswith(title):
                     backends.append(process)
         for postmaster in postmasters:
-            end_stranger(postmaster, (signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
+            end_process(postmaster, (signal.SIGINT, 3.0), (signal.SIGQUIT, 1.0))
         for backend in backends:  # without their postmaster they can't commit any more
-            end_stranger(backend)
+            end_process(backend)
 
     def _says_ready(self) -> bool:
         """The last line of postmaster.pid: asking it first keeps refused connections out of the log."""

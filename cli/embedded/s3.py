@@ -23,10 +23,10 @@ from cli.embedded.s3_sockets import SERVERS, sockets_of, sweep_dead_sockets
 from cli.embedded.server_log import last_lines, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
 from cli.private_files import FOR_OWNER_ONLY, make_private_folder, make_tree_private, write_private
-from cli.processes import end_child, end_stranger, is_alive, start_child
+from cli.processes import end_child, end_process, is_alive, start_child
 
 START_TIMEOUT_S = 30.0
-STARTS = 4  # if somebody takes one of its ports at that moment, it is started again with others
+STARTS = 4  # if another program takes one of its ports in the meantime, it is started again with other ports
 PORT_TAKEN = "address already in use"
 CHOICES = 10  # of inner ports: the names of their sockets in /tmp may be taken
 # On SIGTERM it waits 15 s for streams that it holds open to itself. What was acknowledged is in its files by
@@ -40,7 +40,7 @@ class EmbeddedS3:
     """SeaweedFS with its data in `folder`, as a direct child of this process.
 
     One owner at a time: the caller keeps others off the folder. Its ports are chosen at the first start and
-    are kept by this object over restarts, except that the inner ones change if somebody else has taken one. The keys
+    are kept by this object over restarts, except that the inner ones change if another program has taken one. The keys
     are the caller's. Its S3 port answers signed requests; all its other ports are for its own parts, which show each
     other a certificate (`s3_security`).
 
@@ -160,7 +160,7 @@ class EmbeddedS3:
             with suppress(psutil.Error):
                 options = process.cmdline()
                 if f"-dir={self.data}" in options and is_alive(process):
-                    end_stranger(process, (signal.SIGTERM, STOP_PATIENCE_S))
+                    end_process(process, (signal.SIGTERM, STOP_PATIENCE_S))
                     _remove_sockets(options)
 
     def failed(self, what: str) -> EmbeddedServerError:
@@ -238,7 +238,7 @@ class EmbeddedS3:
 
 def _remove_sockets(options: list[str]) -> None:
     for path in sockets_of(options):
-        with suppress(OSError):  # it is gone, or somebody else's
+        with suppress(OSError):  # it has been removed, or belongs to another user
             path.unlink()
 
 

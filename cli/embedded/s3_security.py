@@ -1,10 +1,10 @@
-"""The certificates and keys by which the parts of the embedded S3 server know each other.
+"""The certificates and keys with which the parts of the embedded S3 server authenticate each other.
 
 SeaweedFS is several servers in one process, and each listens on the loopback interface, where every user and every
-program of the machine can connect. Without this file they trust whoever asks: one GET deletes a bucket, and
-`weed shell` prints the S3 keys. With it, all ports but the S3 port itself demand a client certificate (mutual TLS, for
-HTTP and for gRPC), and the only one that there is lies in a folder that nobody else can read. The JWT keys are a second
-wall behind the first.
+program of the machine can connect. Without this file they trust every client: one GET deletes a bucket, and
+`weed shell` prints the S3 keys. With it, all ports except the S3 port require a client certificate (mutual TLS, for
+HTTP and for gRPC). The only client certificate is in a folder that no other user can read. The JWT keys are a second
+line of defence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from cli.private_files import make_private_folder, write_private
 PARTS = ("master", "volume", "filer", "s3", "client")
 SERVED_OVER_HTTP = ("master", "volume", "filer")  # S3's own port is for others, who sign their requests
 JWT_KEYS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
-# They are made anew at each start. Long, so that a server that is never restarted doesn't stop one day.
+# The certificates are made again at each start. They are valid for long, so that they don't expire in a server that is
+# never restarted.
 VALID_FOR = datetime.timedelta(days=3650)
 CLOCK_MAY_BE_OFF = datetime.timedelta(days=1)
 

@@ -25,9 +25,9 @@ def sockets_of(options: Sequence[str]) -> list[Path]:
 
 
 def sweep_dead_sockets() -> None:
-    """Remove those that nobody listens to: what killed servers left, whose ports nobody knows any more."""
+    """Remove sockets without a listener. Killed servers left them, and their ports are no longer known."""
     for path in FOLDER.glob("seaweedfs-*-grpc-*.sock"):
-        with suppress(OSError):  # somebody else's, or somebody else was faster
+        with suppress(OSError):  # it belongs to another user, or another process has removed it
             if time.time() - path.lstat().st_mtime > STARTED_BY_THEN_S and path.is_socket() and _is_dead(path):
                 path.unlink()
 

@@ -1,4 +1,4 @@
-"""Where the socket of an embedded Postgres lives: a short path that nobody else can enter."""
+"""The folder for the socket of an embedded Postgres: a short path that no other user can enter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def socket_folder(folder: Path) -> Path:
 
 
 def make_socket_folder(folder: Path, account: tuple[int, int] | None) -> None:
-    """Make it with mode 0700, or take over one that is ours; refuse one that somebody else put there."""
+    """Create the folder with mode 0700, or use an existing one. Refuses a folder of another user."""
     owner = os.getuid() if account is None else account[0]
     try:
         folder.mkdir(mode=0o700)
@@ -45,7 +45,7 @@ def make_socket_folder(folder: Path, account: tuple[int, int] | None) -> None:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {owner, os.getuid()}:
             raise EmbeddedServerError(
-                f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own."
+                f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own."
             ) from None
     folder.chmod(0o700)
     if account is not None:

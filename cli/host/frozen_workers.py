@@ -1,31 +1,31 @@
-"""Whether a worker that runs still says that it lives: a frozen one holds its place, and draws nothing."""
+"""Detects frozen workers: their process runs and keeps its place, but sends no heartbeat and draws nothing."""
 
 from __future__ import annotations
 
 from storage.workers.registry import Sign
 
 LOOK_EVERY_S = 5.0
-# Longer than a lease (6 s: what it drew is another's by then), and than a healthy worker needs to be heard again after
-# its network was cut (10 s until it notices, 5 s to connect). Looks are counted, not seconds: while Postgres is away
-# there are none, and a supervisor that was frozen itself (a laptop that slept) made one, however long it was.
+# Longer than a lease (6 s; another worker has its predictions by then), and longer than a healthy worker needs to
+# reconnect after a network failure (10 s to notice it, 5 s to connect). We count looks, not seconds: there are no looks
+# while Postgres is down, and a supervisor that was frozen itself (a laptop that slept) counts that time as one look.
 SILENT_LOOKS = 6
 SILENT_S = LOOK_EVERY_S * SILENT_LOOKS
 
-# A model that loads may keep everything else in its process waiting, for as long as it takes.
+# Not "loading": while a model loads, it may block all other threads of the process for any length of time.
 READY = ("idle", "drawing", "draining", "standby")
 
 
 class Silence:
-    """Of one process. `stranger` is what its pid's row said before it was started: an earlier process's word."""
+    """The missed heartbeats of one process. `earlier` is the row that an earlier process with the same pid has left."""
 
-    def __init__(self, stranger: Sign | None) -> None:
-        self._stranger = stranger
+    def __init__(self, earlier: Sign | None) -> None:
+        self._earlier = earlier
         self._last: Sign | None = None
         self._silent_looks = 0
 
     def is_too_long(self, sign: Sign | None) -> bool:
-        """Take in what the newest look has found; None is no row (rescue removes it after a minute)."""
-        if sign is not None and self._stranger is not None and sign.worker_id == self._stranger.worker_id:
+        """Record the newest look; returns whether the worker is frozen. None: no row (rescue removes it after a minute)."""
+        if sign is not None and self._earlier is not None and sign.worker_id == self._earlier.worker_id:
             sign = None
         if sign in (None, self._last):
             self._silent_looks += 1

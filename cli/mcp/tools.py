@@ -29,7 +29,7 @@ ServerOf = Callable[[Context[Any, Any]], Server]
 
 
 def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
-    """`server_of`: the Darkroom of a call, with the token of whoever calls."""
+    """`server_of`: returns the Darkroom server for a call, with the caller's token."""
     mcp: MCPServer[Any] = MCPServer(
         "darkroom",
         instructions="Draws pictures from a text on the user's own GPUs. A drawing takes seconds; the first after a"

@@ -62,7 +62,7 @@ class DataFolder:
             make_private_folder(self.run)
             if {each.name for each in self.path.iterdir()} <= OURS:  # else it is a folder for other things, too
                 make_private_folder(self.path, others_pass=os.getuid() == 0)  # root's Postgres has its own account
-            self._require_ours()  # somebody may have made it at the same moment
+            self._require_ours()  # another process may have created it at the same time
             self._take_lock()
             if self.path in self._made:  # it holds keys: a repository around it must not take them in
                 (self.path / ".gitignore").write_text("*\n")
@@ -79,7 +79,7 @@ class DataFolder:
             shutil.rmtree(self.run, ignore_errors=True)
             if self.path in self._made:
                 (self.path / ".gitignore").unlink(missing_ok=True)
-                with suppress(OSError):  # it is not empty: somebody else put something there
+                with suppress(OSError):  # it is not empty: another process has put a file there
                     self.path.rmdir()
         os.close(self._lock)
         self._lock = None

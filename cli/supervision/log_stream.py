@@ -48,12 +48,12 @@ class LogStream:
         self.line(f"{prefix} {text}")
 
     def progress(self, text: str) -> None:
-        """A line that is written over by what comes next; only on a terminal."""
+        """A line that the next one overwrites. Shown only on a terminal."""
         if self._on_terminal:
             self._put("\r" + text)
 
     def follow(self, role: str, pipe: IO[bytes]) -> threading.Thread:
-        """Pass on what the child writes until it, and whoever has its pipe, is gone."""
+        """Forward the child's output until every process that has the write end of the pipe has ended."""
 
         def pump() -> None:
             with pipe:
@@ -65,7 +65,7 @@ class LogStream:
         return thread
 
     def flush(self, patience_s: float = 1.0) -> None:
-        """Wait until what was handed in is written, but not for ever."""
+        """Wait until all lines are written, at most `patience_s`."""
         deadline = time.monotonic() + patience_s
         with self._changed:
             while (self._waiting or self._writing) and time.monotonic() < deadline:
@@ -89,7 +89,7 @@ class LogStream:
                 texts = list(self._waiting)
                 self._waiting.clear()
                 if self._dropped:
-                    texts.insert(0, f"… {self._dropped} lines were dropped: nobody read them in time\n")
+                    texts.insert(0, f"… {self._dropped} lines were dropped: the output was not read in time\n")
                     self._dropped = 0
                 self._writing = True
             self._write(texts)
@@ -106,5 +106,5 @@ class LogStream:
         try:
             self._out.write("".join(pieces))
             self._out.flush()
-        except (OSError, ValueError):  # whoever read us is gone; the service goes on
+        except (OSError, ValueError):  # the reader of our output has ended; the service goes on
             self._broken = True

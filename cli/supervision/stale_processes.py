@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from cli.processes import end_stranger, is_alive, signal_group
+from cli.processes import end_process, is_alive, signal_group
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SAME_START_S = 0.1
@@ -50,7 +50,7 @@ class ProcessRecord:
             if recorded.boot == _boot() and (members := _living_members(recorded)):
                 found.append(recorded.role)
                 for member in members:
-                    end_stranger(member, (signal.SIGTERM, 2.0))
+                    end_process(member, (signal.SIGTERM, 2.0))
                 signal_group(recorded.pid, signal.SIGKILL)
         self._write()
         return found
@@ -76,7 +76,7 @@ def _living_members(recorded: Recorded) -> list[psutil.Process]:
     pid = recorded.pid
     with suppress(psutil.NoSuchProcess):
         if abs(_started(pid) - recorded.started) > SAME_START_S:
-            return []  # the pid was given to somebody else
+            return []  # the pid belongs to another process now
     members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError, PermissionError):

@@ -21,7 +21,7 @@ HEALTHY_AFTER_S = 60.0
 
 
 class RestartDelay:
-    """How long to wait before the next start: `first_delay_s`, then 2 s, 4 s, … 30 s; anew after a healthy minute."""
+    """How long to wait before the next start: `first_delay_s`, then 2 s, 4 s, … 30 s; reset after a healthy minute."""
 
     def __init__(self, first_delay_s: float = FIRST_DELAY_S) -> None:
         self._first_delay_s = first_delay_s

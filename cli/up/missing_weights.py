@@ -1,4 +1,4 @@
-"""What `darkroom up` says at its start of models whose weights are not there: before somebody waits for a picture."""
+"""At its start, `darkroom up` warns about models with missing weights, before a user waits for a picture."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class WholeService:
         if self._servers.s3 is None:
             self._prepare_bucket(settings)
             self._start_roles(env, settings, catalog, port)
-        else:  # the slowest of all; nobody can have mistaken its keys, so the roles may come up beside it
+        else:  # S3 is the slowest to start. Its keys can't be wrong, so the roles may start at the same time
             self._start_roles(env, settings, catalog, port)
             self._servers.wait_for_s3(self._stages)
             self._prepare_bucket(settings)
@@ -246,8 +246,8 @@ def _catalog_nearby() -> Path:
 
 
 def _import_ahead() -> None:
-    """What takes long to import, while the servers come up."""
-    with suppress(ImportError):  # whoever needs it says so better
+    """Import slow modules while the servers start."""
+    with suppress(ImportError):  # the code that needs the module reports a better error
         importlib.import_module("storage.s3.bucket")
         importlib.import_module("storage.postgres.migrate")
 

@@ -35,9 +35,9 @@ def test_a_worker_that_loads_or_has_not_been_heard_yet_is_never_taken_for_silent
 
 
 def test_a_row_that_was_there_before_the_process_says_nothing_about_it() -> None:
-    stranger = sign(1, worker_id=uuid4())
-    silence = Silence(stranger)
-    assert not any(silence.is_too_long(stranger) for _ in range(100))
+    earlier = sign(1, worker_id=uuid4())
+    silence = Silence(earlier)
+    assert not any(silence.is_too_long(earlier) for _ in range(100))
     assert [silence.is_too_long(sign(2)) for _ in range(SILENT_LOOKS + 1)][-1], "once it was heard itself, it counts"
 
 

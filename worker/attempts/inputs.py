@@ -36,7 +36,7 @@ LOST_AFTER_S = 60.0
 
 
 class InputLost(DarkroomError):
-    """A picture is no longer there, or not what the API stored. The message is for the client."""
+    """A picture was deleted, or differs from what the API stored. The message is for the client."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""LoRAs that requests name by URL: fetched by the rules for strangers' URLs, kept in a folder with a limit."""
+"""LoRAs that requests name by URL: fetched under the rules for untrusted URLs, cached in a folder of limited size."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class LoraDownloads(Mapping[str, Path]):
                 )
                 part.flush()
                 check_whole(Path(part.name))
-                os.link(part.name, self._file_of(url))  # whole, or not at all
+                os.link(part.name, self._file_of(url))  # atomic: the file is never visible half-written
         except FileExistsError:
-            return  # another thread was quicker
+            return  # another thread has downloaded it
         except (InvalidURL, ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable, NoAnswer, NotDownloaded) as error:
             raise LoraNotFetched(f"The LoRA from {host} can't be fetched: {error}.") from None
         except ModelNotLoaded:
@@ -89,7 +89,7 @@ class LoraDownloads(Mapping[str, Path]):
         return file
 
     def __iter__(self) -> Iterator[str]:
-        """Nothing: the folder doesn't know the URLs, and no message names them to others."""
+        """Yields nothing: the folder doesn't store the URLs, and messages must not show them to other clients."""
         return iter(())
 
     def __len__(self) -> int:

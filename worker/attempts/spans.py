@@ -67,7 +67,7 @@ class AttemptSpans:
         drawing.end({"darkroom.ended_as": ended_as}, error=error)
 
     def _send_waiting(self) -> None:
-        """An attempt after the first one waited since the one before was lost, of which nobody knows when."""
+        """Send the queue span of a first attempt. For later ones it isn't known when the attempt before was lost."""
         if self.attempt > 1:
             return
         created_at = self.prediction["created_at"].timestamp()

@@ -1,1 +1,1 @@
-"""Hearing of work, claiming it, and keeping the claims."""
+"""Listening for work, claiming it, and renewing the claims."""

@@ -81,14 +81,14 @@ class BellListener:
         """Sleep until a bell rings or `wake` is called, at most `timeout_s`."""
         self._rung.wait(timeout_s)
 
-    def listen_anew(self) -> None:
+    def forget_bells(self) -> None:
         """Forget earlier bells: only a bell or a `wake` from now on ends the next `wait`."""
         self._rung.clear()
 
     def take(self, *, holds_others: bool = False) -> Claim | None:
         """Claim the next prediction; None if there is none.
 
-        Call `listen_anew` first, so that a bell that rings during the fetch ends the next `wait`.
+        Call `forget_bells` first, so that a bell that rings during the fetch ends the next `wait`.
         Raises NeedsEmptyWorker, CanNotAsk.
         """
         try:

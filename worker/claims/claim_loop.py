@@ -1,4 +1,4 @@
-"""Claims predictions while the scheduler has free slots, and tells when there has been no work for long enough."""
+"""Claims predictions while the scheduler has free slots, and ends when there has been no work for long enough."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class ClaimLoop:
         """
         scheduler.rest()
         while self._standby.is_ordered and goes_on() and scheduler.broken is None:
-            self._bells.listen_anew()
+            self._bells.forget_bells()
             if self._leases.held():
                 idle_since = time.monotonic()
                 self._heartbeat.note("drawing")
@@ -160,7 +160,7 @@ class ClaimLoop:
                     self._heartbeat.say("standby")
                 if self._leaves_after(time.monotonic() - idle_since):
                     return True
-            if self._standby.is_ordered:  # an order that came since `listen_anew` ends the wait
+            if self._standby.is_ordered:  # an order that came since `forget_bells` ends the wait
                 self._bells.wait(self._poll_s)
         if not self._standby.is_ordered:
             scheduler.wake_up()
@@ -170,7 +170,7 @@ class ClaimLoop:
 
     def _claim_one(self, scheduler: BatchScheduler) -> Asked:
         """Claim one more prediction, if the scheduler has a slot for it and there is one."""
-        self._bells.listen_anew()  # before asking: whatever happens from here on ends the wait
+        self._bells.forget_bells()  # before asking: whatever happens from here on ends the wait
         held = self._leases.held()
         if scheduler.free_slots() == 0 or self._results.is_full or any(attempt.must_be_alone for attempt in held):
             return Asked.NOT_ASKED
@@ -192,7 +192,7 @@ class ClaimLoop:
             self._leases.release(attempt)
             return
         try:
-            attempt.parameters  # noqa: B018 - read here, so that nobody after this has to expect a TypeError
+            attempt.parameters  # noqa: B018 - read here, so that no later code has to expect a TypeError
         except TypeError as error:
             self._results.on_failed(attempt, f"Its parameters can't be read by this release: {error}")
             return

@@ -120,4 +120,4 @@ class Leases:
                 without_progress_s = round(attempt.without_progress_s(), 1)
                 log.error("worker.stalled", **attempt.names, without_progress_s=without_progress_s)
                 self._on_stall()
-                os._exit(EXIT_STALLED)  # the drawing thread hangs in the device's driver: nothing gentler ends it
+                os._exit(EXIT_STALLED)  # the drawing thread hangs in the device's driver: a normal exit is impossible

@@ -38,12 +38,12 @@ class OutOfMemory(DarkroomError):
 
 
 class DeviceLost(DarkroomError):
-    """The device fails whatever is drawn. Only a new process can go on."""
+    """The device fails for every drawing. Only a new process can use it again."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A start image (RGB) and a mask of the same size (L): white is drawn anew, black stays, gray is mixed.
+    """A start image (RGB) and a mask of the same size (L): white is drawn again, black is kept, gray is mixed.
 
     `more`: the second and further images, for models that look at several, each of a size of its own.
     """

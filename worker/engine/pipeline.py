@@ -203,7 +203,7 @@ class PipelineEngine:
     def _arguments(self, batch: Sequence[PipelineDrawing]) -> dict[str, Any]:
         """One prompt and one generator an image, seeded on the CPU so that it is the same on every device.
 
-        Lists are made anew for every call: some pipelines change them in place.
+        Each call gets new lists, because some pipelines change them in place.
         """
         first, kind = batch[0].parameters, batch[0].kind
         each = [(drawing.parameters, index) for drawing in batch for index in range(drawing.parameters.num_outputs)]
@@ -215,7 +215,7 @@ class PipelineEngine:
             "width": first.width,
             "height": first.height,
             "num_inference_steps": first.num_inference_steps,
-            "output_type": "np",  # "pil" makes black of NaN, and nobody could tell
+            "output_type": "np",  # "pil" turns NaN into black, so a blank image could not be detected
             "enable_prompt_rewrite": False,  # LongCat would let its text encoder write a new one, never twice the same
             **guidance_arguments(self._pipeline, accepted, [asked for asked, _ in each]),
         }

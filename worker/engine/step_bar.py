@@ -1,4 +1,4 @@
-"""Progress of pipelines that take no callback_on_step_end (PixArt, LongCat): their progress bar tells of each step."""
+"""Progress of pipelines that take no callback_on_step_end (PixArt, LongCat): their progress bar reports each step."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from storage.workers.demand_leases import give_back, lease_demand, renew_leases
 from storage.workers.warm import NO_BOUNDS, WorkerBounds
 
 RENEW_EVERY_S = 3.0
-# Asked again so soon after there were enough workers: one of them may have ended meanwhile.
+# How soon to ask again after there were enough workers: one of them may have ended meanwhile.
 ASK_AGAIN_AFTER_S = 0.2
-# A lease that nobody has fetched by then (the predictions were canceled meanwhile) is given back.
+# A lease that was not taken within this time is given back: the predictions may have been canceled meanwhile.
 UNUSED_AFTER_S = 2.0
 RECONNECT_AFTER_S = 0.5
 

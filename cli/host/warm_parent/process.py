@@ -142,7 +142,7 @@ def _become_worker(order: dict[str, Any], output: int, orders: socket.socket) ->
 
 
 def _wait_for_adoption(supervisor: int) -> None:
-    """Until the supervisor is our parent. If it has died, we end: nobody would look after us."""
+    """Wait until the supervisor is our parent. Exit if it has died, because no process would supervise us."""
     give_up_at = time.monotonic() + ADOPTED_WITHIN_S
     while os.getppid() != supervisor:
         if time.monotonic() > give_up_at:
@@ -150,7 +150,7 @@ def _wait_for_adoption(supervisor: int) -> None:
         time.sleep(0.0005)
     end_with_parent(signal.SIGTERM)
     output = select.poll()
-    output.register(1, 0)  # an error is always reported: nobody has the reading end any more
+    output.register(1, 0)  # poll always reports POLLERR, which means that the read end is closed
     if os.getppid() != supervisor or output.poll(0):  # it died just before that, or has stopped waiting for us
         raise SystemExit(0)
 

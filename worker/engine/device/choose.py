@@ -29,7 +29,7 @@ def choose_device(asked: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What people call it: "cpu", "NVIDIA H100 80GB HBM3"."""
+    """The product name of the device: "cpu", "NVIDIA H100 80GB HBM3"."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

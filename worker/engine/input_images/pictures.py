@@ -1,4 +1,4 @@
-"""The pictures that a request gives: fitted to the size that is drawn, and kept where nothing is drawn anew."""
+"""The input pictures of a request: resized to the size of the drawing, and kept where the mask is black."""
 
 from __future__ import annotations
 

@@ -25,14 +25,14 @@ class Kept:
 
     latents: list[torch.Tensor]
     noise: list[torch.Tensor]
-    drawn_anew: torch.Tensor  # (1, 1, height / 8, width / 8): 1 where the mask is white, else 0
+    repaint_mask: torch.Tensor  # (1, 1, height / 8, width / 8): 1 where the mask is white, else 0
 
     def put_back(self, drawn: torch.Tensor, index: int, sigma: torch.Tensor | None = None) -> torch.Tensor:
         """Image `index` after a step, with the start image's latents where the mask is black, at that noise level."""
         original = self.latents[index]
         if sigma is not None:
             original = _noised(original, self.noise[index], sigma)
-        return (1 - self.drawn_anew) * original + self.drawn_anew * drawn
+        return (1 - self.repaint_mask) * original + self.repaint_mask * drawn
 
 
 def start_from(

@@ -14,7 +14,7 @@ class Limits:
     header_bytes: int
     header_s: float
     body_bytes: int
-    upload_bytes: int  # of a body that carries pictures, sent by somebody who may draw
+    upload_bytes: int  # of a body with pictures, if the caller may draw
     body_s: float
     send_s: float
     bytes_per_s: int

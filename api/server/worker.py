@@ -129,7 +129,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self._tell_who_was_sent_away(now)
 
     def _stop(self) -> None:
-        """Accept nobody; let answers end for as long as the grace period lasts."""
+        """Accept no new connections, and finish running responses within the grace period."""
         for listener in self.sockets:
             self._poller.unregister(listener)
         now = time.monotonic()
@@ -189,7 +189,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self._poll(connection, READ)
 
     def _turn_away(self, accepted: socket.socket, reason: str, status: int, detail: str) -> None:
-        """Close a connection that can't be served, with an answer if there is a place for it on the wire."""
+        """Close a connection that can't be served, with an error response if it can be sent."""
         self._sent_away[reason] += 1
         with suppress(OSError):
             accepted.send(Refusal(status, detail).render(), socket.MSG_DONTWAIT)
@@ -379,7 +379,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._calls.defer(self._shed_bytes)
 
     def _served(self, connection: Connection, keeps: bool) -> None:
-        """The thread is through with it: the rest of the answer is sent here."""
+        """The thread has finished the request; the loop sends the rest of the response."""
         connection.phase, connection.keeps = Phase.SENDING, keeps
         connection.incoming.forget_given()
         self._end_upload(connection)
@@ -434,7 +434,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
         self._addresses.give_back(connection.address)
 
     def _shed_connections(self) -> None:
-        """There are too many: close those that have been at the same thing for longest."""
+        """There are too many connections: close those that have been in the same state for longest."""
         number = math.ceil(len(self._connections) * SHED_PART)
         idle = [each for each in self._connections if each.phase is not Phase.ANSWERING]
         for connection in heapq.nsmallest(number, idle, key=_since):
@@ -442,7 +442,7 @@ class ApiWorker(Worker):  # type: ignore[misc] # gunicorn has no types
             self._abort(connection)
 
     def _shed_bytes(self) -> None:
-        """Clients have left too much in memory: close those that have done so for longest."""
+        """The buffers use too much memory: close the connections that have filled theirs for longest."""
         now = time.monotonic()
         if not self._buffered.is_too_much or now < self._shed_again_at:
             return

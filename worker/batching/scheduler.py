@@ -182,7 +182,7 @@ class BatchScheduler:
             self._on_free_slot()
 
     def _wake_engine(self) -> None:
-        """Raises DeviceLost if the device stays full: somebody else has taken the memory."""
+        """Raises DeviceLost if the device stays full because another process has taken the memory."""
         began_at = self._clock()
         while True:
             try:

@@ -11,7 +11,7 @@ from gunicorn.http.body import CHUNK_EXT_RE
 from api.server.response.refusal import Refusal
 
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(.*)", re.DOTALL)
-# A size, and extensions that nobody sends.
+# A size, and extensions, which no common client sends.
 MAX_SIZE_LINE_BYTES = 256
 MAX_TRAILER_BYTES = 8192
 CRLF = b"\r\n"

@@ -1,1 +1,1 @@
-"""What a client gets: responses of the application, and answers that the server gives by itself."""
+"""What a client gets: responses of the application, and the server's own error responses."""

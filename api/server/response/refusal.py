@@ -1,4 +1,4 @@
-"""An answer that the server gives by itself, because the request can't be handed to the application."""
+"""The server's own error response to a request that can't be passed to the application."""
 
 from __future__ import annotations
 

@@ -37,11 +37,13 @@ up: $(VENV)/.installed ## Run the whole service here (PORT= HOST= DATA= MODELS= 
 		$(call option,--models,MODELS) $(call option,--workers,WORKERS) $(call option,--idle-exit,IDLE_EXIT) \
 		$(call option,--switch-after,SWITCH_AFTER)
 
-.PHONY: lint
-lint: setup ## ruff (lint and format), vulture (dead code), bandit (security) and mypy --strict
+.PHONY: lint quick-lint slow-lint
+lint: quick-lint slow-lint ## ruff (lint and format), vulture (dead code), bandit (security) and mypy --strict
+quick-lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/vulture
+slow-lint: setup
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api cli courier migrations storage worker deploy
 	@$(BIN)/mypy .
 
@@ -61,11 +63,16 @@ format: setup ## Let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Most tests wait for other processes, so more of them run at once than there are cores.
+# Most tests wait for other processes, so more of them run at once than there are cores. bandit and mypy use one core, so
+# they run beside the tests. Hundreds of processes import the same files: Python keeps them compiled, even where the
+# environment forbids it. MAKEFLAGS is not for the tests, which run make too.
 TEST_PROCESSES ?= 4
-.PHONY: test
-test: setup lint ## Every check and every test (ARGS= goes to pytest)
-	@HF_HUB_OFFLINE=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
+.PHONY: test pytest
+test: export PYTHONDONTWRITEBYTECODE :=
+test: setup quick-lint ## Every check and every test (ARGS= goes to pytest)
+	@$(MAKE) --no-print-directory --jobs 2 slow-lint pytest
+pytest: setup
+	@MAKEFLAGS= HF_HUB_OFFLINE=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Kill everything in turn for half an hour; figures into docs/reliability.md (SEEDS="1 2 3 4 5")

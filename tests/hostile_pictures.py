@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from PIL import Image
 
@@ -15,13 +17,20 @@ MAX_PIXELS = 1_000_000  # that the test's API takes
 
 @dataclass(frozen=True)
 class Hostile:
-    """`words`: what the refusal says; empty: it is taken. `pixel`: what it shows at (1, 1) then."""
+    """`words`: what the refusal says; empty: it is taken. `pixel`: what it shows at (1, 1) then.
+
+    `content`: the file, or what makes it. A bomb takes a second, and every process of the tests reads this list.
+    """
 
     name: str
-    data: bytes
+    content: bytes | Callable[[], bytes]
     words: str = ""
     pixel: tuple[int, int, int] | None = None
     size: tuple[int, int] | None = None
+
+    @cached_property
+    def data(self) -> bytes:
+        return self.content if isinstance(self.content, bytes) else self.content()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -104,16 +113,13 @@ def broken() -> list[Hostile]:
 
 
 def bombs() -> list[Hostile]:
-    wide = b"\0" + b"\0" * 3750
     return [
-        Hostile(
-            "png of 30,000 x 30,000 in a few kB", png(30_000, 30_000, wide * 30_000, colour_type=0, depth=1), "pixels"
-        ),
+        Hostile("png of 30,000 x 30,000 in a few kB", wide_bomb, "pixels"),
         Hostile("png that says 2^31 - 1 pixels a side", png(2**31 - 1, 2**31 - 1, b"\0" * 64), "pixels"),
         Hostile("jpeg that says 65,500 a side", resized_jpeg(65_500, 65_500), "pixels"),
-        Hostile("jpeg with thousands of scans", many_scans(), "more than 64 scans"),
-        Hostile("png with a text bomb", png(8, 8, bytes(25) * 8, text_bomb()), "can't be read"),
-        Hostile("png with a profile bomb", png(8, 8, bytes(25) * 8, profile_bomb()), "can't be read"),
+        Hostile("jpeg with thousands of scans", many_scans, "more than 64 scans"),
+        Hostile("png with a text bomb", text_bomb, "can't be read"),
+        Hostile("png with a profile bomb", profile_bomb, "can't be read"),
         Hostile("animated png", animated("PNG"), "is animated"),
         Hostile("animated webp", animated("WEBP"), "is animated"),
     ]
@@ -127,12 +133,19 @@ def resized_jpeg(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def wide_bomb() -> bytes:
+    row = b"\0" + b"\0" * 3750
+    return png(30_000, 30_000, row * 30_000, colour_type=0, depth=1)
+
+
 def text_bomb() -> bytes:
-    return chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 60_000_000, 9))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 60_000_000, 9))
+    return png(8, 8, bytes(25) * 8, text)
 
 
 def profile_bomb() -> bytes:
-    return chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"a" * 60_000_000, 9))
+    profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(b"a" * 60_000_000, 9))
+    return png(8, 8, bytes(25) * 8, profile)
 
 
 def odd() -> list[Hostile]:
@@ -163,5 +176,6 @@ def odd() -> list[Hostile]:
     ]
 
 
+@cache
 def hostile_pictures() -> list[Hostile]:
     return [*of_many_types(), *broken(), *bombs(), *odd()]

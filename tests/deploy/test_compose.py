@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 import jsonschema
@@ -157,16 +158,22 @@ def test_a_setting_without_a_reader_would_be_noticed() -> None:
 
 def fields_without_a_reader(*classes: type[Settings]) -> set[str]:
     """Fields that no code outside the settings classes reads, as `settings.NAME`, itself or through a property."""
-    read = set(READ_OF_SETTINGS)
+    read_of_settings = _read_of_settings()
+    read = set(read_of_settings)
     for settings in classes:
         for name, member in inspect.getmembers_static(settings):
             code = getattr(getattr(member, "fget", getattr(member, "func", None)), "__code__", None)
-            if name in READ_OF_SETTINGS and code is not None:
+            if name in read_of_settings and code is not None:
                 read |= set(code.co_names)
     return {name for settings in classes for name in settings.model_fields} - read
 
 
-def _read_of_settings() -> Iterator[str]:
+@cache
+def _read_of_settings() -> frozenset[str]:
+    return frozenset(_attributes_of_settings())
+
+
+def _attributes_of_settings() -> Iterator[str]:
     for room in ("api", "cli", "courier", "storage", "worker"):
         for path in (REPOSITORY / room).rglob("*.py"):
             if path.name == "settings.py":
@@ -177,9 +184,6 @@ def _read_of_settings() -> Iterator[str]:
                     owner = getattr(value, "attr", getattr(value, "id", ""))
                     if owner.lstrip("_").lower().endswith("settings"):  # `self._settings.…`, `ApiSettings().…`
                         yield node.attr
-
-
-READ_OF_SETTINGS = frozenset(_read_of_settings())
 
 
 def test_every_setting_stands_in_the_example_but_for_the_path_that_is_fixed_in_the_containers() -> None:

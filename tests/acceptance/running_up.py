@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -176,11 +177,12 @@ class RunningUp:
                     return process
         return None
 
-    def workers(self) -> list[psutil.Process]:
+    def workers(self, model: str = "worker") -> list[psutil.Process]:
+        """All of them, or those of a model."""
         found = []
         for process in psutil.Process(self.process.pid).children():
             with suppress(psutil.Error):
-                if "worker" in process.cmdline():
+                if {"worker", model} <= set(process.cmdline()):
                     found.append(process)
         return found
 
@@ -199,6 +201,18 @@ def processes_of(folder: Path) -> list[psutil.Process]:
             if belongs:
                 found.append(process)
     return found
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A new folder, whose runs must leave no process behind.
+
+    Not pytest's tmp_path: each new run of pytest takes others' access to those away, and root's Postgres is one.
+    """
+    with tempfile.TemporaryDirectory(prefix="dr-", ignore_cleanup_errors=True) as name:
+        path = Path(name).resolve()
+        yield path
+        assert processes_of(path) == [], "a process was left behind"
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -84,18 +83,6 @@ def test_a_recorded_pid_that_was_given_to_another_program_is_left_alone(folder: 
     (run / "processes.json").write_text(json.dumps([recorded]))
     with RunningUp(folder) as running:
         running.wait_until_ready()  # and we live
-
-
-def test_two_on_one_folder_are_refused_and_the_first_goes_on(folder: Path) -> None:
-    with up(folder) as first:
-        second = RunningUp(folder)
-        try:
-            assert second.wait_for_exit() == 2
-        finally:
-            second.close()
-        assert f"Another darkroom up (process {first.process.pid}) uses {first.data}" in second.lines[-1]
-        assert first.request("GET", "/readyz")[0] == 200
-        assert first.interrupt() == 0
 
 
 def test_a_taken_port_is_one_clear_line(folder: Path) -> None:
@@ -275,37 +262,6 @@ def test_a_second_ctrl_c_hurries(folder: Path) -> None:
         assert processes_of(folder) == []
 
 
-def test_postgres_killed_in_a_drawing_comes_back_and_the_prediction_succeeds(folder: Path) -> None:
-    with up(folder) as running:
-        prediction_id = running.submit("test/slow")
-        running.wait_for_status(prediction_id, "processing")
-        postgres = running.role("postgres")
-        assert postgres is not None
-        postgres.kill()
-        assert running.wait_for_status(prediction_id, "succeeded", "failed") == "succeeded"
-        assert "postgres was killed by SIGKILL; starting it again at once" in running.output
-
-
-@pytest.mark.parametrize("role", ["weed", "api", "courier"])
-def test_a_killed_role_comes_back(folder: Path, role: str) -> None:
-    with up(folder) as running:
-        process = running.role(role)
-        assert process is not None
-        process.kill()
-        eventually(lambda: (now := running.role(role)) is not None and now.pid != process.pid)
-        assert running.wait_for_status(_submit_patiently(running), "succeeded") == "succeeded"
-
-
-def test_a_killed_worker_is_replaced_and_its_prediction_is_drawn(folder: Path) -> None:
-    with up(folder) as running:
-        prediction_id = running.submit("test/slow")
-        running.wait_for_status(prediction_id, "processing")
-        (worker,) = running.workers()
-        worker.kill()
-        assert running.wait_for_status(prediction_id, "succeeded") == "succeeded"
-        assert "another is started at once if there is work" in running.output
-
-
 def test_no_worker_is_left_after_the_idle_time_and_the_next_submit_is_drawn(folder: Path) -> None:
     with up(folder, "--idle-exit", "0.5") as running:
         for _ in range(2):
@@ -339,30 +295,6 @@ def test_there_are_never_more_workers_than_asked_for(folder: Path) -> None:
         while any(running.status_of(each) != "succeeded" for each in ids):
             most = max(most, len(running.workers()))
         assert most == 2
-
-
-def test_secrets_are_ours_alone_and_never_shown(folder: Path) -> None:
-    with up(folder) as running:
-        keys = running.data / "s3-keys.json"
-        assert stat.S_IMODE(keys.stat().st_mode) == 0o600
-        secret = json.loads(keys.read_text())["secret_access_key"]
-        assert secret not in running.output
-        assert not any(secret in " ".join(each.cmdline()) for each in processes_of(folder))
-
-
-def _submit_patiently(running: RunningUp) -> str:
-    """Submit as a client does that tries again, while a role is being restarted."""
-    ids: list[str] = []
-
-    def accepted() -> bool:
-        try:
-            ids.append(running.submit())
-        except (OSError, AssertionError):
-            return False
-        return True
-
-    eventually(accepted)
-    return ids[0]
 
 
 def _fetch(running: RunningUp, path: str) -> bytes:

@@ -66,7 +66,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(services: RunningServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with serving(services, tmp_path_factory.mktemp("page")) as running:
         yield running

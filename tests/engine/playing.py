@@ -189,3 +189,13 @@ def attempt_of(
         "parameters": parameters.to_json(),
     }
     return Attempt(Claim(prediction, uuid4()))
+
+
+def free_sharing(images: int) -> float:
+    """A device that four pictures don't fill: a step takes as long for all of them as for one."""
+    return 1.0
+
+
+def saturated(images: int) -> float:
+    """A device that one picture fills."""
+    return float(images)

@@ -1,4 +1,4 @@
-"""The page's files over HTTP. What it does is tried in tests/browser/test_page.py."""
+"""The page's files over HTTP. What it does is tried in tests/browser/."""
 
 from __future__ import annotations
 

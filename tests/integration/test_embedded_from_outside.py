@@ -63,7 +63,7 @@ def test_no_port_and_no_socket_tells_or_changes_anything(s3: EmbeddedS3, folder:
     assert {Path(path).name for path in sockets} >= {path.name for path in sockets_of(s3._options())}
     names = {port: name for name, port in s3._ports.items()}
     s3_port = s3._ports["s3"]
-    answers = ask(folder, ports, sockets, [*PATHS])
+    answers = ask(folder, ports, within_reach_of_others(s3, sockets), [*PATHS])
     for where, how, request, answer in answers:
         about = (names.get(where, where), how, request, answer[:300])
         if where == s3_port:
@@ -264,6 +264,14 @@ def listening(server: EmbeddedS3 | EmbeddedPostgres) -> tuple[list[int], list[st
             elif isinstance(each.laddr, str) and each.laddr:
                 sockets.add(str(server.folder / each.laddr))
     return sorted(ports), sorted(sockets)
+
+
+def within_reach_of_others(server: EmbeddedS3, sockets: list[str]) -> list[str]:
+    """All of them where `ask` can be another user, as root can. Else without those in a folder that is ours alone."""
+    if os.getuid() == 0:
+        return sockets
+    assert stat.S_IMODE(server.folder.stat().st_mode) == 0o700
+    return [each for each in sockets if server.folder not in Path(each).parents]
 
 
 def client_of(server: EmbeddedS3) -> S3Client:

@@ -19,6 +19,7 @@ from storage.postgres.database import connect
 from tests.conftest import RunningServices
 from tests.pictures import data_url, file_of
 from tests.support.api_memory import memory_growth
+from tests.support.eventually import eventually
 from tests.support.serving import Service, serving
 
 MAX_BODY_BYTES = 64 * 1024
@@ -114,6 +115,19 @@ def test_memory_stays_bounded_with_64_uploads_at_once(service: Service, draws: d
     body = request(data_url(noise(2000, 2000, quality=85), "image/jpeg"))
     assert sent(service, body, draws)[0] == 201
     with memory_growth(service) as growth, ThreadPoolExecutor(AT_ONCE) as pool:
-        statuses = [status for status, _ in pool.map(lambda _: sent(service, body, draws), range(AT_ONCE))]
+        statuses = list(pool.map(lambda _: status_in_the_end(service, body, draws), range(AT_ONCE)))
     assert statuses == [201] * AT_ONCE
     assert growth.peak < MAX_GROWTH_BYTES
+
+
+def status_in_the_end(service: Service, body: bytes, headers: dict[str, str]) -> int:
+    """Of a client that tries again where it is told to: on a busy machine, some wait for memory for a minute."""
+    status = 0
+
+    def answered() -> bool:
+        nonlocal status
+        status, _ = sent(service, body, headers)
+        return status != 503
+
+    eventually(answered, every_s=5.0)
+    return status

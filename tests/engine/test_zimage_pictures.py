@@ -15,6 +15,7 @@ from PIL import Image
 
 from storage.predictions.parameters import Parameters
 from tests.engine.drawn_pictures import colours, corner
+from tests.engine.rounding import assert_same_latents
 from worker.engine import DrawingFailed, Pictures
 from worker.engine.zimage import ZImageDrawing, ZImageEngine
 
@@ -152,7 +153,7 @@ def test_texts_start_images_and_masks_share_a_batch_and_each_seed_keeps_its_pict
         engine.step(chance.sample(left, chance.randint(1, min(4, len(left)))), lambda: None)
     for asked, drawing in zip(MIXED, drawings, strict=True):
         for ours, theirs in zip(draw(engine, asked).latents, drawing.latents, strict=True):
-            assert torch.equal(ours, theirs)
+            assert_same_latents(ours, theirs)
 
 
 def test_previews_of_an_inpainting_come_closer_to_the_picture(zimage: Any) -> None:

@@ -46,8 +46,8 @@ from api.slots import Slots
 from storage import logs, tracing
 from storage.catalog import load_catalog
 from storage.errors import OperatorError
-from storage.outbound.judge_url import AllowList
-from storage.outbound.own_servers import OwnServers
+from storage.outbound.check_url import AllowList
+from storage.outbound.denied_servers import DeniedServers
 from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import open_pool
 from storage.postgres.listener import EventListener
@@ -178,7 +178,7 @@ def _allowed_targets(settings: ApiSettings) -> AllowedTargets:
 
 def _picture_sources(settings: ApiSettings) -> AllowList:
     try:
-        return allowed_sources(settings.input_image_allow, OwnServers.of(settings))
+        return allowed_sources(settings.input_image_allow, DeniedServers.from_settings(settings))
     except ValueError as error:
         raise OperatorError(f"{error}.") from None
 

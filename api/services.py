@@ -14,7 +14,7 @@ from api.pictures.memory import PictureMemory
 from api.settings import ApiSettings
 from api.slots import Slots
 from storage.catalog import Catalog
-from storage.outbound.judge_url import AllowList
+from storage.outbound.check_url import AllowList
 from storage.postgres.clock import DatabaseClock
 from storage.postgres.database import Connection, Row
 from storage.postgres.listener import EventListener

@@ -22,9 +22,9 @@ from storage.access.sealing import Sealer
 from storage.access.signing_keys import open_webhook_secrets
 from storage.access.tokens import any_token_was_made
 from storage.errors import OperatorError
+from storage.outbound.check_url import AllowList, resolve
 from storage.outbound.deadline_socket import Interrupted
 from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
-from storage.outbound.judge_url import AllowList, resolve
 from storage.outbound.parse_url import InvalidURL
 from storage.outbound.safe_http import NoAnswer, post
 from storage.postgres.clock import DatabaseClock
@@ -210,7 +210,7 @@ class Deliverer:
             headers[tracing.HEADER] = traceparent
         deadline = time.monotonic() + self.timeout_s
         try:
-            target = resolve(claimed.url, allow, timeout_s=self.timeout_s, asked_by=claimed.token_id)
+            target = resolve(claimed.url, allow, timeout_s=self.timeout_s, owner=claimed.token_id)
             if target.is_private:
                 self._mark_private(claimed)
             response = post(

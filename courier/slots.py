@@ -17,8 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
+from storage.outbound.check_url import Target
 from storage.outbound.fair_share import FairShare
-from storage.outbound.judge_url import Target
 from storage.outbound.public_addresses import Address
 from storage.webhooks.outbox import ClaimedDelivery, Openings, lane_of
 

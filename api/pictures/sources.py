@@ -14,7 +14,7 @@ from api.predictions.ownership import is_id
 from api.server.threads import expect_to_sleep
 from api.services import Services
 from storage.files import read_file_row, stored_file_of
-from storage.outbound.download import NoRoom
+from storage.outbound.download import WriteFailed
 from storage.predictions.read import StoredFile, read_file, read_prediction
 from storage.predictions.sent_again import find_sent_again
 
@@ -33,7 +33,7 @@ def open_source(here: Services, field: str, value: str, *, is_mask: bool) -> Sen
         size_bytes = _read_own(here, field, value, file, is_mask=is_mask)
         if size_bytes is None:
             size_bytes = fetch(here, field, value, file)
-    except NoRoom:
+    except WriteFailed:
         file.close()
         raise Problem(503, "No room", "the picture could not be stored here: try again later") from None
     except BaseException:
@@ -86,7 +86,7 @@ def _copy(here: Services, field: str, stored: StoredFile, into: IO[bytes]) -> in
         try:
             into.write(chunk)
         except OSError as error:
-            raise NoRoom(str(error)) from error
+            raise WriteFailed(str(error)) from error
     return stored.size_bytes
 
 

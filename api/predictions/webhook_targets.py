@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.errors import InvalidInput
+from storage.outbound.check_url import AllowList, check_url
 from storage.outbound.dns_lookup import ForbiddenAddress, Unresolvable
-from storage.outbound.judge_url import AllowList, check_url
 from storage.outbound.parse_url import InvalidURL
 
 
@@ -15,7 +15,7 @@ def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None
     If the name server doesn't answer now, the URL is taken: the courier resolves and judges it again.
     """
     try:
-        check_url(url, allow, asked_by=token_id)
+        check_url(url, allow, owner=token_id)
     except (ForbiddenAddress, InvalidURL) as error:
         raise InvalidInput("webhook", str(error)) from None
     except Unresolvable:

@@ -195,7 +195,7 @@ def adopt(name: str, data: Path) -> None:
     from storage.access.tokens import id_of_token
 
     with _database(data) as (_, conn):
-        adopted = sum(adopt_predictions(conn, id_of_token(conn, name), both_sign_for=BOTH_SIGN_FOR))
+        adopted = sum(adopt_predictions(conn, id_of_token(conn, name), overlap=BOTH_SIGN_FOR))
     click.echo(f"{name} has got {adopted} predictions.")
 
 

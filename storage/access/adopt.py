@@ -1,4 +1,4 @@
-"""Giving a token the predictions that were made while the API was open, which belong to nobody."""
+"""Assigns predictions to a token that were made while the API was open, and so have no token."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import psycopg
 
 from storage.postgres.database import Connection
 
-# Of one transaction, so that it holds few locks, and those shortly.
+# Predictions in one transaction. A small batch holds few locks, for a short time.
 BATCH = 500
 
-# After a pass that left out predictions which somebody else was writing at that moment.
-AGAIN_AFTER_S = 0.1
+# A pass skips predictions that are locked by another process. The next pass starts after this time.
+RETRY_AFTER_S = 0.1
 
-# SKIP LOCKED: a worker renews all its leases in one statement, and two that wait for each other's rows would deadlock.
-# An Idempotency-Key that the token has used itself stays with its own prediction. Deliveries that are still to be sent
-# take turns with the token's others from now on.
+# SKIP LOCKED prevents a deadlock: a worker renews all its leases in one statement, and so may wait for these rows while
+# this statement waits for its rows. If the token has used the same Idempotency-Key, its own prediction keeps the key.
+# Pending deliveries count as the token's when the courier shares its slots among tokens.
 ADOPT = """
 WITH unowned AS (
     SELECT id, idempotency_key FROM predictions
@@ -37,7 +37,7 @@ WITH unowned AS (
         request_hash = CASE WHEN is_taken THEN NULL ELSE request_hash END
     FROM keyed WHERE predictions.id = keyed.id
     RETURNING predictions.id, predictions.created_at
-), in_turn AS (
+), deliveries AS (
     UPDATE webhook_deliveries SET token_id = %(token_id)s
     FROM adopted WHERE prediction_id = adopted.id AND status = 'pending'
 )
@@ -45,19 +45,19 @@ SELECT created_at, id FROM adopted ORDER BY created_at DESC, id DESC
 """
 
 
-def adopt_predictions(conn: Connection, token_id: int, *, both_sign_for: timedelta) -> Iterator[int]:
-    """Make predictions that belong to nobody the token's; yields the size of each batch once it is committed.
+def adopt_predictions(conn: Connection, token_id: int, *, overlap: timedelta) -> Iterator[int]:
+    """Assign predictions without a token to this token. Yields the size of each batch after its commit.
 
-    It may run while predictions are drawn and their webhooks are sent, and goes on with what is left when it is called
-    again. The receivers of these webhooks know the deployment's secret, so that one signs the token's webhooks beside
-    its own for at least `both_sign_for`. Deleted predictions are left out.
+    It may run while predictions are drawn and webhooks are sent. If it was interrupted, call it again for the rest.
+    The receivers of these webhooks know the deployment's secret. So the token's webhooks are signed with that secret
+    too, for at least `overlap`. Deleted predictions are left out.
     """
     row = conn.execute(
         """
         UPDATE tokens SET shared_secret_until = greatest(shared_secret_until, clock_timestamp() + %s) WHERE id = %s
         RETURNING clock_timestamp() AS now
         """,
-        (both_sign_for, token_id),
+        (overlap, token_id),
     ).fetchone()
     assert row is not None
     until: datetime = row["now"]
@@ -70,11 +70,11 @@ def adopt_predictions(conn: Connection, token_id: int, *, both_sign_for: timedel
         )
         if not left.rowcount:
             return
-        time.sleep(AGAIN_AFTER_S)
+        time.sleep(RETRY_AFTER_S)
 
 
 def _pass(conn: Connection, token_id: int, until: datetime) -> Iterator[int]:
-    """Once through all of them, oldest first; so that no batch walks through what earlier ones have adopted."""
+    """Go once through all of them, oldest first. Each batch starts where the last one ended."""
     at, last_id = "epoch", ""
     while True:
         try:
@@ -84,7 +84,7 @@ def _pass(conn: Connection, token_id: int, until: datetime) -> Iterator[int]:
                     {"token_id": token_id, "until": until, "after_at": at, "after_id": last_id, "batch": BATCH},
                 ).fetchall()
         except psycopg.errors.UniqueViolation:
-            continue  # the token has used one of the keys meanwhile: now that is seen
+            continue  # the token has just used one of the keys; the next try sees that
         if not rows:
             return
         yield len(rows)

@@ -1,4 +1,4 @@
-"""What a revoked token leaves behind."""
+"""Cancels the unfinished predictions of a revoked token."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from storage.predictions.render import Renderer
 
 REASON = "Its token was revoked."
 
-# Read at a time; each is canceled in a transaction of its own.
+# Ids read in one query. Each prediction is canceled in its own transaction.
 BATCH = 500
 
 
 def cancel_unfinished(conn: Connection, renderer: Renderer, token_id: int) -> int:
-    """Cancel what waits or is being drawn for a token; returns how many.
+    """Cancel the waiting and running predictions of a token. Returns how many.
 
-    Those that wait come first, so that no worker claims one meanwhile for nothing.
+    The waiting ones come first, so that workers don't claim them only to lose them.
     """
     canceled = 0
     while page := conn.execute(
@@ -25,6 +25,6 @@ def cancel_unfinished(conn: Connection, renderer: Renderer, token_id: int) -> in
         """,
         (token_id, BATCH),
     ).fetchall():
-        # Each that is found here is over afterwards, by this or by somebody else's finish: the loop ends.
+        # After this line, each prediction of the page has ended, here or elsewhere. So the loop ends.
         canceled += sum(finish(conn, renderer, row["id"], Canceled(REASON)) is not None for row in page)
     return canceled

@@ -1,4 +1,4 @@
-"""Secrets in the database, encrypted: whoever gets hold of a backup gets no signing key with it."""
+"""Encrypts the secrets in the database, so that a database backup doesn't reveal the signing keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_KEY_CHARS = 32
 
 @dataclass(frozen=True)
 class Sealer:
-    """Encrypts with the first key of SECRET_KEY and decrypts with any; without a key it leaves text as it is."""
+    """Encrypts with the first key of SECRET_KEY and decrypts with any of its keys. Without a key, text stays plain."""
 
     fernet: MultiFernet | None
     first: Fernet | None = None
@@ -27,7 +27,7 @@ class Sealer:
         return text if self.fernet is None else SEALED + self.fernet.encrypt(text.encode()).decode()
 
     def open(self, stored: str) -> str:
-        """Raises OperatorError where it was sealed with a key that we don't have."""
+        """Decrypt. Raises OperatorError if none of the keys fits."""
         if not stored.startswith(SEALED):
             return stored
         try:
@@ -37,16 +37,16 @@ class Sealer:
         except InvalidToken:
             if self.fernet is None:
                 raise OperatorError(
-                    "The signing secrets in the database are encrypted and SECRET_KEY is not set:"
-                    " set it to the one that the other parts have."
+                    "The signing secrets in the database are encrypted, but SECRET_KEY is not set:"
+                    " set it to the value that the other processes have."
                 ) from None
             raise OperatorError(
                 "The signing secrets in the database are encrypted with another SECRET_KEY:"
-                " set SECRET_KEY to the one that was used before (several may stand there, separated by commas)."
+                " add the SECRET_KEY that was used before (SECRET_KEY may contain several keys, separated by commas)."
             ) from None
 
-    def wants_to_seal(self, stored: str) -> bool:
-        """Whether it lies there in the clear and need not, or is sealed with another key than the first."""
+    def needs_sealing(self, stored: str) -> bool:
+        """Whether the text is not encrypted with the first key, although there is one."""
         if self.first is None:
             return False
         try:
@@ -60,7 +60,7 @@ IN_THE_CLEAR = Sealer(None)
 
 
 def open_sealer(settings: Settings) -> Sealer:
-    """Raises OperatorError for a key that is too short to be one."""
+    """Raises OperatorError if a key is too short."""
     text = settings.secret_key.get_secret_value() if settings.secret_key else ""
     keys = [key.strip() for key in text.split(",") if key.strip()]
     if any(len(key) < MIN_KEY_CHARS for key in keys):
@@ -74,6 +74,6 @@ def open_sealer(settings: Settings) -> Sealer:
 
 
 def _derive(key: str) -> bytes:
-    """32 bytes for this purpose alone, from a key of any form."""
+    """Derive the 32 bytes that Fernet needs from a key of any length. They are used for this purpose only."""
     kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"darkroom signing_keys")
     return base64.urlsafe_b64encode(kdf.derive(key.encode()))

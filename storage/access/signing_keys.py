@@ -1,7 +1,7 @@
-"""The secrets that sign webhooks, one of each token, and links. Encrypted at rest where SECRET_KEY is set.
+"""The secrets that sign links and webhooks. They are encrypted in the database if SECRET_KEY is set.
 
-The deployment has a webhook secret too. It signs what belongs to no token, and the webhooks of tokens that were made
-before tokens had secrets, until theirs is rotated.
+Each token has its own webhook secret. The deployment has one too: it signs the webhooks of predictions without a token.
+It also signs for tokens that are older than the secrets of tokens, until their own secret is rotated.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ SECRET_BYTES = 32  # Standard Webhooks asks for 24 to 64
 
 
 def ensure_keys(conn: Connection, sealer: Sealer) -> None:
-    """Make the first key of each purpose where there is none; two processes at once agree on one.
+    """Create the first key of each purpose if there is none. Several processes may do this at the same time.
 
-    Where there is a SECRET_KEY, what is in use is encrypted with the first one: what lies there in the clear, and what
-    was encrypted with one that stands behind it. Raises OperatorError for what none of them opens.
+    If SECRET_KEY is set, all keys in use are encrypted with its first key. This includes keys that were stored in plain
+    text, or encrypted with one of its other keys. Raises OperatorError if no key of SECRET_KEY can decrypt one of them.
     """
     for purpose in ("webhook", "link"):
         conn.execute(
@@ -35,15 +35,15 @@ def ensure_keys(conn: Connection, sealer: Sealer) -> None:
             (purpose, sealer.seal(_new_secret())),
         )
     for table in ("signing_keys", "webhook_secrets"):
-        _seal_anew(conn, sealer, table)
+        _reseal(conn, sealer, table)
 
 
-def _seal_anew(conn: Connection, sealer: Sealer, table: Literal["signing_keys", "webhook_secrets"]) -> None:
+def _reseal(conn: Connection, sealer: Sealer, table: Literal["signing_keys", "webhook_secrets"]) -> None:
     rows = conn.execute(
         f"SELECT id, secret FROM {table} WHERE retired_at IS NULL OR retired_at > clock_timestamp()"  # noqa: S608 (a constant)
     ).fetchall()
     for row in rows:
-        if sealer.wants_to_seal(row["secret"]):
+        if sealer.needs_sealing(row["secret"]):
             conn.execute(
                 f"UPDATE {table} SET secret = %s WHERE id = %s AND secret = %s",  # noqa: S608 (a constant)
                 (sealer.seal(sealer.open(row["secret"])), row["id"], row["secret"]),
@@ -51,9 +51,9 @@ def _seal_anew(conn: Connection, sealer: Sealer, table: Literal["signing_keys", 
 
 
 def active_webhook_secrets(conn: Connection, sealer: Sealer, token_id: int | None = None) -> list[str]:
-    """The secrets that sign a token's webhooks now, newest first, as `whsec_…`; without one, the deployment's.
+    """Return the secrets that sign a token's webhooks now, as `whsec_…`, newest first.
 
-    More than one while a secret is being rotated.
+    `token_id=None` returns the deployment's secrets. During a rotation, there is more than one.
     """
     row = conn.execute("SELECT darkroom_webhook_secrets_v1(%s) AS secrets", (token_id,)).fetchone()
     assert row is not None
@@ -61,14 +61,15 @@ def active_webhook_secrets(conn: Connection, sealer: Sealer, token_id: int | Non
 
 
 def open_webhook_secrets(sealed: list[str], sealer: Sealer) -> list[str]:
-    """As `whsec_…`. Raises OperatorError where `sealer` can't open them."""
+    """Decrypt secrets, as `whsec_…`. Raises OperatorError if `sealer` can't decrypt them."""
     return [WEBHOOK_PREFIX + sealer.open(secret) for secret in sealed]
 
 
 def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelta) -> str:
-    """Make a new secret of the deployment; those that sign now go on beside it for `overlap` at most. Returns it.
+    """Create and return a new secret of the deployment. The current secrets also sign for at most `overlap`.
 
-    Raises OperatorError where `sealer` can't open what signs now: nobody could open both with one SECRET_KEY.
+    Raises OperatorError if `sealer` can't decrypt the current secrets: otherwise no SECRET_KEY of one key could decrypt
+    both the old and the new ones.
     """
     secret = _new_secret()
     with conn.transaction():
@@ -88,13 +89,13 @@ def rotate_webhook_secret(conn: Connection, sealer: Sealer, *, overlap: timedelt
 
 
 def rotate_webhook_secret_of_token(conn: Connection, sealer: Sealer, token_id: int, *, overlap: timedelta) -> str:
-    """The same for a token. The deployment's secret, where it signs for this token, ends with the overlap too.
+    """The same for a token. If the deployment's secret signs for this token, it also stops after the overlap.
 
-    Raises OperatorError as `rotate_webhook_secret` does.
+    Raises OperatorError like `rotate_webhook_secret`.
     """
     secret = _new_secret()
     with conn.transaction():
-        conn.execute(  # first: it also makes two rotations at once wait for each other
+        conn.execute(  # this comes first: its row lock makes a second rotation wait
             "UPDATE tokens SET shared_secret_until = least(shared_secret_until, clock_timestamp() + %s) WHERE id = %s",
             (overlap, token_id),
         )
@@ -111,7 +112,7 @@ def rotate_webhook_secret_of_token(conn: Connection, sealer: Sealer, token_id: i
 
 
 def link_keys(conn: Connection, sealer: Sealer) -> list[bytes]:
-    """The keys of signed links, newest first: the first signs, all of them are accepted."""
+    """Return the keys for signed links, newest first. The first signs; all of them are accepted."""
     return [base64.b64decode(secret) for secret in _secrets(conn, "link", sealer)]
 
 
@@ -128,10 +129,7 @@ def _secrets(conn: Connection, purpose: Purpose, sealer: Sealer) -> list[str]:
 
 
 def _new_secret() -> str:
-    """Standard base64 without + and /, so that `whsec_…` holds exactly one underscore and no odd characters.
-
-    Clients split at the underscore; a secret with another one would be cut.
-    """
+    """Standard base64 without + and /. Some clients split `whsec_…` at the underscore, so there must be only one."""
     while True:
         secret = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
         if "+" not in secret and "/" not in secret:

@@ -1,7 +1,7 @@
-"""What an access token looks like: `dr_`, 32 random characters, and a checksum of 6.
+"""The format of an access token: `dr_`, 32 random characters, and a checksum of 6 characters.
 
-The prefix lets secret scanners find one that was published by mistake; the checksum lets us refuse a mistyped one,
-and all guesses but one in four billion, without asking the database.
+Secret scanners find published tokens by the prefix. The checksum lets us refuse mistyped tokens, and all but one of
+four billion guesses, without a database query.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _SHAPE = re.compile(rf"{PREFIX}[0-9A-Za-z]{{{RANDOM_CHARS + CHECKSUM_CHARS}}}", 
 
 
 def new_token() -> str:
-    """A token that nobody has yet."""
+    """Generate a new random token."""
     head = PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(RANDOM_CHARS))
     return head + _checksum(head)
 
 
 def is_token(text: str) -> bool:
-    """Whether it has the form of a token, its checksum included; whether we gave it out is another question."""
+    """Whether the text has the format of a token and a correct checksum. The token may not exist."""
     return _SHAPE.fullmatch(text) is not None and _checksum(text[:-CHECKSUM_CHARS]) == text[-CHECKSUM_CHARS:]
 
 
 def digest_of(token: str) -> str:
-    """What is stored. A plain SHA-256 will do: nobody can try 190 bits through."""
+    """Return the digest for the database. A plain SHA-256 is enough: 190 random bits can't be guessed."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def shown_of(token: str) -> str:
-    """The first characters, for lists: too few to be of use to a thief."""
+    """Return the first characters, for lists. They are too few to guess the token."""
     return f"{token[:SHOWN_CHARS]}…"
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: made, found, listed, replaced and revoked."""
+"""Access tokens: create, find, list, rotate and revoke them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from storage.postgres.database import Connection, Row
 
 @dataclass(frozen=True)
 class Token:
-    """What a request that carries the token may do."""
+    """A token with its limits and scopes."""
 
     id: int
     name: str
-    rate_per_minute: int | None  # None: the setting; 0: no limit
-    max_queued: int | None  # likewise
-    max_images: int | None  # likewise; of one prediction
+    # Limits: None means the value of the setting, 0 means no limit.
+    rate_per_minute: int | None
+    max_queued: int | None
+    max_images: int | None  # for one prediction
     max_priority: int
     scopes: frozenset[Scope]
 
 
 @dataclass(frozen=True)
 class TokenInUse:
-    """What a token that is not revoked is at this moment."""
+    """The current digest and scopes of a token that is not revoked."""
 
     digest: str
     scopes: frozenset[Scope]
@@ -48,9 +49,9 @@ def create_token(
     scopes: Collection[Scope] = DEFAULT,
     sealer: Sealer = IN_THE_CLEAR,
 ) -> str:
-    """Returns the token, which can't be read again. Raises OperatorError where the name is taken.
+    """Create and return a token. It can't be read again. Raises OperatorError if the name is taken.
 
-    With it comes a secret of its own that signs its webhooks, encrypted by `sealer`.
+    Also creates the token's webhook secret, encrypted by `sealer`.
     """
     token = new_token()
     try:
@@ -80,13 +81,16 @@ def create_token(
             rotate_webhook_secret_of_token(conn, sealer, row["id"], overlap=timedelta(0))
     except psycopg.errors.UniqueViolation:
         raise OperatorError(
-            f"There is a token {name!r} already: choose another name, or replace it with `darkroom tokens rotate`."
+            f"There is already a token {name!r}: choose another name, or replace it with `darkroom tokens rotate`."
         ) from None
     return token
 
 
 def find_token(conn: Connection, token: str) -> Token | None:
-    """The token that this text is, unless it was revoked. Notes, to the minute, that it was used."""
+    """Return the token with this text, or None if there is none or it was revoked.
+
+    Updates `last_used_at`, at most once a minute.
+    """
     row = conn.execute(
         """
         SELECT id, name, rate_per_minute, max_queued, max_images, max_priority, scopes,
@@ -103,13 +107,13 @@ def find_token(conn: Connection, token: str) -> Token | None:
 
 
 def read_in_use(conn: Connection, token_ids: list[int]) -> dict[int, TokenInUse]:
-    """Those of these tokens that are not revoked, by their ids."""
+    """Return the tokens with these ids that are not revoked, by id."""
     rows = conn.execute("SELECT id, digest, scopes FROM tokens WHERE id = ANY(%s) AND revoked_at IS NULL", (token_ids,))
     return {row["id"]: TokenInUse(row["digest"], _scopes(row["scopes"])) for row in rows}
 
 
 def list_tokens(conn: Connection) -> list[Row]:
-    """All of them, the revoked ones too, oldest first; without their digests."""
+    """Return all tokens, including revoked ones, oldest first, without their digests."""
     return conn.execute(
         """
         SELECT name, shown, rate_per_minute, max_queued, max_images, max_priority, scopes,
@@ -122,9 +126,9 @@ def list_tokens(conn: Connection) -> list[Row]:
 
 
 def revoke_token(conn: Connection, name: str) -> int:
-    """Let it in no more; returns its id. Raises OperatorError where there is none; revoking twice is fine.
+    """Revoke a token. Returns its id. Raises OperatorError if there is no such token; revoking twice is fine.
 
-    What it has submitted goes on (`storage.access.revoke` cancels it).
+    Its predictions continue. `storage.access.revoke` can cancel them.
     """
     row = conn.execute(
         "UPDATE tokens SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE name = %s RETURNING id", (name,)
@@ -136,7 +140,7 @@ def revoke_token(conn: Connection, name: str) -> int:
 
 
 def count_unfinished(conn: Connection, token_id: int) -> Row:
-    """How many of its predictions are `waiting` and how many `drawing`."""
+    """Count the token's predictions that are `waiting` and `drawing`."""
     row = conn.execute(
         """
         SELECT count(*) FILTER (WHERE status = 'starting') AS waiting,
@@ -150,9 +154,9 @@ def count_unfinished(conn: Connection, token_id: int) -> Row:
 
 
 def rotate_token(conn: Connection, name: str) -> str:
-    """Give it a new secret, which is returned; the old one is refused from now on.
+    """Replace the token's text and return the new one. The old one is refused from now on.
 
-    Its predictions stay its own. Raises OperatorError where there is none, or where it was revoked.
+    The token keeps its predictions. Raises OperatorError if there is no such token, or if it was revoked.
     """
     token = new_token()
     changed = conn.execute(
@@ -165,9 +169,9 @@ def rotate_token(conn: Connection, name: str) -> str:
 
 
 def set_scopes(conn: Connection, name: str, scopes: Collection[Scope]) -> frozenset[Scope]:
-    """Give a token these scopes instead of those that it had, which are returned.
+    """Replace the scopes of a token, and return the old ones.
 
-    Raises OperatorError where there is none that is in use.
+    Raises OperatorError if there is no such token, or if it was revoked.
     """
     row = conn.execute(
         """
@@ -183,7 +187,7 @@ def set_scopes(conn: Connection, name: str, scopes: Collection[Scope]) -> frozen
 
 
 def id_of_token(conn: Connection, name: str) -> int:
-    """Raises OperatorError where there is none in use."""
+    """Raises OperatorError if there is no such token, or if it was revoked."""
     row = conn.execute("SELECT id FROM tokens WHERE name = %s AND revoked_at IS NULL", (name,)).fetchone()
     if row is None:
         raise _no_such_token(name)
@@ -192,7 +196,7 @@ def id_of_token(conn: Connection, name: str) -> int:
 
 
 def any_token_was_made(conn: Connection) -> bool:
-    """Also one that is revoked by now: revoking the last one must not open the doors."""
+    """Whether there was ever a token. Revoked tokens count: revoking the last token must not open the API."""
     return conn.execute("SELECT 1 FROM tokens LIMIT 1").fetchone() is not None
 
 
@@ -201,4 +205,4 @@ def _scopes(names: list[str]) -> frozenset[Scope]:
 
 
 def _no_such_token(name: str) -> OperatorError:
-    return OperatorError(f"There is no token {name!r} that is in use: `darkroom tokens list` shows what there is.")
+    return OperatorError(f"There is no token {name!r}, or it was revoked: `darkroom tokens list` lists all tokens.")

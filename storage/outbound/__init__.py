@@ -1,1 +1,1 @@
-"""Requests to URLs that a stranger wrote: which addresses they may go to, and how they are sent."""
+"""Requests to URLs that clients chose: which addresses they may go to, and how they are sent."""

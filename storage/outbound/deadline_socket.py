@@ -1,8 +1,8 @@
-"""A TCP connection, with TLS or without, whose whole life ends at one moment on the clock.
+"""A TCP connection, with or without TLS, that has one deadline for everything.
 
-Time-outs of sockets are per read: a server that drips a byte every second would hold a 2 s call for ever.
-Here every wait, from the connect over the TLS handshake to the last byte read, ends at the same deadline, or
-as soon as `interrupted` is set.
+A socket's timeout applies to each read: a server that sends one byte a second can keep a call with a timeout of 2 s
+open for ever. Here the connect, the TLS handshake and all reads have the same deadline. They also end as soon as
+`interrupted` is set.
 """
 
 import contextlib
@@ -21,18 +21,19 @@ from storage.outbound.public_addresses import Address
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# How soon an interruption is noticed.
-_SLICE_S = 0.2
+# An interruption is noticed after at most this time.
+_POLL_S = 0.2
 
 
 class Interrupted(Exception):
-    """The process stops; whether the peer got the request is not known."""
+    """The process is stopping. The peer may or may not have received the request."""
 
 
 class DeadlineSocket(io.RawIOBase):
-    """Sends all, reads what comes, raises TimeoutError at the deadline and Interrupted when told to stop.
+    """Raises TimeoutError at the deadline, and Interrupted soon after `interrupted` is set.
 
-    `deadline` is a time.monotonic() value. At most `max_read_bytes` are read; then it reads as if closed.
+    `deadline` is a time.monotonic() value. After `max_read_bytes`, reads return nothing, as if the peer had closed the
+    connection.
     """
 
     def __init__(self, deadline: float, *, max_read_bytes: int, interrupted: threading.Event | None) -> None:
@@ -42,11 +43,11 @@ class DeadlineSocket(io.RawIOBase):
         self._socket: socket.socket | ssl.SSLSocket | None = None
 
     def end_by(self, deadline: float) -> None:
-        """Bring the deadline forward; it never moves back."""
+        """Make the deadline earlier. A later one is ignored."""
         self._deadline = min(self._deadline, deadline)
 
     def connect(self, address: Address, port: int, *, until: float) -> None:
-        """Connect to exactly this address, before `until` or the deadline. Raises OSError."""
+        """Connect to this address before `until` and the deadline. Raises OSError."""
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         self._socket = connection = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -63,9 +64,9 @@ class DeadlineSocket(io.RawIOBase):
             raise
 
     def start_tls(self, context: ssl.SSLContext, server_hostname: str) -> None:
-        """Shake hands; the certificate must be for server_hostname. Raises ssl.SSLError, OSError."""
+        """Do the TLS handshake. The certificate must be for server_hostname. Raises ssl.SSLError, OSError."""
         assert self._socket is not None
-        # On failure wrap_socket has taken the descriptor over, or left it to us; _drop closes either.
+        # If wrap_socket fails, the descriptor belongs to the old socket or to the new one. _drop closes both.
         self._socket = tls = context.wrap_socket(
             self._socket, server_hostname=server_hostname, do_handshake_on_connect=False
         )
@@ -94,7 +95,7 @@ class DeadlineSocket(io.RawIOBase):
         if not view:
             return 0
         while True:
-            # Also where bytes are always ready: a peer that never stops sending has its deadline too.
+            # Check before each read: if the peer never stops sending, there is never a wait.
             self._check()
             try:
                 count = self._socket.recv_into(view)
@@ -105,7 +106,7 @@ class DeadlineSocket(io.RawIOBase):
                 return count
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """What http.client.HTTPResponse asks of a socket."""
+        """http.client.HTTPResponse calls this."""
         return io.BufferedReader(self)
 
     def close(self) -> None:
@@ -131,7 +132,7 @@ class DeadlineSocket(io.RawIOBase):
         end = self._deadline if until is None else min(until, self._deadline)
         poll = select.poll()
         poll.register(self._socket, event)
-        while not poll.poll(1000 * max(0.0, min(_SLICE_S, end - time.monotonic()))):
+        while not poll.poll(1000 * max(0.0, min(_POLL_S, end - time.monotonic()))):
             self._check(end)
 
     def _check(self, end: float | None = None) -> None:

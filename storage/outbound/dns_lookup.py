@@ -1,4 +1,4 @@
-"""Looks host names up with a time limit, and errors of a host that can't be used."""
+"""Looks up host names with a time limit. Defines the errors for hosts that can't be used."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from collections.abc import Hashable
 from storage.outbound.fair_share import FairShare
 from storage.outbound.public_addresses import Address, unmapped
 
-# A resolver that hangs keeps its thread until it gives up by itself (glibc: 5 s × 2 tries × name servers), so
-# the threads that may hang at once are counted, and those who ask share them: nobody's names take all of them.
+# If a name server doesn't answer, the thread waits until the resolver gives up (glibc: 5 s × 2 tries × name servers).
+# So the number of threads is limited, and owners share them: the host names of one owner can't use all threads.
 MAX_LOOKUPS_AT_ONCE = 64
 _lookups = FairShare(MAX_LOOKUPS_AT_ONCE)
 _lookup_ended = threading.Condition()
-# getaddrinfo's answers that will be the same in a moment. The others (EAI_AGAIN, EAI_FAIL) tell of a name server that
-# is out of order. Not every system has all of them.
+# Errors of getaddrinfo that don't go away if you try again. The others (EAI_AGAIN, EAI_FAIL) mean that the name server
+# has a problem. Some systems don't define all of these names.
 NO_SUCH_HOST = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
 }
 
 
 class ForbiddenAddress(ValueError):
-    """The host has an address that is not public, or a name that has none anywhere (`address` is None).
+    """The host has an address that is not public, or its name is for private networks only (`address` is None).
 
-    The message names the value of the setting (WEBHOOK_ALLOW) that would let it through, if there is one. It doesn't
-    tell the address of a name: someone who may submit predictions must not be able to ask the internal DNS.
+    The message names the setting that would allow the host (WEBHOOK_ALLOW), if there is one. It never contains the
+    address of a host name: clients must not be able to query the internal DNS through these messages.
     """
 
     def __init__(self, host: str, address: str | None, setting: str = "WEBHOOK_ALLOW") -> None:
@@ -36,11 +36,11 @@ class ForbiddenAddress(ValueError):
         self.address = address
         allow = host
         if address is None:
-            what = f"{host} is a name of private networks"
+            what = f"{host} is a host name for private networks only"
         elif host == address:
             what = f"{host} is an address that is not public"
         elif ":" in host:
-            what, allow = f"{host} stands for {address}, an address that is not public", address
+            what, allow = f"{host} is the IPv4 address {address}, which is not public", address
         else:
             what = f"{host} resolves to an address that is not public"
         advice = f"; {setting}={allow} would allow it (a comma-separated list of networks and exact host names)"
@@ -48,11 +48,11 @@ class ForbiddenAddress(ValueError):
 
 
 class NotPublic(ForbiddenAddress):
-    """The host name doesn't exist, or has an address that is not public: the message doesn't tell which."""
+    """The host name doesn't exist, or has an address that is not public. The message doesn't say which."""
 
     def __init__(self, host: str, setting: str = "WEBHOOK_ALLOW") -> None:
         advice = (
-            f"; for a host of your own network, {setting}={host} would allow it (a comma-separated list of networks "
+            f"; if the host is in your own network, {setting}={host} would allow it (a comma-separated list of networks "
             "and exact host names)"
         )
         what = f"{host} doesn't exist, or resolves to an address that is not public"
@@ -62,23 +62,27 @@ class NotPublic(ForbiddenAddress):
 
 
 class Unresolvable(OSError):
-    """The host name has no address at the moment, or the name server didn't answer in time."""
+    """The host name has no address now, or the name server didn't answer in time."""
 
 
 class NoSuchHost(Unresolvable):
     """The name server answered that the host name has no address."""
 
 
-def look_up(host: str, port: int, timeout_s: float, asked_by: Hashable = None) -> list[Address]:
-    """Every address of a host name, in the system's order of preference. Raises Unresolvable (NoSuchHost is one)."""
+def look_up(host: str, port: int, timeout_s: float, owner: Hashable = None) -> list[Address]:
+    """Return every address of a host name, in the system's order of preference.
+
+    `owner` shares the look-up threads with other owners. Raises Unresolvable (its subclass NoSuchHost included), and
+    ForbiddenAddress for a link-local address with a zone.
+    """
     deadline = time.monotonic() + timeout_s
     with _lookup_ended:
-        if not _lookup_ended.wait_for(lambda: _lookups.has_room_for(asked_by), max(0.0, timeout_s)):
-            raise Unresolvable(f"{host}: too many look-ups are already waiting for the name server")
-        _lookups.take(asked_by)
+        if not _lookup_ended.wait_for(lambda: _lookups.has_room_for(owner), max(0.0, timeout_s)):
+            raise Unresolvable(f"{host}: too many look-ups are waiting for the name server")
+        _lookups.take(owner)
     answer: queue.SimpleQueue[list[str] | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def run_getaddrinfo() -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
             answer.put([str(info[4][0]) for info in found])
@@ -86,11 +90,12 @@ def look_up(host: str, port: int, timeout_s: float, asked_by: Hashable = None) -
             answer.put(error)
         finally:
             with _lookup_ended:
-                _lookups.give_back(asked_by)
+                _lookups.give_back(owner)
                 _lookup_ended.notify_all()
 
-    # getaddrinfo can't be told how long to take. A daemon: a hung look-up must not keep a process alive.
-    threading.Thread(target=ask, name=f"lookup-{host}", daemon=True).start()
+    # In a thread, because getaddrinfo has no timeout. A daemon thread, so that a blocked look-up doesn't keep the
+    # process alive.
+    threading.Thread(target=run_getaddrinfo, name=f"lookup-{host}", daemon=True).start()
     try:
         found = answer.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:

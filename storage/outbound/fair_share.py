@@ -6,11 +6,11 @@ from collections.abc import Hashable
 
 
 class FairShare:
-    """Counts slots. An owner may take another one while it holds fewer than are free.
+    """Counts slots. An owner may take another slot while it holds fewer than are free.
 
-    So one owner alone gets half of them, a second one half of the rest, and so on: of 24 slots, those who never give
-    theirs back get 12, 6, 3, 2 and 1, and it takes five of them to leave nothing for a sixth. With a single slot the
-    rule is a plain lock. It is not thread-safe: callers hold a lock of their own.
+    So the first owner gets half of the slots, the second gets half of the rest, and so on. If owners never give slots
+    back, five owners together take all of 24 slots: 12, 6, 3, 2 and 1. With a single slot, this is a plain lock. Not
+    thread-safe: the caller must hold a lock.
     """
 
     def __init__(self, slots: int) -> None:

@@ -1,6 +1,6 @@
 """The one URL grammar for webhooks, pictures and LoRAs.
 
-Stricter than the URL standard on purpose: what two parsers could read in two ways is refused, not guessed.
+It is stricter than the URL standard on purpose: a URL that two parsers could read differently is refused.
 """
 
 import ipaddress
@@ -11,12 +11,12 @@ MAX_URL_CHARS = 2048
 
 
 class InvalidURL(ValueError):
-    """The text is not a URL that a webhook can be sent to; the message says which part is wrong."""
+    """The text is not a URL that Darkroom accepts. The message says which part is wrong."""
 
 
 @dataclass(frozen=True)
 class URLParts:
-    """A webhook URL taken apart."""
+    """The parts of a URL."""
 
     scheme: str
     host: str  # lower case, no trailing dot; an IPv6 address without brackets
@@ -25,28 +25,32 @@ class URLParts:
 
     @property
     def host_header(self) -> str:
-        """The Host header: the port only where it isn't the scheme's own."""
+        """The Host header. It has the port only if that isn't the scheme's default port."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return name if self.port == _DEFAULT_PORTS[self.scheme] else f"{name}:{self.port}"
 
 
 def parse_url(url: str) -> URLParts:
-    """Take a webhook URL apart: http or https, no user name, ASCII. Raises InvalidURL."""
+    """Parse an http or https URL: ASCII only, and no user name. Raises InvalidURL."""
     if len(url) > MAX_URL_CHARS:
-        raise InvalidURL(f"the URL has {len(url)} characters; at most {MAX_URL_CHARS} are taken")
+        raise InvalidURL(f"the URL has {len(url)} characters; at most {MAX_URL_CHARS} are allowed")
     if not url.isascii() or any(character <= " " or character in '\\"<>\x7f' for character in url):
-        raise InvalidURL("the URL holds a character that must be percent-encoded (write a host name in its xn-- form)")
+        raise InvalidURL(
+            "the URL contains a character that must be percent-encoded (write a host name in its xn-- form)"
+        )
     if not url.lower().startswith(("http://", "https://")):
         raise InvalidURL("the URL must start with https:// or http://")
     if "@" in re.split(r"[/?#]", url.split("://", 1)[1], maxsplit=1)[0]:
-        raise InvalidURL("the URL must not hold a user name or password")
+        raise InvalidURL("the URL must not contain a user name or password")
     match = _URL.fullmatch(url)
     if match is None:
         raise InvalidURL("the URL must look like https://host[:port]/path (no zone id in an IPv6 address)")
     scheme = match["scheme"].lower()
     port = int(match["port"] or _DEFAULT_PORTS[scheme])
-    if port > 65535 or port in _PORTS_OF_OTHER_PROTOCOLS or port in _PORTS_OF_SERVERS_INSIDE:
-        raise InvalidURL(f"port {port} belongs to another protocol, or to servers that are not called by URL")
+    if port > 65535:
+        raise InvalidURL(f"port {port} doesn't exist; the highest port is 65535")
+    if port in _PORTS_OF_OTHER_PROTOCOLS or port in _PORTS_OF_INTERNAL_SERVERS:
+        raise InvalidURL(f"port {port} is blocked, because it is the usual port of another protocol than HTTP")
     return URLParts(
         scheme=scheme,
         host=_ipv6_host(match["ipv6"]) if match["ipv6"] else _name_or_ipv4(match["host"]),
@@ -56,7 +60,7 @@ def parse_url(url: str) -> URLParts:
 
 
 def is_host_name(host: str) -> bool:
-    """Whether a lower-case text is a DNS name and can't be read as an IPv4 address of any form."""
+    """Whether a lower-case text is a DNS name, and not an IPv4 address in any notation."""
     labels = host.split(".")
     return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in labels) and not _ends_in_number(host)
 
@@ -95,8 +99,8 @@ _URL = re.compile(
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 
-# Ports of protocols that can be made to act on an HTTP request: the "bad ports" of the Fetch standard
-# (https://fetch.spec.whatwg.org/#port-blocking), which browsers refuse too.
+# Servers of these protocols may understand parts of an HTTP request as commands. These are the "bad ports" of the Fetch
+# standard (https://fetch.spec.whatwg.org/#port-blocking). Browsers refuse them too.
 _PORTS_OF_OTHER_PROTOCOLS = frozenset((
     0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103,
     104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514,
@@ -104,9 +108,9 @@ _PORTS_OF_OTHER_PROTOCOLS = frozenset((
     2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ))  # fmt: skip
 
-# Databases, queues, caches and machines' own doors, which nobody means by a webhook; some of them act on a line of an
-# HTTP request that they can read (Redis, memcached). docs/webhooks.md lists them.
-_PORTS_OF_SERVERS_INSIDE = frozenset((
+# Databases, queues, caches and remote administration. Webhooks don't go to them. Some of them (Redis, memcached) run
+# a line of an HTTP request if it is a valid command. docs/webhooks.md lists these ports.
+_PORTS_OF_INTERNAL_SERVERS = frozenset((
     445,  # SMB
     1433, 1521, 3306, 5432, 6432,  # SQL Server, Oracle, MySQL, Postgres, PgBouncer
     9042, 27017, 27018, 27019,  # Cassandra, MongoDB

@@ -9,11 +9,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet: one host, anywhere, not this network.
+    """Whether an address is a unicast address of the public internet.
 
-    Stricter than `ipaddress.is_global`, which passes multicast, ::/96, 64:ff9b::/96, fec0::/10, 5f00::/16
-    and, before Python 3.13, 2002::/16 and 3fff::/20. IPv6 is judged by what is handed out (2000::/3) rather
-    than by a list of exceptions. An IPv4-mapped IPv6 address is judged as its IPv4 address.
+    Stricter than `ipaddress.is_global`, which is true for multicast, ::/96, 64:ff9b::/96, fec0::/10, 5f00::/16
+    and, before Python 3.13, for 2002::/16 and 3fff::/20. An IPv6 address must be in 2000::/3, the only range that is
+    assigned to the public internet. An IPv4-mapped IPv6 address is checked as its IPv4 address.
     """
     address = unmapped(address)
     if isinstance(address, ipaddress.IPv6Address):
@@ -31,7 +31,8 @@ def unmapped(address: Address) -> Address:
     return address
 
 
-# The IANA special-purpose registries of 2025-05, so that the answer doesn't depend on the Python version.
+# From the IANA special-purpose registries of 2025-05. Listed here, so that the result doesn't depend on the Python
+# version.
 _IPV4_NOT_PUBLIC = tuple(
     ipaddress.IPv4Network(network)
     for network in (
@@ -39,13 +40,13 @@ _IPV4_NOT_PUBLIC = tuple(
         "10.0.0.0/8",  # private
         "100.64.0.0/10",  # carrier-grade NAT; also cloud metadata (100.100.100.200)
         "127.0.0.0/8",  # loopback
-        "168.63.129.16/32",  # looks public, but is every Azure machine's own host
+        "168.63.129.16/32",  # looks public, but on Azure it is the host of the virtual machine
         "169.254.0.0/16",  # link-local; cloud metadata
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments; also cloud metadata (192.0.0.192)
         "192.0.2.0/24",  # documentation
-        "192.31.196.0/24",  # AS112: answers of the nearest sink, whoever runs it
-        "192.52.193.0/24",  # automatic multicast tunnels: the nearest relay
+        "192.31.196.0/24",  # AS112: anycast to the nearest DNS sink
+        "192.52.193.0/24",  # automatic multicast tunnels: anycast to the nearest relay
         "192.88.99.0/24",  # 6to4 relays, deprecated
         "192.168.0.0/16",  # private
         "192.175.48.0/24",  # AS112

@@ -1,8 +1,8 @@
-"""One request to a URL that a stranger wrote: to a judged address only, once, within a wall-clock deadline.
+"""Sends one HTTP request to a URL that a client chose: to allowed addresses only, and with a deadline.
 
-No redirect is followed (the answer to one is an answer like any other), no proxy of the environment is used,
-no cookie is kept, no connection is reused. `post` delivers webhooks: only the status and the headers of the answer
-count. `storage.outbound.download` gets files.
+It follows no redirects (a redirect is returned like any other answer), ignores proxies in the environment, keeps no
+cookies and reuses no connections. `post` delivers webhooks and returns only the status and the headers.
+`storage.outbound.download` downloads files.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from typing import cast
 
 from storage import crash_points
+from storage.outbound.check_url import AllowList, Target, resolve
 from storage.outbound.deadline_socket import DeadlineSocket, Interrupted
-from storage.outbound.judge_url import AllowList, Target, resolve
 
-# Room for the status line and the headers beside the body's max_response_bytes.
+# Limit for the status line and the headers together. max_response_bytes is the limit for the body.
 MAX_HEAD_BYTES = 32_000
 
-# Interim answers (1xx) before the final one. Their bytes count as MAX_HEAD_BYTES too.
+# Limit for interim answers (1xx) before the final one. Their bytes count towards MAX_HEAD_BYTES.
 MAX_INTERIM = 20
 
-# How long the rest of an answer is read for once its status is known, within the deadline.
+# Once the headers have arrived, the body is read for at most this time (and never beyond the deadline).
 BODY_TIMEOUT_S = 2.0
 
 
 class NoAnswer(OSError):
-    """No HTTP answer came; the message says why. Whether the receiver got the request is not known."""
+    """There was no HTTP answer; the message says why. The receiver may or may not have received the request."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,25 @@ def post(
     max_response_bytes: int = 20_000,
     ssl_context: ssl.SSLContext | None = None,
     interrupted: threading.Event | None = None,
-    asked_by: Hashable = None,
+    owner: Hashable = None,
     connected_to: Callable[[Target], AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Response:
-    """POST `body`; look-up, connect, TLS, request and answer together take at most timeout_s.
+    """POST `body`. `timeout_s` is the limit for look-up, connect, TLS, request and answer together.
 
-    `asked_by` says with whom the look-up shares (`storage.outbound.dns_lookup`). `connected_to(target)` is entered
-    before the connection is made, and left after it is closed; what it raises is raised here.
+    `owner` shares the look-up threads with other owners (`storage.outbound.dns_lookup`). The context manager
+    `connected_to(target)` is entered before the connect and left after the close. Its exceptions are passed on.
 
-    Certificates are checked against the system's authorities (SSL_CERT_FILE is obeyed), or ssl_context's.
-    Raises InvalidURL, ForbiddenAddress or Unresolvable before anything is sent, NoAnswer when no status line
-    and headers came in time, Interrupted soon after `interrupted` is set.
+    Certificates are checked against ssl_context, or against the system's certificate authorities (SSL_CERT_FILE can
+    change them). Raises InvalidURL, ForbiddenAddress or Unresolvable before anything is sent, NoAnswer if status line
+    and headers didn't arrive in time, and Interrupted soon after `interrupted` is set.
     """
     deadline = time.monotonic() + timeout_s
-    target = resolve(url, allow, timeout_s=timeout_s, asked_by=asked_by) if isinstance(url, str) else url
+    target = resolve(url, allow, timeout_s=timeout_s, owner=owner) if isinstance(url, str) else url
     with (
         connected_to(target),
         exchange(
             target,
-            request_of("POST", target, headers, body),
+            build_request("POST", target, headers, body),
             deadline=deadline,
             timeout_s=timeout_s,
             max_response_bytes=max_response_bytes,
@@ -94,19 +94,18 @@ def exchange(
     ssl_context: ssl.SSLContext | None = None,
     interrupted: threading.Event | None = None,
 ) -> Iterator[tuple[DeadlineSocket, http.client.HTTPResponse]]:
-    """Connect, send the request, and read the head of the answer; closed at the end of the block.
+    """Connect, send the request, and read the status and headers. The connection is closed at the end of the block.
 
-    `deadline` is a time.monotonic() value that holds for the block too. It comes from `timeout_s`, which the message of
-    NoAnswer names. Raises as `post` does once the target is known, also for what goes wrong while the block reads the
-    body.
+    `deadline` is a time.monotonic() value. It also applies to the block. `timeout_s` is only for the message of
+    NoAnswer. Raises NoAnswer and Interrupted like `post`, also for errors while the block reads the body.
     """
     connection = DeadlineSocket(deadline, max_read_bytes=MAX_HEAD_BYTES + max_response_bytes, interrupted=interrupted)
     try:
         with contextlib.closing(connection):
             _connect(connection, target, deadline)
             if target.url.scheme == "https":
-                connection.start_tls(ssl_context or _system_trust(), target.url.host)
-            # A receiver may answer, and close, before it has read everything (413): the answer counts.
+                connection.start_tls(ssl_context or _system_ssl_context(), target.url.host)
+            # A receiver may answer and close before it has read the whole request (413). Then read its answer.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 connection.send_all(request)
             method = request.partition(b" ")[0].decode()
@@ -129,7 +128,7 @@ def exchange(
 
 
 def _connect(connection: DeadlineSocket, target: Target, deadline: float) -> None:
-    """Connect to the first address that answers; each gets an equal share of the time that is left."""
+    """Connect to the first address that answers. Each address gets an equal share of the remaining time."""
     for left in range(len(target.addresses), 0, -1):
         now = time.monotonic()
         until = now + (deadline - now) / left
@@ -141,19 +140,19 @@ def _connect(connection: DeadlineSocket, target: Target, deadline: float) -> Non
     raise AssertionError("a target has at least one address")
 
 
-def request_of(method: str, target: Target, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """The request as it goes over the wire. Raises ValueError for a header with a line break."""
+def build_request(method: str, target: Target, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+    """Return the bytes of the request. Raises ValueError for a header with a line break."""
     lines = [f"{method} {target.url.request_target} HTTP/1.1", f"Host: {target.url.host_header}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines += [] if body is None else [f"Content-Length: {len(body)}"]
     lines += ["Accept-Encoding: identity", "Connection: close"]
     if any("\r" in line or "\n" in line for line in lines):
-        raise ValueError("a header holds a line break")
+        raise ValueError("a header contains a line break")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
 
 
 def _drain(connection: DeadlineSocket, response: http.client.HTTPResponse, max_response_bytes: int) -> None:
-    """Read the body and drop it, so that the receiver can finish sending. A broken body changes nothing."""
+    """Read the body and drop it, so that the receiver can finish sending. Errors in the body are ignored."""
     connection.end_by(time.monotonic() + BODY_TIMEOUT_S)
     # ValueError: a chunk of size -5.
     with contextlib.suppress(OSError, http.client.HTTPException, Interrupted, ValueError):
@@ -161,10 +160,10 @@ def _drain(connection: DeadlineSocket, response: http.client.HTTPResponse, max_r
 
 
 def _read_head(connection: DeadlineSocket, method: str) -> http.client.HTTPResponse:
-    """The first final answer. 100, 102, 103 and other interim ones may come before it, MAX_INTERIM of them.
+    """Return the first final answer. At most MAX_INTERIM interim answers (100, 102, 103, …) may come before it.
 
-    101 is final: it agrees to a protocol that was not asked for. http.client skips 100 by itself, as long as the
-    bytes last.
+    101 is final: the server switches to a protocol that nobody asked for. http.client skips 100 without counting;
+    only the byte limit stops it.
     """
     shared = _SharedReader(connection)
     for _ in range(1 + MAX_INTERIM):
@@ -176,14 +175,14 @@ def _read_head(connection: DeadlineSocket, method: str) -> http.client.HTTPRespo
 
 
 class _KeptOpen(io.BufferedReader):
-    """An HTTPResponse closes what it has read from; the next one reads on. The socket is closed by `exchange`."""
+    """Ignores close(): an HTTPResponse closes its reader, but the next one needs it. `exchange` closes the socket."""
 
     def close(self) -> None:
         pass
 
 
 class _SharedReader:
-    """Lets one HTTPResponse after the other read from the same buffer."""
+    """Gives the same buffer to several HTTPResponse objects, one after the other."""
 
     def __init__(self, connection: DeadlineSocket) -> None:
         self._reader = _KeptOpen(connection)
@@ -193,6 +192,6 @@ class _SharedReader:
 
 
 @functools.cache
-def _system_trust() -> ssl.SSLContext:
-    """One for the process: reading the system's authorities takes some 10 ms each time."""
+def _system_ssl_context() -> ssl.SSLContext:
+    """Cached for the process: reading the system's certificate authorities takes about 10 ms."""
     return ssl.create_default_context()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from storage.outbound.judge_url import AllowList
-from storage.outbound.own_servers import OwnServers
+from storage.outbound.check_url import AllowList
+from storage.outbound.denied_servers import DeniedServers
 from storage.settings import Settings
 
 
@@ -19,11 +19,11 @@ class AllowedTargets:
     @classmethod
     def of(cls, settings: Settings) -> AllowedTargets:
         """Raises ValueError, naming the item, for settings that can't be read."""
-        own = OwnServers.of(settings)
+        own = DeniedServers.from_settings(settings)
         both = f"{settings.webhook_allow},{settings.webhook_allow_while_open}"
         return cls(
-            always=replace(AllowList.parse(settings.webhook_allow), never=own),
-            while_open=replace(AllowList.parse(both), never=own),
+            always=replace(AllowList.parse(settings.webhook_allow), denied=own),
+            while_open=replace(AllowList.parse(both), denied=own),
         )
 
     @property

@@ -36,7 +36,7 @@ def token_id(conn: Connection) -> int:
 
 
 def adopt_all(conn: Connection, token_id: int) -> list[int]:
-    return list(adopt_predictions(conn, token_id, both_sign_for=WEEK))
+    return list(adopt_predictions(conn, token_id, overlap=WEEK))
 
 
 def test_all_that_belong_to_nobody_are_adopted_in_batches_and_others_stay(conn: Connection, token_id: int) -> None:

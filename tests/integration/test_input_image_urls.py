@@ -77,7 +77,7 @@ def test_sixty_hostile_urls_are_422_and_nothing_connects(
     assert count(conn, "predictions") == 0
 
 
-def test_own_servers_are_not_asked_whatever_is_allowed(allowing: FlaskClient, api_settings: ApiSettings) -> None:
+def test_denied_servers_are_not_asked_whatever_is_allowed(allowing: FlaskClient, api_settings: ApiSettings) -> None:
     for url in (f"{api_settings.s3_endpoint_url}/{api_settings.s3_bucket}/x", f"{api_settings.public_url}/v1/account"):
         assert "never sent to its own servers" in refusal(allowing, url)
 
@@ -119,7 +119,7 @@ def test_three_redirects_are_followed_and_a_fourth_is_not(allowing: FlaskClient,
         (Answer(401, {"WWW-Authenticate": "Basic"}), "answered 401"),
         (Answer(302), "answered 302"),
         (Answer(200, {"Content-Encoding": "gzip"}, RED), "compressed"),
-        (Answer(200, {}, b"\0" * (MAX_BYTES + 1)), f"at most {MAX_BYTES} are taken"),
+        (Answer(200, {}, b"\0" * (MAX_BYTES + 1)), f"at most {MAX_BYTES} are allowed"),
         (Answer(200, {"Content-Type": "image/png"}, b"<html>"), "is an HTML file"),
         (Answer(200, {}, b""), "is empty"),
     ],

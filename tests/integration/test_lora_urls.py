@@ -121,7 +121,7 @@ def test_a_lora_by_url_draws_what_the_same_file_draws_by_name_and_bad_ones_fail_
     for prediction_id in (*given.values(), again):
         assert np.abs(outlined - drawn(conn, bucket, prediction_id)).max() <= 1
     reasons = {
-        "large": f"the file has {len(LORA) + 1} bytes, and at most {len(LORA)} are taken",
+        "large": f"the file has {len(LORA) + 1} bytes; at most {len(LORA)} are allowed",
         "page": "is no whole safetensors file",
         "cut": "is no whole safetensors file",
         "absent": "the server answered 404",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from storage.outbound.judge_url import AllowList
+from storage.outbound.check_url import AllowList
 from storage.webhooks.allowed_targets import AllowedTargets
 
 LOOPBACK_ALLOWED = AllowList.parse("127.0.0.0/8,::1")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from storage.outbound.judge_url import AllowList
+from storage.outbound.check_url import AllowList
 from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver
 from worker.attempts.lora_downloads import LoraDownloads, LoraNotFetched
 
@@ -47,7 +47,7 @@ def test_a_file_is_fetched_once_and_found_by_its_url(tmp_path: Path) -> None:
         (Answer(404), {}, "the server answered 404"),
         (Answer(body=b"<html>log in</html>"), {}, "is no whole safetensors file"),
         (Answer(body=BODY[:-1]), {}, "is no whole safetensors file"),
-        (Answer(body=BODY), {"max_bytes": 100}, "at most 100 are taken"),
+        (Answer(body=BODY), {"max_bytes": 100}, "at most 100 are allowed"),
         (Answer(body=BODY), {"hosts": frozenset({"huggingface.co"})}, "not taken by this worker"),
         (Answer(body=BODY), {"allow": AllowList()}, "https://"),
         (Answer(302, {"Location": "http://169.254.169.254/latest/x.safetensors"}), {}, "169.254.169.254"),

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from storage.outbound import safe_http
+from storage.outbound.check_url import AllowList, check_url, resolve
 from storage.outbound.dns_lookup import ForbiddenAddress, NoSuchHost, Unresolvable
-from storage.outbound.judge_url import AllowList, check_url, resolve
 from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.outbound.public_addresses import is_public
 from tests.hostile_urls import NOT_A_URL, NOT_PUBLIC
@@ -226,7 +226,9 @@ def test_the_refusal_names_the_setting_that_would_allow_it(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("host", ["[::ffff:10.0.0.3]", "[::ffff:a00:3]", "[0:0:0:0:0:ffff:a00:3]"])
 def test_the_refusal_of_a_mapped_address_names_the_ipv4_address_that_would_allow_it(host: str) -> None:
-    with pytest.raises(ForbiddenAddress, match=r"stands for 10\.0\.0\.3, .*_ALLOW=10\.0\.0\.3 would") as refused:
+    with pytest.raises(
+        ForbiddenAddress, match=r"is the IPv4 address 10\.0\.0\.3, .*_ALLOW=10\.0\.0\.3 would"
+    ) as refused:
         check_url(f"http://{host}/", NOTHING_ALLOWED)
     assert "resolves" not in str(refused.value)
     check_url(f"http://{host}/", AllowList.parse("10.0.0.3"))
@@ -237,7 +239,9 @@ def test_names_of_private_networks_are_looked_up_only_where_something_private_is
 ) -> None:
     asked = _answering(monkeypatch, *[["10.0.0.3"]] * 5)
     for host in ("hook.internal", "printer.local", "hook.localhost"):
-        with pytest.raises(ForbiddenAddress, match=f"name of private networks; WEBHOOK_ALLOW={host} would allow it"):
+        with pytest.raises(
+            ForbiddenAddress, match=f"is a host name for private networks only; WEBHOOK_ALLOW={host} would allow it"
+        ):
             check_url(f"http://{host}/", AllowList.parse("other.internal"))
     assert asked == []
     for allow in ("hook.internal", "10.0.0.0/8"):

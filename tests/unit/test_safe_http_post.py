@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from storage.outbound.check_url import AllowList, resolve
 from storage.outbound.deadline_socket import Interrupted
-from storage.outbound.judge_url import AllowList, resolve
 from storage.outbound.safe_http import MAX_HEAD_BYTES, NoAnswer, Response, post
 from tests.support.receivers import LOOPBACK_ALLOWED, Answer, Receiver, raw_server
 

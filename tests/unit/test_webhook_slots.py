@@ -8,7 +8,7 @@ import pytest
 
 from courier import slots as slots_module
 from courier.slots import MAX_STAY_AWAY_S, NoSlot, Slots, Visit
-from storage.outbound.judge_url import Target
+from storage.outbound.check_url import Target
 from storage.outbound.parse_url import parse_url
 from storage.webhooks.outbox import ClaimedDelivery, Openings, lane_of
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import structlog
 
 from storage.errors import DarkroomError
+from storage.outbound.check_url import AllowList
 from storage.outbound.dns_lookup import ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable
-from storage.outbound.download import NoRoom, NotDownloaded, download
-from storage.outbound.judge_url import AllowList
+from storage.outbound.download import DownloadFailed, WriteFailed, download
 from storage.outbound.parse_url import InvalidURL, parse_url
 from storage.outbound.safe_http import NoAnswer
 from worker.engine import ModelNotLoaded
@@ -72,11 +72,11 @@ class LoraDownloads(Mapping[str, Path]):
                 os.link(part.name, self._file_of(url))  # atomic: the file is never visible half-written
         except FileExistsError:
             return  # another thread has downloaded it
-        except (InvalidURL, ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable, NoAnswer, NotDownloaded) as error:
+        except (InvalidURL, ForbiddenAddress, NoSuchHost, NotPublic, Unresolvable, NoAnswer, DownloadFailed) as error:
             raise LoraNotFetched(f"The LoRA from {host} can't be fetched: {error}.") from None
         except ModelNotLoaded:
             raise LoraNotFetched(f"The LoRA from {host} is no whole safetensors file.") from None
-        except (NoRoom, OSError) as error:
+        except (WriteFailed, OSError) as error:
             log.warning("lora.not_kept", folder=str(self._folder), reason=str(error))
             raise LoraNotFetched(f"The worker has no room for the LoRA from {host}.") from None
         log.info("lora.fetched", host=host, size_bytes=size_bytes)

@@ -1,7 +1,7 @@
-"""The servers of this service itself, to which no webhook is ever sent, whatever WEBHOOK_ALLOW says.
+"""Servers that Darkroom never sends requests to, even if WEBHOOK_ALLOW has them: its own, and those in WEBHOOK_DENY.
 
-Its Postgres, its S3 server and its API trust the network that they stand in more than they trust the internet, and a
-webhook is a request from inside that network which a stranger has aimed.
+Darkroom's Postgres, S3 server and API may trust clients in their own network. A webhook comes from inside that
+network, but a client chose its URL.
 """
 
 from __future__ import annotations
@@ -29,25 +29,23 @@ REMEMBER_INTERFACES_S = 5.0
 
 
 @dataclass(frozen=True)
-class OwnServer:
-    """Where one of them listens."""
+class DeniedServer:
+    """The host and port of one server."""
 
     host: str  # lower case; a name or an address
     port: int | None  # None: all ports
-    # Many sites may share the public addresses of a proxy or a cloud: then only the name says that it is ours.
+    # Other sites may have the same public addresses (a proxy, a cloud). Then only the host name identifies our server.
     shares_public_addresses: bool = False
     has_subdomains: bool = False  # S3's bucket.host
 
 
 @dataclass(frozen=True)
-class OwnServers:
-    """All of them."""
-
-    servers: tuple[OwnServer, ...] = ()
+class DeniedServers:
+    servers: tuple[DeniedServer, ...] = ()
 
     @classmethod
-    def of(cls, settings: Settings) -> OwnServers:
-        """Those that the settings name. Raises ValueError, naming the item, for a WEBHOOK_DENY that can't be read."""
+    def from_settings(cls, settings: Settings) -> DeniedServers:
+        """Raises ValueError if WEBHOOK_DENY has an invalid item. The message names the item."""
         return cls(
             tuple(
                 dict.fromkeys(
@@ -64,9 +62,9 @@ class OwnServers:
         )
 
     def include(self, host: str, port: int, addresses: Sequence[Address]) -> bool:
-        """Whether a request to that host, which has these addresses, reaches one of them.
+        """Whether a request to that host, which has these addresses, would reach one of the servers.
 
-        All addresses of this machine count as one: a server that is named by one of them may listen on all.
+        All addresses of this machine count as the same address, because a server may listen on all of them.
         """
         return any(
             _names(server, host) or _is_at(server, addresses)
@@ -75,30 +73,32 @@ class OwnServers:
         )
 
 
-def _names(server: OwnServer, host: str) -> bool:
+def _names(server: DeniedServer, host: str) -> bool:
     return host == server.host or (server.has_subdomains and host.endswith(f".{server.host}"))
 
 
-def _is_at(server: OwnServer, addresses: Sequence[Address]) -> bool:
-    judged = [each for each in addresses if not (server.shares_public_addresses and is_public(each))]
-    if not judged:
+def _is_at(server: DeniedServer, addresses: Sequence[Address]) -> bool:
+    candidates = [each for each in addresses if not (server.shares_public_addresses and is_public(each))]
+    if not candidates:
         return False
     own = _addresses_of(server.host)
-    if any(each in own for each in judged):
+    if any(each in own for each in candidates):
         return True
-    return any(map(_is_this_machine, own)) and any(map(_is_this_machine, judged))
+    return any(map(_is_this_machine, own)) and any(map(_is_this_machine, candidates))
 
 
-def _of_url(url: str | None, *, has_subdomains: bool = False) -> Iterator[OwnServer]:
+def _of_url(url: str | None, *, has_subdomains: bool = False) -> Iterator[DeniedServer]:
     if url:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if parts.hostname:
-            yield OwnServer(_normal(parts.hostname), port, shares_public_addresses=True, has_subdomains=has_subdomains)
+            yield DeniedServer(
+                _normal(parts.hostname), port, shares_public_addresses=True, has_subdomains=has_subdomains
+            )
 
 
-def _of_postgres(url: str) -> Iterator[OwnServer]:
-    """Each host of the URL; a unix socket is out of a webhook's reach."""
+def _of_postgres(url: str) -> Iterator[DeniedServer]:
+    """Return each host of the URL. Unix sockets are left out: a webhook can't reach them."""
     if not url:
         return
     words = conninfo_to_dict(url)
@@ -107,11 +107,11 @@ def _of_postgres(url: str) -> Iterator[OwnServer]:
         for number, host in enumerate(str(words.get(name) or "").split(",")):
             if host and not host.startswith(("/", "@")):
                 port = ports[number] if number < len(ports) else ports[0]
-                yield OwnServer(_normal(host), int(port or 5432))
+                yield DeniedServer(_normal(host), int(port or 5432))
 
 
-def _parse(item: str) -> OwnServer:
-    """`host`, `host:port`, `10.0.0.1:80`, `[::1]:80` or `::1`."""
+def _parse(item: str) -> DeniedServer:
+    """Parse `host`, `host:port`, `10.0.0.1:80`, `[::1]:80` or `::1`."""
     host, port = item, ""
     if item.startswith("["):
         host, _, rest = item[1:].partition("]")
@@ -121,7 +121,7 @@ def _parse(item: str) -> OwnServer:
     host = _normal(host)
     if (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)) or not _is_host(host):
         raise ValueError(f"WEBHOOK_DENY: {item!r} is not host:port, an address or a host name")
-    return OwnServer(host, int(port) if port else None)
+    return DeniedServer(host, int(port) if port else None)
 
 
 def _is_host(host: str) -> bool:
@@ -145,7 +145,7 @@ _lock = threading.Lock()
 
 
 def _addresses_of(host: str) -> frozenset[Address]:
-    """Looked up at most once a minute. While the name server is away, what it said last holds."""
+    """Look up a host at most once a minute. If the name server doesn't answer, the last known addresses are used."""
     literal = _literal(host)
     if literal is not None:
         return frozenset((literal,))

@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from storage.outbound import own_servers
+from storage.outbound import denied_servers
+from storage.outbound.check_url import ServerDenied, check_url
 from storage.outbound.dns_lookup import ForbiddenAddress
-from storage.outbound.judge_url import OwnServerRefused, check_url
 from storage.settings import Settings
 from storage.webhooks.allowed_targets import AllowedTargets
 
@@ -33,7 +33,7 @@ def settings(**more: str) -> Settings:
 @pytest.fixture
 def resolving(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
     """Answer for the names that a test gives, as the name server would."""
-    monkeypatch.setattr(own_servers, "_known", {})
+    monkeypatch.setattr(denied_servers, "_known", {})
 
     def answer(names: dict[str, str]) -> None:
         def getaddrinfo(host: str, *_: object, **__: object) -> list[Any]:
@@ -67,7 +67,7 @@ HOSTS_OF_THIS_MACHINE = [
 @pytest.mark.parametrize("host", HOSTS_OF_THIS_MACHINE)
 @pytest.mark.parametrize("port", [15432, 18333, 18000, 18001])
 def test_a_server_on_this_machine_is_refused_by_every_address_of_it(host: str, port: int) -> None:
-    with pytest.raises(OwnServerRefused, match=f"port {port} .*its own servers"):
+    with pytest.raises(ServerDenied, match=f"port {port} .*its own servers"):
         check(f"http://{host}:{port}/col/delete?collection=darkroom")
     check(f"http://{host}:{port + 1000}/hook")  # another program of this machine, which is allowed here
 
@@ -83,7 +83,7 @@ def test_the_addresses_and_the_name_of_this_host_are_this_machine(resolving: Cal
         pytest.skip("this machine has no address but loopback")
     resolving({"this-host": found[0]})
     for host in (found[0], "this-host"):
-        with pytest.raises(OwnServerRefused):
+        with pytest.raises(ServerDenied):
             check(f"http://{host}:18333/", webhook_allow=f"{EVERYTHING},this-host")
 
 
@@ -113,7 +113,7 @@ def test_what_is_ours_is_refused(url: str, resolving: Callable[[dict[str, str]],
             "bucket.s3.example.com": "93.184.216.37",
         }
     )
-    with pytest.raises(OwnServerRefused):
+    with pytest.raises(ServerDenied):
         check(url, s3_public_endpoint_url="http://s3.example.com:9000")
 
 
@@ -137,10 +137,10 @@ def test_what_is_not_ours_is_let_through(url: str, resolving: Callable[[dict[str
 
 def test_a_private_server_is_known_by_address_under_any_name(resolving: Callable[[dict[str, str]], None]) -> None:
     resolving({"s3": "10.1.2.3", "hook.internal": "10.1.2.3"})
-    with pytest.raises(OwnServerRefused):
+    with pytest.raises(ServerDenied):
         check("http://hook.internal:8333/", s3_endpoint_url="http://s3:8333")
     resolving({"hook.internal": "10.1.2.3"})  # the name server forgets; what it said last holds
-    with pytest.raises(OwnServerRefused):
+    with pytest.raises(ServerDenied):
         check("http://hook.internal:8333/", s3_endpoint_url="http://s3:8333")
 
 
@@ -149,7 +149,7 @@ def test_where_private_addresses_are_refused_anyway_nothing_tells_which_are_ours
     for port in (18333, 18334):
         with pytest.raises(ForbiddenAddress) as refused:
             check(f"http://127.0.0.1:{port}/", webhook_allow="")
-        assert not isinstance(refused.value, OwnServerRefused)
+        assert not isinstance(refused.value, ServerDenied)
         told.append(str(refused.value))
     assert told[0] == told[1]
 
@@ -172,5 +172,5 @@ def test_what_is_allowed_while_open_is_refused_after_that() -> None:
     check_url("http://10.0.0.1:9999/", targets.now(is_open=False))
     with pytest.raises(ForbiddenAddress):
         check_url("http://127.0.0.1:9999/", targets.now(is_open=False))
-    with pytest.raises(OwnServerRefused):
+    with pytest.raises(ServerDenied):
         check_url("http://127.0.0.1:18333/", targets.now(is_open=True))

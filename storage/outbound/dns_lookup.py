@@ -52,8 +52,8 @@ class NotPublic(ForbiddenAddress):
 
     def __init__(self, host: str, setting: str = "WEBHOOK_ALLOW") -> None:
         advice = (
-            f"; if the host is in your own network, {setting}={host} would allow it (a comma-separated list of networks "
-            "and exact host names)"
+            f"; if the host is in your own network, {setting}={host} would allow it (a comma-separated list of "
+            "networks and exact host names)"
         )
         what = f"{host} doesn't exist, or resolves to an address that is not public"
         ValueError.__init__(self, what + (advice if setting else ""))

@@ -54,13 +54,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver
     """It stands for a hub, whose certificate comes from an authority that this machine trusts."""
     authority, certificate = write_certificates(tmp_path, address="127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    safe_http._system_trust.cache_clear()
+    safe_http._system_ssl_context.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with Receiver().serving(context) as server:
         server.answer = partial(answer, server)
         yield server
-    safe_http._system_trust.cache_clear()
+    safe_http._system_ssl_context.cache_clear()
 
 
 def answer(server: Receiver, request: Received) -> Answer:

@@ -19,6 +19,7 @@ def command(host: str, port: int) -> None:
     from gunicorn.errors import AppImportError
 
     import api
+    from api.server.import_ahead import import_ahead
     from api.settings import ApiSettings
     from cli.error_line import error_line
     from cli.up.address import host_and_port, require_tokens
@@ -51,4 +52,5 @@ def command(host: str, port: int) -> None:
             except OperatorError as error:
                 raise AppImportError(error_line(error)) from None  # which gunicorn prints without a traceback
 
+    import_ahead()
     Api().run()

@@ -68,6 +68,22 @@ def test_it_draws_and_what_it_publishes_is_what_it_says(
     assert read_step_costs(conn, device="none (blank)", model=MODEL, version="1")
 
 
+def test_all_files_of_a_prediction_are_uploaded_at_the_same_time(
+    worker_settings: WorkerSettings, conn: Connection
+) -> None:
+    all_under_way = threading.Barrier(2 * 3)
+
+    class MeetingBucket(Bucket):
+        def put(self, *args: Any) -> None:
+            all_under_way.wait(60)
+            super().put(*args)
+
+    submit_one(conn, parameters=replace(PARAMETERS, num_outputs=3).to_json())
+    with working(worker_settings, blank(), bucket=MeetingBucket(worker_settings)):
+        eventually(over(conn, 1), 90)
+    assert count(conn, "objects") == 2 * 3
+
+
 def test_it_survives_the_loss_of_all_its_connections(worker_settings: WorkerSettings, conn: Connection) -> None:
     submit_many(conn, 30)
     with working(worker_settings, blank(step_s=0.05)):

@@ -16,7 +16,7 @@ from worker.settings import WorkerSettings
 @contextmanager
 def working(settings: WorkerSettings, model: Model, **more: Any) -> Iterator[WorkerProcess]:
     """A worker on a thread of its own, which leaves when the block ends."""
-    process = WorkerProcess(settings, model, idle_exit_s=more.get("idle_exit_s"))
+    process = WorkerProcess(settings, model, idle_exit_s=more.get("idle_exit_s"), bucket=more.get("bucket"))
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(process.run()), name="worker")
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +22,17 @@ class _Phase:
 
 @dataclass
 class AttemptSpans:
-    """Collects times while the attempt goes on, and sends them when it has ended. Without a trace it does nothing."""
+    """Collects times while the attempt goes on, and sends them when it has ended. Without a trace it does nothing.
+
+    Threads may time parts of a phase at once.
+    """
 
     prediction: Row
     attempt: int
     loaded: tuple[float, float] | None = None  # when this worker began and ended to load its model
     _claimed_at: float = field(default_factory=tracing.now)
     _phases: dict[str, _Phase] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def _parent(self) -> str | None:
@@ -48,9 +53,11 @@ class AttemptSpans:
         try:
             yield
         finally:
-            known = self._phases.setdefault(name, _Phase(began_at, began_at, parts=0))
-            known.ended_at = tracing.now()
-            known.parts += 1
+            with self._lock:
+                known = self._phases.setdefault(name, _Phase(began_at, began_at, parts=0))
+                known.began_at = min(known.began_at, began_at)
+                known.ended_at = tracing.now()
+                known.parts += 1
 
     def send(self, ended_as: str, *, error: str | None = None) -> None:
         """`ended_as`: succeeded, failed, lost, handed_back, or reused (the cache of results had it)."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# A worker publishes up to 16 predictions at once (`results.py`), most of them one image and its thumbnail.
+UPLOAD_THREADS = 32
 RETRY_AFTER_S = 0.5
 RETRY_AFTER_AT_MOST_S = 5.0
 
@@ -45,47 +48,62 @@ class Publisher:
     embed_parameters: bool = True
     mark_ai_generated: bool = True
     credentials: ContentCredentials | None = None
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(UPLOAD_THREADS, thread_name_prefix="uploads")
+    )
 
     def upload(self, attempt: Attempt, images: Sequence[Image]) -> list[StoredImage]:
         """Store the images under keys that only this claim uses, so that no published image is overwritten.
 
-        Raises ClaimLost, MustLeave.
+        They are encoded one after the other. All uploads happen at the same time, each from when its file is encoded;
+        this returns, or raises, when none is under way any more. Raises ClaimLost, MustLeave.
         """
-        stored = []
-        row, parameters = attempt.claim.prediction, attempt.parameters
-        for index, image in enumerate(images):
-            text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
-            with attempt.spans.phase("encode_image"):
-                body, content_type = encode(
-                    image,
-                    parameters,
-                    text=text if self.embed_parameters else None,
-                    marked=self.mark_ai_generated,
+        stored: list[StoredImage] = []
+        uploads: list[Future[None]] = []
+        try:
+            for index, image in enumerate(images):
+                body, content_type = self._encode(attempt, index, image)
+                key = attempt.claim.key_of(self.s3_prefix, index, extension_of(content_type))
+                uploads.append(self.threads.submit(self._put, attempt, key, body, content_type))
+                small, small_type = encode_thumbnail(image, marked=self.mark_ai_generated)
+                small_key = attempt.claim.key_of(self.s3_prefix, index, THUMBNAIL_EXTENSION)
+                uploads.append(self.threads.submit(self._put, attempt, small_key, small, small_type))
+                stored.append(
+                    StoredImage(
+                        key=key,
+                        sha256=hashlib.sha256(body).hexdigest(),
+                        size_bytes=len(body),
+                        content_type=content_type,
+                        width=image.width,
+                        height=image.height,
+                        seed=attempt.parameters.seed_of(index),
+                        thumbnail=StoredThumbnail(small_key, hashlib.sha256(small).hexdigest(), len(small), small_type),
+                    )
                 )
-                if self.credentials is not None:
-                    body = self.credentials.sign(body, content_type, model=row["model"], model_version=row["version"])
-            key = attempt.claim.key_of(self.s3_prefix, index, extension_of(content_type))
-            with attempt.spans.phase("upload"):
-                _retry(attempt, partial(self.bucket.put, key, body, content_type))
-            stored.append(
-                StoredImage(
-                    key=key,
-                    sha256=hashlib.sha256(body).hexdigest(),
-                    size_bytes=len(body),
-                    content_type=content_type,
-                    width=image.width,
-                    height=image.height,
-                    seed=parameters.seed_of(index),
-                    thumbnail=self._upload_thumbnail(attempt, index, image),
-                )
-            )
+        finally:
+            wait(uploads)
+        for upload in uploads:
+            upload.result()
         return stored
 
-    def _upload_thumbnail(self, attempt: Attempt, index: int, image: Image) -> StoredThumbnail:
-        body, content_type = encode_thumbnail(image, marked=self.mark_ai_generated)
-        key = attempt.claim.key_of(self.s3_prefix, index, THUMBNAIL_EXTENSION)
-        _retry(attempt, partial(self.bucket.put, key, body, content_type))
-        return StoredThumbnail(key, hashlib.sha256(body).hexdigest(), len(body), content_type)
+    def close(self) -> None:
+        """Return when no upload is under way. After that, nothing can be uploaded."""
+        self.threads.shutdown(wait=True)
+
+    def _encode(self, attempt: Attempt, index: int, image: Image) -> tuple[bytes, str]:
+        row, parameters = attempt.claim.prediction, attempt.parameters
+        text = describe(parameters, index, model=row["model"], version=row["version"], sampler=attempt.sampler)
+        with attempt.spans.phase("encode_image"):
+            body, content_type = encode(
+                image, parameters, text=text if self.embed_parameters else None, marked=self.mark_ai_generated
+            )
+            if self.credentials is not None:
+                body = self.credentials.sign(body, content_type, model=row["model"], model_version=row["version"])
+        return body, content_type
+
+    def _put(self, attempt: Attempt, key: str, body: bytes, content_type: str) -> None:
+        with attempt.spans.phase("upload"):
+            _retry(attempt, partial(self.bucket.put, key, body, content_type))
 
     def commit(self, attempt: Attempt, outcome: Outcome) -> Row:
         """Write the outcome; returns the prediction's row as it is now.

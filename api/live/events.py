@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,8 +17,11 @@ from storage.postgres.feed import Preview, Step
 from storage.predictions.progress import read_progress
 from storage.predictions.states import PredictionStatus
 
-# While it waits, its position is told again when it changed, at most this often.
+# While a prediction waits, its position is sent again when it has changed, at most this often.
 QUEUE_TICK_S = 2.0
+# Further back in the queue it is sent less often: otherwise each end would be an event for thousands of others.
+QUEUE_TICK_PER_PLACE_S = 0.02
+QUEUE_TICK_AT_MOST_S = 60.0
 DONE_ID = "done"  # who reconnects with it has heard everything
 
 Name = Literal["queued", "loading", "progress", "preview", "output", "done"]
@@ -45,7 +49,7 @@ def live(
     story = _Story(here, positions)
 
     def tick() -> float:
-        return min(tick_s, QUEUE_TICK_S) if story.is_waiting else tick_s
+        return min(tick_s, story.tell_again_after_s) if story.is_waiting else tick_s
 
     for seen in watch(here, prediction_id, access, tick_s=tick):
         told = False
@@ -75,12 +79,18 @@ class _Story:
         self._positions = positions
         self._latest: Row | None = None  # of which only what is used again is kept: a stream may last for hours
         self._waiting: Waiting | None = None  # as it was told last
+        self._told_at = -QUEUE_TICK_AT_MOST_S  # of time.monotonic()
         self._reached = (0, -1)  # attempt and step
         self._old_logs = 0  # characters of the logs that earlier attempts wrote
 
     @property
     def is_waiting(self) -> bool:
         return self._latest is not None and self._latest["status"] == PredictionStatus.STARTING
+
+    @property
+    def tell_again_after_s(self) -> float:
+        place = 0 if self._waiting is None else self._waiting.position
+        return min(QUEUE_TICK_AT_MOST_S, max(QUEUE_TICK_S, place * QUEUE_TICK_PER_PLACE_S))
 
     def tell(self, seen: Snapshot | Step | Preview | Quiet) -> Iterator[LiveEvent]:
         if isinstance(seen, Snapshot):
@@ -93,7 +103,8 @@ class _Story:
         elif isinstance(seen, Preview):
             yield LiveEvent("preview", self._id(), preview_data(seen))
         elif self.is_waiting:
-            yield from self._tell_waiting(latest)
+            if isinstance(seen, Snapshot) or time.monotonic() - self._told_at >= self.tell_again_after_s:
+                yield from self._tell_waiting(latest)
         elif isinstance(seen, Snapshot):
             yield from self._tell_end(seen) if seen.is_over else self._tell_drawing(seen)
 
@@ -102,6 +113,7 @@ class _Story:
         return f"{attempt}.{max(step, 0)}"
 
     def _tell_waiting(self, latest: Row) -> Iterator[LiveEvent]:
+        self._told_at = time.monotonic()
         waiting = self._positions.of(latest)
         # None: it was claimed meanwhile, which is told when the row is read.
         if waiting is not None and waiting.differs_from(self._waiting):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 
@@ -101,11 +103,14 @@ def test_a_lost_connection_is_not_taken_for_a_broken_prediction(settings: Settin
 
 
 def test_a_full_disk_is_noticed_before_a_lease_is_over_and_takes_nothing_from_a_healthy_worker(
-    conn: Connection, renderer: Renderer
+    conn: Connection, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its worker could not renew either. Leases are then left alone for a while, as after a reconnect."""
+    # Longer than any machine is busy for, so that the lease is about to expire, and doesn't, while this test runs.
+    monkeypatch.setattr(rescue, "RENEWAL_IS_OVERDUE", timedelta(minutes=10))
     submit_one(conn)
     assert claim_one(conn, renderer) is not None
+    conn.execute("UPDATE predictions SET lease_expires_at = clock_timestamp() + interval '1 hour'")
     conn.execute(
         """
         CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
@@ -115,7 +120,7 @@ def test_a_full_disk_is_noticed_before_a_lease_is_over_and_takes_nothing_from_a_
     )
     assert not rescue_once(conn, renderer, expire=False).out_of_space, "a lease with time left is not touched"
     conn.execute("ALTER TABLE predictions DISABLE TRIGGER no_space")
-    conn.execute("UPDATE predictions SET lease_expires_at = clock_timestamp() + interval '1 second'")
+    conn.execute("UPDATE predictions SET lease_expires_at = clock_timestamp() + interval '5 minutes'")
     conn.execute("ALTER TABLE predictions ENABLE TRIGGER no_space")
     assert rescue_once(conn, renderer, expire=False).out_of_space, "also in the grace after a reconnect"
 

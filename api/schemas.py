@@ -201,14 +201,14 @@ class PredictionInput(BaseModel):
         default=None, description="The pictures to draw from: data: or https: URLs, or files of this service."
     )
     mask: PictureUrl | None = Field(
-        default=None, description="What of the image is drawn anew: white is, black stays. Of its shape."
+        default=None, description="What of the image is redrawn: white is, black stays. Of its shape."
     )
     image_url: PictureUrl | None = Field(default=None, description="The same as image.")
     image_urls: PictureUrls | None = Field(default=None, description="The same as images.")
     input_images: PictureUrls | None = Field(default=None, description="The same as images.")
     mask_url: PictureUrl | None = Field(default=None, description="The same as mask.")
     strength: Strength | None = Field(
-        default=None, description="How much of the image is drawn anew: above 0. 1: nothing of it is left."
+        default=None, description="How much of the image is redrawn: above 0. 1: nothing of it is left."
     )
     loras: Annotated[list[NameOrLora], Field(max_length=8)] | None = Field(
         default=None, description="LoRAs of the model, by name: they change its style."

@@ -144,5 +144,7 @@ class ApiSettings(Settings):
     @model_validator(mode="after")
     def _threads_are_left(self) -> ApiSettings:
         if self.api_max_waiting + self.api_max_streams >= self.api_threads:
-            raise ValueError("API_MAX_WAITING + API_MAX_STREAMS must be below API_THREADS, or nobody else is answered")
+            raise ValueError(
+                "API_MAX_WAITING + API_MAX_STREAMS must be below API_THREADS: other requests need threads, too"
+            )
         return self

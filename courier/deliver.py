@@ -1,6 +1,6 @@
 """Deliver webhooks: claim the one whose turn it is, sign, POST, write the outcome, and look for the next.
 
-Nothing here raises: whatever goes wrong is in the row, or in a lock that runs out, and rescue rings again.
+Nothing here raises. What goes wrong is noted in the row, or a lock expires and rescue rings again.
 """
 
 import threading
@@ -157,7 +157,7 @@ class Deliverer:
         return timedelta(seconds=self.timeout_s + LOCK_MARGIN_S)
 
     def _allowed_now(self, conn: Connection) -> AllowList:
-        """Asked anew each time: the first token may have been made a moment ago."""
+        """Asked again each time: the first token may have been created a moment ago."""
         is_open = self.targets.depend_on_tokens and not any_token_was_made(conn)
         return self.targets.now(is_open=is_open)
 
@@ -165,7 +165,7 @@ class Deliverer:
         parent = self._traceparent(claimed)
         if parent is None:
             return self._attempt(claimed, secrets, visit, allow)
-        # Its URL may hold a secret, so only the host is told.
+        # Its URL may contain a secret, so only the host is logged.
         about = {"http.request.method": "POST", "server.address": claimed.host, "darkroom.webhook.event": claimed.event}
         about |= {"darkroom.prediction.id": claimed.prediction_id}
         span = tracing.begin("webhook", parent, kind="client", attributes=about)

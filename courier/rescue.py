@@ -1,7 +1,7 @@
-"""The courier's thread that sees, every second, that nothing waits for somebody who is gone.
+"""The courier's thread that takes work back from dead workers, every second.
 
-Whoever sees a worker die (`darkroom up` does) wakes it at once. It has a connection of its own, past any pooler, and
-trusts nobody: not the queue, not NOTIFY, not the worker that runs beside it.
+A process that sees a worker die (such as `darkroom up`) wakes it at once. It has a connection of its own, past any
+pooler, and relies on nothing else: not on the queue, NOTIFY or the courier's other threads.
 """
 
 import threading
@@ -90,7 +90,7 @@ def _wait(conn: Connection, stop: threading.Event, *, until: float) -> None:
 
 
 def _go_on_if_still_connected(conn: Connection, what: str) -> None:
-    """One row that can't be moved must not start the grace after a reconnect anew, turn after turn."""
+    """One row that can't be moved must not start the grace after a reconnect again in each turn."""
     if conn.closed:
         raise
     log.exception("rescue met an error and goes on", during=what)

@@ -115,7 +115,7 @@ class Slots:
             )
 
     def enter(self, claimed: ClaimedDelivery) -> Visit:
-        """Take the slots of a delivery that was claimed by `openings`; nobody else may have entered in between."""
+        """Take the slots of a delivery that was claimed by `openings`; no other thread may have entered in between."""
         token_id, host = lane = (claimed.token_id, claimed.host)
         with self._changed:
             is_slow = lane in self._slow or self._hangs(lane)
@@ -134,7 +134,7 @@ class Slots:
             return visit
 
     def leave(self, visit: Visit, *, answered: bool) -> None:
-        """Give the slots back. `answered`: an HTTP answer came, whatever it says."""
+        """Give the slots back. `answered`: an HTTP answer came, with any status."""
         lane = (visit.token_id, visit.host)
         with self._changed:
             visit.kind.give_back(visit.token_id)

@@ -38,7 +38,7 @@ class Defaults(_Part):
     num_inference_steps: int = Field(default=8, ge=1, description="denoising steps")
     guidance_scale: float = Field(default=0.0, ge=0, description="0: no classifier-free guidance")
     strength: float = Field(
-        default=0.6, gt=0, le=1, description="how much of a start image is drawn anew; 1: nothing of it is left"
+        default=0.6, gt=0, le=1, description="how much of a start image is redrawn; 1: nothing of it is left"
     )
 
 
@@ -193,7 +193,7 @@ class Model(_Part):
         default="bfloat16", description="the data type of the weights on the device"
     )
     takes: tuple[Literal["image", "mask"], ...] = Field(
-        default=(), description="pictures that requests may give: a start image, and a mask of what is drawn anew"
+        default=(), description="pictures that requests may give: a start image, and a mask of what is redrawn"
     )
     loras: dict[str, LoraEntry] = Field(default={}, description="LoRAs that requests may name")
     defaults: Defaults = Field(default=Defaults(), description="values for inputs that a request leaves out")

@@ -12,7 +12,7 @@ import threading
 from typing import Literal
 
 CrashPoint = Literal[
-    "after-claim",  # the claim is committed, and nobody but the row knows
+    "after-claim",  # the claim is committed, and only the row knows it
     "mid-step",  # a denoising step is half done
     "after-upload",  # the image is in the bucket, and nothing is committed
     "after-commit",  # the result is committed, and its webhook is not sent

@@ -60,7 +60,7 @@ def read_file_row(conn: Connection, file_id: str) -> Row | None:
 
 
 def stored_file_of(row: Row) -> StoredFile:
-    """Where the bytes of such a row lie."""
+    """Where the bytes of such a row are stored."""
     return StoredFile(row["object_key"], row["content_type"], row["size_bytes"], row["sha256"], row["missing_for"])
 
 

@@ -50,7 +50,7 @@ def configure(role: str, *, log_format: str = "console", level: str = "INFO") ->
     # These tell of every request or job, on INFO; ours do that already.
     for chatty in ("botocore", "boto3", "urllib3", "s3transfer", "procrastinate", "alembic"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    # It tells of each attempt to reconnect, over two lines; whoever asked for the connection tells it once.
+    # It tells of each attempt to reconnect, over two lines; the code that wanted the connection logs it once.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 

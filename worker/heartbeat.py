@@ -139,7 +139,7 @@ class Heartbeat:
             log.warning("worker.failure_not_noted", reason=str(error).strip())
 
     def say_goodbye(self, *, even_if_failed: bool = False) -> None:
-        """Remove the row for good. If this worker failed, the row stays for people to see, and rescue removes it."""
+        """Remove the row. If this worker failed, the row stays for people to see, and rescue removes it."""
         if self.state == "failed" and not even_if_failed:
             return
         with self._saying:

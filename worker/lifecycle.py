@@ -1,4 +1,4 @@
-"""The stages of a worker's life: starting, drawing, draining, left. Whatever stops a worker goes through here."""
+"""The stages of a worker's life: starting, drawing, draining, left. Every way to stop it is here."""
 
 from __future__ import annotations
 

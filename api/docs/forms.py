@@ -47,7 +47,7 @@ class EditForm(ImageRequest):
     """The fields of a generation as text, with a picture to start from (`image` or `image[]`), or several."""
 
     image: Binary = Field(description="May be there several times, up to the model's `max_input_images`.")
-    mask: Binary | None = Field(default=None, description="Transparent is drawn anew.")
+    mask: Binary | None = Field(default=None, description="Transparent is redrawn.")
     strength: float | None = Field(default=None, gt=0, le=1, description="1: nothing of the image is left.")
 
 

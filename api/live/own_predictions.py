@@ -1,4 +1,4 @@
-"""What is told of all of a caller's predictions on one connection.
+"""The events of all of a caller's predictions on one connection.
 
 Nothing is stored about a listener, and no history is kept. After `ready` a listener reads the list once; what happens
 from then on is told.

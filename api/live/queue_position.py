@@ -78,7 +78,7 @@ class QueuePositions:
         """Where a `starting` prediction stands, or None: it is in the queue no more, or Postgres is away."""
         try:
             state, is_new = self._state(prediction["model"])
-            if not is_new and state.place_of(prediction["id"]) is None:  # a submit notifies nobody of our channel
+            if not is_new and state.place_of(prediction["id"]) is None:  # a submit sends no notification on our channel
                 state, _ = self._state(prediction["model"], read_anyway=True)
         except psycopg.OperationalError:
             return None

@@ -1,4 +1,4 @@
-"""Following one prediction: its row whenever it moved, and what is told without being stored."""
+"""Following one prediction: its row whenever it changed, and events that aren't stored (steps, previews)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.predictions.states import PredictionStatus
 log = structlog.get_logger(__name__)
 
 READ_AGAIN_AFTER_S = 1.0
-DATA_REMOVED = "its images were removed after the retention time (RETENTION_S): send the request again to draw it anew"
+DATA_REMOVED = "its images were removed after the retention time (RETENTION_S): send the request again to draw it again"
 
 
 @dataclass(frozen=True)

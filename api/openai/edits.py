@@ -47,7 +47,7 @@ FLAGS = {"true": True, "false": False, "1": True, "0": False}
     headers=("Idempotency-Key",),
     errors=(400, 404, 409, 410, 413, 415, 429, 504),
     error=OpenAIError,
-    details="The transparent area of `mask` is drawn anew. `image[]` may be there several times, for models that look "
+    details="The transparent area of `mask` is redrawn. `image[]` may be there several times, for models that look "
     "at several images. All fields of a generation are taken, as text.",
 )
 @needs(Scope.DRAW)

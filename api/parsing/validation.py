@@ -1,4 +1,4 @@
-"""Holding a body against its schema; what is wrong is told by field, value and what was expected."""
+"""Checking a body against its schema. An error names the field, its value and what was expected."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ ARTICLES = {"AVIF": "an", "SVG": "an", "HTML": "an"}
 PNG_OPTIONS: dict[str, Any] = {"compress_level": 1, "compress_type": zlib.Z_RLE}
 
 MaskIs = Literal["white", "transparent"]
-NOT_TRANSPARENT = "has no transparent area: that is where the image is drawn anew"
+NOT_TRANSPARENT = "has no transparent area: that is where the image is redrawn"
 
 
 class NotAPicture(Exception):
@@ -98,7 +98,7 @@ class Picture:
     def stored(self, width: int, height: int, *, mask: MaskIs | None = None, kept: Kept = Kept()) -> StoredPicture:  # noqa: B008 (frozen)
         """Decode it and write it anew, for a drawing of that size: RGB, or with `mask` one channel.
 
-        In a mask white is drawn anew: white as it came, or what was transparent. Of the rest of a picture than `kept`
+        In a mask white is redrawn: white as it came, or what was transparent. Of the rest of a picture than `kept`
         nothing is drawn. Raises NotAPicture.
         """
         try:

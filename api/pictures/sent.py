@@ -33,7 +33,7 @@ class SentPicture:
 
     file: IO[bytes]
     size_bytes: int
-    is_alpha_mask: bool = False  # OpenAI's: what is transparent is drawn anew
+    is_alpha_mask: bool = False  # OpenAI's: what is transparent is redrawn
 
 
 def spooled() -> IO[bytes]:

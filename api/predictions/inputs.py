@@ -140,7 +140,7 @@ def _notes_on(model: Model, asked: PredictionInput, parameters: Parameters, *, h
 
 
 def _strength(model: Model, asked: PredictionInput, *, has_mask: bool) -> float:
-    """The model's default is for a whole image; what a mask marks is drawn anew unless the request says otherwise."""
+    """The model's default is for a whole image; what a mask marks is redrawn unless the request says otherwise."""
     if asked.strength is not None:
         return asked.strength
     return 1.0 if has_mask else model.defaults.strength

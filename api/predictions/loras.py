@@ -42,7 +42,7 @@ def _lora(model: Model, field: str, name: str, scale: float | None, hosts: froze
 
 
 def _check_url(field: str, url: str, hosts: frozenset[str]) -> None:
-    """The worker fetches it, and judges its addresses then."""
+    """The worker fetches it, and checks its addresses then."""
     try:
         parts = parse_url(url)
     except InvalidURL as error:

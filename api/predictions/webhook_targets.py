@@ -12,7 +12,7 @@ def require_allowed(url: str, allow: AllowList, *, token_id: int | None) -> None
     """Raise InvalidInput for a URL that is none, for a name that doesn't exist, and for a private address that is not
     allowed.
 
-    If the name server doesn't answer now, the URL is taken: the courier resolves and judges it again.
+    If the name server doesn't answer now, the URL is accepted: the courier resolves and checks it again.
     """
     try:
         check_url(url, allow, owner=token_id)

@@ -40,8 +40,8 @@ EXIT_INTERRUPTED = 130
     metavar="FILE",
     help="A start image: a file or an https URL. For models that take one; again for each, if they take several.",
 )
-@click.option("--mask", metavar="FILE", help="What is white in it is drawn anew, what is black stays.")
-@click.option("--strength", type=float, help="How much of the start image is drawn anew: above 0, at most 1.")
+@click.option("--mask", metavar="FILE", help="What is white in it is redrawn, what is black stays.")
+@click.option("--strength", type=float, help="How much of the start image is redrawn: above 0, at most 1.")
 @click.option(
     "--lora",
     "loras",

@@ -59,7 +59,7 @@ local all all scram-sha-256
 class EmbeddedPostgres:
     """Postgres with its data in `folder`, as a direct child of this process.
 
-    One owner at a time: the caller keeps others off the folder. Whatever an earlier owner left running on it
+    One owner at a time: the caller keeps others off the folder. Processes that an earlier owner left running on it
     is ended by `start`. For root, the server runs as the owner of the data, or as a system account of its
     own, since Postgres refuses to be root.
     """

@@ -62,11 +62,11 @@ def mcp_server(server_of: ServerOf, version: str) -> MCPServer[Any]:
         model: str | None = None,
         seed: int | None = None,
     ) -> list[ContentBlock]:
-        """Draw a picture anew from another. image and mask are https or data URLs, such as those of get_image.
+        """Draw a picture from another one. image and mask are https or data URLs, such as those of get_image.
 
         Some models look at several images: then image is a list.
 
-        strength, above 0 and at most 1, says how much is drawn anew; what is white in the mask is drawn anew, black
+        strength, above 0 and at most 1, says how much is redrawn; what is white in the mask is redrawn, black
         stays.
         """
         asked = {"image": image, "mask": mask, "strength": strength, "seed": seed}

@@ -27,7 +27,7 @@ SIDE = 128
 
 @dataclass(frozen=True)
 class Edit:
-    """A picture, the white of the mask to be drawn anew (none: all of it), and what it is meant to become."""
+    """A picture, the white of the mask to be redrawn (none: all of it), and what it is meant to become."""
 
     prompt: Prompt
     source: Pixels

@@ -125,7 +125,7 @@ def resolve(url: str, allow: AllowList, *, timeout_s: float = 5.0, owner: Hashab
 
 
 def _needs_no_look_up(host: str, allow: AllowList) -> bool:
-    """Whether the name is refused whatever its addresses are."""
+    """Whether the name is refused without looking at its addresses."""
     return host.endswith(PRIVATE_DOMAINS) and not allow.networks and host not in allow.hosts
 
 

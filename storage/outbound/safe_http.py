@@ -162,7 +162,7 @@ def _drain(connection: DeadlineSocket, response: http.client.HTTPResponse, max_r
 def _read_head(connection: DeadlineSocket, method: str) -> http.client.HTTPResponse:
     """Return the first final answer. At most MAX_INTERIM interim answers (100, 102, 103, …) may come before it.
 
-    101 is final: the server switches to a protocol that nobody asked for. http.client skips 100 without counting;
+    101 is final: the server switches to a protocol that was not requested. http.client skips 100 without counting;
     only the byte limit stops it.
     """
     shared = _SharedReader(connection)

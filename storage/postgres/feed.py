@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-# What a feed holds for a reader that is slow. When it is full the reader is told to read the row instead.
+# What a feed holds for a slow reader. When it is full, the reader is asked to read the row instead.
 FEED_LENGTH = 64
 
 
@@ -44,7 +44,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._news: deque[News] = deque([Signal.MOVED])  # whoever subscribes reads the row first
+        self._news: deque[News] = deque([Signal.MOVED])  # a subscriber reads the row first
 
     def put(self, news: News) -> None:
         with self._changed:

@@ -1,7 +1,7 @@
 """The events of all predictions, fanned out to the requests of one process that wait for some of them.
 
-One LISTEN a process feeds it. Whatever was notified while that connection was away is lost, so after every
-(re)connection each subscriber is told to read its row again.
+One LISTEN per process feeds it. Notifications that were sent while that connection was away are lost, so after every
+(re)connection each subscriber is asked to read its row again.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """Migrate up to `revision`. Whoever comes second waits, then finds nothing to do.
+    """Migrate up to `revision`. A second process waits, then finds nothing to do.
 
     Raises OperatorError where Postgres can't be reached, SchemaMismatch where a newer release migrated it.
     """

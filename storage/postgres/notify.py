@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 CHANNEL = "darkroom_events"
 RESCUE_CHANNEL = "darkroom_rescue"  # a process was seen to die: rescue need not wait for its next turn
 # {"id", "token_id"} of a new prediction, by a trigger (migrations/versions/0017). Hearing of every one costs an API
-# process some 5 % of a submit, so nobody listens unless it has to.
+# process some 5 % of a submit, so a process listens only if it has to.
 SUBMITTED_CHANNEL = "darkroom_submitted"
 WORKERS_CHANNEL = "darkroom_workers"  # {"model", "state"}: a worker began or ended to load or to stand by
 IDLE_CHANNEL = "darkroom_idle"  # the same of one that has drawn everything; only hosts listen

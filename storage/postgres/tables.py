@@ -187,7 +187,7 @@ class Object(Table):
 
 
 class ObjectTombstone(Table):
-    """A file that nobody refers to, until S3 has confirmed that its bytes are gone."""
+    """A file that no row refers to, until S3 has confirmed that its bytes are gone."""
 
     __tablename__ = "object_tombstones"
 
@@ -260,7 +260,7 @@ class WebhookDelivery(Table):
     last_status: Mapped[int | None] = mapped_column(Integer)
     last_error: Mapped[str | None]
     delivered_at: Mapped[datetime | None]
-    # Its host has had an address that is not public: tokens are told only whether it was delivered.
+    # Its host has had an address that is not public: tokens see only whether it was delivered.
     is_private: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
@@ -321,7 +321,7 @@ class Worker(Table):
     state: Mapped[str]
     images: Mapped[int | None] = mapped_column(Integer)  # that it draws at this moment
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)  # of its process, without the device's
-    device_free_bytes: Mapped[int | None] = mapped_column(BigInteger)  # NULL: nobody counts, as on a CPU
+    device_free_bytes: Mapped[int | None] = mapped_column(BigInteger)  # NULL: not counted, as on a CPU
     error: Mapped[str | None]  # why its model can't be loaded, or its bucket not be written
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     seen_at: Mapped[datetime] = mapped_column(server_default=NOW)

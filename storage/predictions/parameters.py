@@ -39,7 +39,7 @@ class Parameters:
     previews: bool = False  # small pictures of the drawing, for who follows it
     image: str = ""  # the start image: the SHA-256 (hex) of the stored bytes; empty: drawn from noise alone
     more_images: tuple[str, ...] = ()  # likewise: the second and further images, for models that look at several
-    mask: str = ""  # likewise; white is drawn anew, black stays as in `image`; only with an image
+    mask: str = ""  # likewise; white is redrawn, black stays as in `image`; only with an image
     strength: float = 1.0  # how much noise `image` gets: 0.0 none, 1.0 nothing of it is left; only with an image
     loras: tuple[Lora, ...] = ()
 

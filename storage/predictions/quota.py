@@ -15,7 +15,7 @@ from storage.postgres.database import Connection
 EVERYBODY = 0  # the bucket of those who have no token
 QUEUE_FULL_RETRY_AFTER_S = 5
 
-NO_RATE = 1e9  # submits a minute: a rate that nobody reaches, where only a cap is set
+NO_RATE = 1e9  # submits a minute: a rate that can't be reached, for tokens with only a cap
 
 
 class QuotaExceeded(DarkroomError):

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 GRACE_AFTER_POSTGRES_STARTED = timedelta(seconds=10)
 # A worker renews its row with its leases, every 1.5 s.
 WORKER_GONE_AFTER = timedelta(seconds=60)
-# One that could not start is kept for people to see, and so that nobody who waits is told a time.
+# One that could not start is kept for people to see, and so that clients that wait get no estimate.
 FAILURE_IS_OLD_AFTER = timedelta(minutes=10)
 # A healthy worker's lease never has so little left. Rescue looks every second, so it sees each lease in this state.
 RENEWAL_IS_OVERDUE = timedelta(seconds=1.5)
@@ -128,7 +128,7 @@ class _Turn:
         """Move predictions that fulfil an SQL condition, each in a transaction of its own, until BATCH are moved.
 
         They are read page by page, in the order of `first`, whose index leads past everything that is over. So those
-        which can't be moved hold up nobody behind them.
+        which can't be moved don't delay the ones behind them.
         """
         query = f"""
         SELECT id, {first} AS since FROM predictions

@@ -9,7 +9,7 @@ from storage.predictions.read import StoredFile
 def find_sent_again(conn: Connection, sent_as: str, *, token_id: int | None, is_mask: bool) -> StoredFile | None:
     """The stored picture of that description, the largest if there are several; None: there is none any more.
 
-    Only predictions of that token are looked at (None: of all), so that nobody gets another's picture by its hash. An
+    Only predictions of that token are looked at (None: of all), so that a hash gives nobody another token's picture. An
     image isn't found as a mask, nor a mask as an image: what is stored of them differs.
     """
     row = conn.execute(

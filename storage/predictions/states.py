@@ -17,7 +17,7 @@ class PredictionStatus(StrEnum):
 
     STARTING = "starting"  # a worker moves it (claim); rescue rings again where the bell was lost
     PROCESSING = "processing"  # its worker moves it; rescue does when the lease is over
-    SUCCEEDED = "succeeded"  # nobody moves it; retention prunes it
+    SUCCEEDED = "succeeded"  # final; retention removes its data
     FAILED = "failed"  # likewise
     CANCELED = "canceled"  # likewise; by the client, or by its deadline
 

@@ -77,7 +77,7 @@ def submit(conn: Connection, submission: Submission, renderer: Renderer | None =
     `renderer` renders the webhook event `queued`, which is written in the same transaction if the receiver wants it.
 
     The row of a new prediction also says whether it was `drawn_before`. Then no bell rings: call `reuse_result`, and
-    `ring` where that finds nothing any more. (Where nobody does, rescue rings.)
+    `ring` where that finds nothing any more. (Otherwise rescue rings.)
 
     Where its Idempotency-Key was used before for the same request, that prediction is returned as it is now; its id
     is not the submission's. Raises KeyReused, QuotaExceeded, and ForeignKeyViolation where one of `input_images` has

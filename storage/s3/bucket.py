@@ -272,7 +272,7 @@ class Bucket:
         return why
 
     def _can_read_another(self, client: S3Client) -> bool:
-        """Whether the probe can be read; written anew where it can't, since its bytes may be lost too."""
+        """Whether the probe can be read. If it can't, it is written again, since its bytes may be lost too."""
         try:
             if _read_probe(client, self._settings):
                 return True
@@ -288,7 +288,7 @@ class Bucket:
 
 
 def _chunks(body: StreamingBody) -> Iterator[bytes]:
-    """The bytes, and the connection given back also when nobody reads to the end."""
+    """The bytes. The connection is given back also if the caller doesn't read to the end."""
     with closing(body):
         yield from body.iter_chunks(CHUNK_BYTES)
 
@@ -313,7 +313,7 @@ def read_service_description() -> None:
 def ensure_bucket(settings: Settings) -> None:
     """Create the bucket where it does not exist, and prove that it can be written.
 
-    Raises OperatorError: nobody answers, the keys are wrong, or they may not write.
+    Raises OperatorError if the server doesn't answer, the keys are wrong, or they may not write.
     """
     client = _client(settings, settings.s3_endpoint_url)
     try:

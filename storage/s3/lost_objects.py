@@ -19,7 +19,7 @@ def mark_missing(conn: Connection, keys: Sequence[str]) -> int:
 
 
 def mark_found(conn: Connection, key: str) -> None:
-    """The object was read: whatever was written down before is over."""
+    """The object was read: what was noted about it before no longer holds."""
     conn.execute("UPDATE objects SET missing_since = NULL WHERE key = %s AND missing_since IS NOT NULL", (key,))
 
 

@@ -29,7 +29,7 @@ EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 # What a receiver gets if the request has no `webhook_events_filter`: Replicate's events.
 DEFAULT_FILTER: tuple[WebhookEvent, ...] = ("start", "output", "logs", "completed")
 
-# The event says all that another one would say. Whoever asked for both gets the other one only.
+# `completed` contains all that `output` does. A client that asked for both gets only `completed`.
 INCLUDED_IN: dict[WebhookEvent, WebhookEvent] = {"output": "completed"}
 
 # Writing the event drops these, where they were not sent yet: their news is old.

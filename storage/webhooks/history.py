@@ -89,7 +89,7 @@ def replay(conn: Connection, delivery_id: str) -> Row | None:
 def show(row: Row, *, to_token: bool) -> dict[str, Any]:
     """A delivery as clients see it; its body is the prediction's own.
 
-    A token is told of a private target only whether it was delivered. The rest (`darkroom webhooks list` has it) would
+    For a private target, a token sees only whether it was delivered. The rest (`darkroom webhooks list` has it) would
     make a port scanner of webhooks: an error or the time that an attempt took tells an open port from a closed one.
     """
     is_hidden = to_token and row["is_private"]

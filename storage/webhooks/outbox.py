@@ -195,7 +195,7 @@ def record_delivered(conn: Connection, claimed: ClaimedDelivery, *, status: int)
 
 
 def record_failed(conn: Connection, claimed: ClaimedDelivery, *, status: int | None, error: str) -> bool:
-    """Given up for good. False where the claim was lost."""
+    """Give up. Returns False if the claim was lost."""
     return _changed(
         conn,
         claimed,
@@ -276,7 +276,7 @@ def ring_overdue(conn: Connection) -> int:
 
 
 def prune_jobs(conn: Connection) -> int:
-    """Delete jobs of the webhook queue that nobody will touch again; returns how many.
+    """Delete jobs of the webhook queue that no courier will use again; returns how many.
 
     Those that ended in an error (the delivery's row says what comes next), and those of workers that are gone.
     """

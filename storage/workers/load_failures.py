@@ -1,4 +1,4 @@
-"""The tries to load a model that failed, and when those who wait for that model are told that it is no use.
+"""Failed tries to load a model, and when predictions that wait for that model fail because of them.
 
 A row is one try: one process of a worker. Rows are counted for each prediction from its creation on, so what is asked
 for later gets tries of its own, and a model that was mended is noticed by itself. All rows of a model go as soon as a
@@ -40,7 +40,7 @@ def forget_failures_to_load(conn: Connection, model: str) -> None:
 
 
 def forget_old_failures(conn: Connection) -> int:
-    """Those that count for nobody any more."""
+    """Failures that no longer count."""
     return conn.execute("DELETE FROM load_failures WHERE failed_at < clock_timestamp() - %s", (OLD_AFTER,)).rowcount
 
 

@@ -1,7 +1,7 @@
 """When what waits will begin: the drawing loop of the workers, played through with measured times.
 
 Each step costs what steps of such a load cost on that device; drawings share steps as
-`worker/batching/admission.py` lets them. Where something was not measured, the answer is that nobody knows.
+`worker/batching/admission.py` lets them. If something was not measured, the answer is None.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ForecastWorker:
 def seconds_until_starts(
     waiting: Sequence[Job], workers: Sequence[ForecastWorker], *, max_images: int
 ) -> list[float | None]:
-    """For each that waits, in the order of claims, when a worker will take it; None where nobody knows."""
+    """For each that waits, in the order of claims, when a worker will take it; None if unknown."""
     order = count()  # of workers that are ready at the same moment
     ready = [(worker.ready_in_s, next(order), worker) for worker in workers]
     heapify(ready)

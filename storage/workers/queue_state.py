@@ -27,11 +27,11 @@ class QueueState:
     """What is known about the starts of what waits."""
 
     waiting: dict[str, int]  # prediction id → place, 0 is next
-    starts_in_s: list[float | None]  # of the first places; None: nobody knows
+    starts_in_s: list[float | None]  # of the first places; None: unknown
     drawing: int  # predictions
     ready_workers: int
     loading_workers: int
-    failed_workers: int  # could not start, and nobody could since
+    failed_workers: int  # could not start, and no worker could since then
     read_at: datetime  # by the database's clock
 
     @property

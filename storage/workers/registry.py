@@ -105,7 +105,7 @@ def say_goodbye(conn: Connection, worker_id: UUID) -> None:
 def forget_failures(conn: Connection, model: str, *, before: UUID) -> None:
     """That workers of this model could not start is old news once this one is ready, or knows a later reason.
 
-    Of two that fail at the same time one stays: nobody removes who spoke later.
+    If two fail at the same time, one row stays: no process removes a row that was written later than its own.
     """
     conn.execute(
         """
@@ -152,7 +152,7 @@ def read_signs(conn: Connection, hostname: str) -> dict[int, Sign]:
     """The last sign of life of each worker of a machine, by its pid.
 
     A row is written first, as the workers themselves do: where Postgres has no space left, this raises as it does for
-    them, so nobody takes them for silent. A row that somebody has locked (a worker that froze in mid-write) is skipped.
+    them, so they don't count as silent. A row that somebody has locked (a worker that froze in mid-write) is skipped.
     """
     conn.execute(
         """

@@ -46,7 +46,7 @@ class StepCost:
     images: int
     pixels: int
     seconds: float
-    peak_bytes: int | None  # memory in use at most, beyond the weights; None where nobody counts
+    peak_bytes: int | None  # memory in use at most, beyond the weights; None if it isn't counted
     samples: int
 
 

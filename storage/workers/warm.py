@@ -1,4 +1,4 @@
-"""How many workers a model has at least and at most, whatever waits for it.
+"""How many workers a model has at least and at most, however many requests wait for it.
 
 At least: the largest of what the catalog says for this hour, of `min_instances` of the model's deployments, and one
 while a request keeps it warm. At most: the largest `max_instances` of its deployments; without deployments, no limit.
@@ -88,7 +88,7 @@ def notify_bounds_changed(conn: Connection, model: str) -> None:
 
 
 def lock_worker_count(conn: Connection, model: str) -> None:
-    """Until the transaction ends, nobody else decides that a worker of this model starts or leaves."""
+    """Until the transaction ends, no other process can decide that a worker of this model starts or leaves."""
     conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('darkroom demand of ' || %s, 0))", (model,))
 
 

@@ -91,7 +91,7 @@ def test_settings_come_back_under_whatever_name_they_were_sent(page: Page, servi
     expect(form.get_by_role("spinbutton", name="Strength of pastel")).to_have_value("1.5")
     strength = form.get_by_role("slider", name="Strength")
     expect(strength).to_have_value("0.35")
-    expect(strength).to_have_accessible_description(re.compile("How much of the picture is drawn anew"))
+    expect(strength).to_have_accessible_description(re.compile("How much of the picture is redrawn"))
     strength.press("Home")
     expect(strength).to_have_value("0.05")  # at 0, nothing would be drawn
     expect(form.get_by_text(re.compile("lora[ _](weights|scale)"))).to_have_count(0)

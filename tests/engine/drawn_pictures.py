@@ -13,7 +13,7 @@ def colours(width: int = 64, height: int = 64, seed: int = 0) -> Image.Image:
 
 
 def corner(width: int = 64, height: int = 64) -> Image.Image:
-    """A mask whose lower right quarter, and a little more, is drawn anew: its edge lies between two latents."""
+    """A mask whose lower right quarter, and a little more, is redrawn: its edge lies between two latents."""
     mask = Image.new("L", (width, height), 0)
     mask.paste(255, (width // 2 - 3, height // 2 - 5, width, height))
     return mask

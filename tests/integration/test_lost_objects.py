@@ -1,4 +1,4 @@
-"""The bucket has lost an image: its file says so, and the same request is drawn anew instead of answered with it."""
+"""The bucket has lost an image: its file says so, and the same request is redrawn instead of answered with it."""
 
 from __future__ import annotations
 

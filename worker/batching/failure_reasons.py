@@ -1,4 +1,4 @@
-"""What a client is told when a drawing fails."""
+"""The messages that clients get when a drawing fails."""
 
 from __future__ import annotations
 

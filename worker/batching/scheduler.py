@@ -75,7 +75,7 @@ class BatchScheduler:
         self._stepped_at = 0.0
         self._slots = 1
         self._on_free_slot = on_free_slot
-        self.device_free_bytes: int | None = None  # after the latest step; None: nobody counts
+        self.device_free_bytes: int | None = None  # after the latest step; None: not counted
         self.broken: Exception | None = None
         self._rest_is_wanted = False
         self.is_resting = False  # the weights are in main memory

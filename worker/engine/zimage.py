@@ -53,7 +53,7 @@ class ZImageDrawing:
     caption: torch.Tensor  # (tokens, hidden size)
     negative_caption: torch.Tensor | None  # only with classifier-free guidance
     sigmas: torch.Tensor  # (steps + 1,), falling to 0
-    times: torch.Tensor  # (steps,), what the transformer is told: 1 - sigma
+    times: torch.Tensor  # (steps,), the transformer's input: 1 - sigma
     sampler: str = ""
     notes: tuple[str, ...] = ()
     steps_done: int = field(default=0)
@@ -213,7 +213,7 @@ class ZImageEngine:
         return templated
 
     def _encode(self, prompt: str) -> torch.Tensor:
-        """The states that the transformer is told, (tokens, hidden size).
+        """The text states that the transformer gets, (tokens, hidden size).
 
         Encoded at the length that the prompt needs, not at 512 as the pipeline does: no token sees the padding that
         follows it, so the result is the same.

@@ -24,7 +24,7 @@ READ_BYTES, READ_BODY_BYTES = 16 * 1024, 256 * 1024
 
 
 class Incoming:
-    """The bytes of one connection. Whatever follows a request stays for the next one."""
+    """The bytes of one connection. Bytes that follow a request are kept for the next one."""
 
     def __init__(self, config: Any, limits: Limits, client: Any) -> None:
         self._config = config

@@ -19,7 +19,7 @@ class KeyReused(DarkroomError):
 
 
 def hash_of(route: str, body: dict[str, Any]) -> str:
-    """What two requests under one key must have in common: the route, and the body whatever the order of its keys."""
+    """What two requests under one key must share: the route, and the body (in any order of its keys)."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{route}\n{canonical}".encode()).hexdigest()
 

@@ -70,7 +70,7 @@ def reuse_result(
 ) -> Row | None:
     """Finish a prediction with the images of an equal one, if there is one; returns its row, or None: draw it.
 
-    Images that the bucket has lost are no result: they are marked, and nobody gets them again. If S3 doesn't answer,
+    Images that the bucket has lost are no result: they are marked and not used again. If S3 doesn't answer,
     the images are taken as they are. With a `claim_id` it writes under that claim's fence.
     """
     looked_for = wanted(prediction["cache_key"], prediction["token_id"], prediction["input"], prediction["parameters"])
@@ -82,7 +82,7 @@ def reuse_result(
             return None
         try:
             lost = _lost_among(bucket, found["keys"])
-        except ObjectTimedOut as error:  # nobody knows whether it is lost: it is drawn, and nothing is marked
+        except ObjectTimedOut as error:  # it may be lost or not: it is drawn again, and nothing is marked
             log.warning("cache.images_not_read", prediction_id=found["id"], reason=str(error))
             return None
         if not lost:

@@ -1,4 +1,4 @@
-"""What is kept, and for how long: predictions lose their data, objects that nobody refers to lose their bytes.
+"""What is kept, and for how long: predictions lose their data, objects that no row refers to lose their bytes.
 
 Bytes go in three moves, so that a crash between any two leaves no byte without a row that knows of it: the object's
 row becomes a tombstone, S3 deletes the bytes, the tombstone goes. Orphans, which never had a row, are found by
@@ -41,7 +41,7 @@ def expire_predictions(conn: Connection, *, older_than: timedelta) -> int:
 
     Input, parameters, metadata, output, logs, the webhook's address and the deliveries with their bodies go; what
     remains says that the prediction was, and how it ended. Its Idempotency-Key is free again: the same request is
-    drawn anew, since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
+    redrawn, since there is nothing left to answer it with. One whose deliveries are still pending waits for them.
     """
     with conn.transaction():
         expired = [
@@ -83,7 +83,7 @@ def remove_data(conn: Connection, prediction_ids: Sequence[str]) -> None:
 
 
 def bury_objects(conn: Connection, among: Sequence[str] | None = None) -> int:
-    """Turn the rows of objects that nobody refers to into tombstones; returns how many of a batch.
+    """Turn the rows of objects that no row refers to into tombstones; returns how many of a batch.
 
     With `among`, only these objects are looked at, also those that clients have sent in the last SPARE_SENT_FOR: a
     request that is about to refer to one fails on the foreign key, and stores it again.

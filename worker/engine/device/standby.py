@@ -99,7 +99,7 @@ def _tensors_of(pipeline: Any) -> Iterator[torch.Tensor]:
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether its elements lie side by side, in whatever order of the dimensions."""
+    """Whether its elements lie side by side in memory, in any order of the dimensions."""
     room = 1
     for stride, size in sorted(zip(tensor.stride(), tensor.size(), strict=True)):
         if size > 1 and stride != room:

@@ -18,7 +18,7 @@ import psutil
 from bench.command import CommandLine, publish
 from bench.json_http import get_json, post_json
 from bench.report import machine
-from bench.whole_service import NAME, whole_service
+from bench.whole_service import NAME, wait_for_warm_parent, whole_service
 from tests.conftest import REPOSITORY
 from tests.support.eventually import eventually
 
@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dr-bench-") as name:
         log = Path(name) / "log"
         with whole_service(FOLDER, dtype="float32", side=128, log=log, options=("--idle-exit", "1")) as address:
-            eventually(lambda: "workers are forked from now on" in log.read_text(), 120)
+            wait_for_warm_parent(log)
             for seed in range(asked.requests):
                 body = {"model": NAME, "input": {"prompt": "a red circle", "seed": seed}}
                 assert post_json(f"{address}/v1/predictions", body, Prefer="wait=60")["status"] == "succeeded"

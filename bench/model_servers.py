@@ -29,7 +29,7 @@ from bench.celery_stack import PEERS, make_environment
 from bench.command import CommandLine, publish
 from bench.json_http import Refused, get_json, post_json
 from bench.report import machine
-from bench.whole_service import NAME, whole_service
+from bench.whole_service import NAME, wait_for_warm_parent, whole_service
 from tests.support.serving import free_port, stop
 
 REPOSITORY = Path(__file__).parents[1]
@@ -70,6 +70,7 @@ def plain_s(times: int) -> float:
 @contextmanager
 def darkroom(log: Path) -> Iterator[Ask]:
     with whole_service(FOLDER, dtype="float32", side=128, log=log) as address:
+        wait_for_warm_parent(log)
 
         def ask(prompt: str, seed: int) -> None:
             body = {"model": NAME, "prompt": prompt, "size": "128x128", "response_format": "b64_json"}

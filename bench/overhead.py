@@ -28,7 +28,7 @@ from bench.celery_stack import PEERS
 from bench.command import CommandLine, own_servers, publish
 from bench.json_http import post_json
 from bench.report import machine
-from bench.whole_service import NAME, whole_service
+from bench.whole_service import NAME, wait_for_warm_parent, whole_service
 from storage.s3.bucket import Bucket, ensure_bucket
 from tests.conftest import REPOSITORY, TEMPLATE
 from tests.support.serving import environment_of
@@ -115,11 +115,13 @@ def main() -> None:
         settings = servers.settings_for(TEMPLATE)
         bucket = Bucket(settings)
         ensure_bucket(settings)
+        log = Path(name) / "log"
         own = {key: value for key, value in environment_of(settings).items() if key not in ("PUBLIC_URL", "MODELS")}
         with (
-            whole_service(FOLDER, dtype="float32", side=SIDE, log=Path(name) / "log", env=own) as address,
+            whole_service(FOLDER, dtype="float32", side=SIDE, log=log, env=own) as address,
             plain_script() as script,
         ):
+            wait_for_warm_parent(log)
             for seed in range(asked.warm_up + asked.rounds):
                 whole, file = service_s(address, seed)
                 rows.append((whole, script.draw(seed), upload_s(bucket, settings.s3_prefix, seed, file)))

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
+from tests.support.eventually import eventually
+
 NAME = "bench/model"
 CATALOG = """
 [models."{name}"]
@@ -54,6 +56,11 @@ def whole_service(
         finally:
             service.send_signal(signal.SIGTERM)
             service.wait(60)
+
+
+def wait_for_warm_parent(log: Path) -> None:
+    """Return when the service has imported what its later workers are forked from: that takes a core for seconds."""
+    eventually(lambda: "workers are forked from now on" in log.read_text(), 120)
 
 
 def _address(service: subprocess.Popen[bytes], log: Path) -> str:

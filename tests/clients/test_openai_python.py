@@ -117,7 +117,7 @@ def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
     over = threading.Event()
 
     def preview() -> None:
-        """The blank engine shows no previews; this stands for an engine that does."""
+        """More previews: on a busy machine, the newest one of the engine's own few replaces the others."""
         with (
             connect(service.settings.database_url, application_name="test") as conn,
             drawing_news(service.settings) as news,
@@ -143,7 +143,7 @@ def test_stream_with_partial_images(client: OpenAI, service: Service) -> None:
     ]
     assert events[0].type == "image_generation.partial_image"
     assert events[0].partial_image_index == 0
-    assert picture(events[0].b64_json).size == (16, 16)
+    assert picture(events[0].b64_json).size in ((8, 8), (16, 16))  # the engine's own, or ours
     assert picture(events[-1].b64_json).size == (64, 64)
 
 

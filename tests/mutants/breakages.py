@@ -55,8 +55,8 @@ COMMIT_BEFORE_UPLOAD = Breakage(
         ),
         Edit(
             "worker/publish/publish.py",
-            '            with attempt.spans.phase("upload"):\n                _retry(attempt, partial(self.bucket.put,',
-            '            with attempt.spans.phase("upload"):\n                LATER.append(partial(self.bucket.put,',
+            '        with attempt.spans.phase("upload"):\n            _retry(attempt, partial(self.bucket.put,',
+            '        with attempt.spans.phase("upload"):\n            LATER.append(partial(self.bucket.put,',
         ),
         Edit(
             "worker/publish/publish.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -19,7 +20,8 @@ def test_they_differ_also_from_call_to_call() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that end with their process")
 def test_another_process_does_not_choose_them_as_long_as_this_one_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both may choose among a few only: the other process takes ports of the system's instead."""
-    first = 25_000
+    # Above the ports that the system gives to connections, so that other tests' servers haven't taken all of them.
+    first = 61_000 + os.getpid() % 200 * 20
     monkeypatch.setattr(ports, "LOWEST", first)
     monkeypatch.setattr(ports, "_first_ephemeral", lambda: first + 20)
     ours = set(free_ports(20)) & set(range(first, first + 20))

@@ -20,7 +20,7 @@ from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelle
 from cli.embedded.ports import free_ports
 from cli.embedded.s3_security import S3Security
 from cli.embedded.s3_sockets import SERVERS, sockets_of, sweep_dead_sockets
-from cli.embedded.server_log import last_lines, open_log, says_disk_full
+from cli.embedded.server_log import end_of, last_lines, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
 from cli.private_files import FOR_OWNER_ONLY, make_private_folder, make_tree_private, write_private
 from cli.processes import end_child, end_process, is_alive, start_child
@@ -185,8 +185,9 @@ class EmbeddedS3:
         )
 
     def _lost_an_inner_port(self) -> bool:
-        said = last_lines(self.log, 3)
-        return PORT_TAKEN in said and f":{self._ports['s3']}" not in said
+        """Its threads may have logged more lines after the one that says so."""
+        said = [line for line in end_of(self.log) if PORT_TAKEN in line]
+        return bool(said) and not any(f":{self._ports['s3']}" in line for line in said)
 
     def _has_place_for_objects(self) -> bool:
         """Whether the master knows the volume server: its page lists it. All else over HTTP is switched off."""

@@ -11,22 +11,24 @@ from tests.browser.drawing import BLANK, NOBODYS, SLOW, ask, card_of, colour, is
 from tests.support.serving import Service, free_port, run, stop, wait_until_ready
 from worker.engine.blank import colour_of
 
-# Every state that a card was in, and every picture that it showed, as long as it is watched.
-WATCH = """card => {
+# Every picture that the card of a prompt shows and every share of its bar, from before there is such a card.
+WATCH = """prompt => {
     window.seen = {previews: new Set(), shares: new Set()}
     const look = () => {
+        const card = [...document.querySelectorAll(".card")].find(each => each.textContent.includes(prompt))
+        if (!card) return
         const [image, bar] = [card.querySelector("img"), card.querySelector(".bar:not([hidden]) span")]
-        if (image.src.startsWith("data:image/webp")) window.seen.previews.add(image.src)
+        if (image?.src.startsWith("data:image/webp")) window.seen.previews.add(image.src)
         if (bar?.style.transform) window.seen.shares.add(Number(bar.style.transform.match(/[0-9.]+/)[0]))
     }
-    new MutationObserver(look).observe(card, {subtree: true, attributes: true})
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true})
 }"""
 
 
 def test_a_picture_is_seen_to_come(page: Page, service: Service) -> None:
     prompt = words()
+    page.evaluate(WATCH, prompt)
     card = ask(page, prompt, SLOW)
-    card.evaluate(WATCH)
     is_over(card)
     seen = page.evaluate("({previews: window.seen.previews.size, shares: [...window.seen.shares]})")
     assert seen["previews"] >= 1

@@ -39,7 +39,7 @@ class CommandLine(argparse.ArgumentParser):
         self._sizes[action.dest] = (normal, quick)
 
     def read(self, words: Sequence[str] | None = None) -> argparse.Namespace:
-        """What was asked for. Ends the program if that makes no sense."""
+        """Parse the options. Options that don't fit together end the program with a message."""
         asked = self.parse_args(words)
         quick = getattr(asked, "quick", False)
         if quick and getattr(asked, "write", False):

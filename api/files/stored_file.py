@@ -53,7 +53,7 @@ def _lost() -> Problem:
     return Problem(
         410,
         "Gone",
-        "the image store has lost this file: send the prediction's request again, which draws it again"
+        "the image store has lost this file: send the prediction's request again to get a new one"
         " (with a new Idempotency-Key, if it had one)",
         headers={"Cache-Control": "no-store"},  # it may come back
     )

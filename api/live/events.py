@@ -72,7 +72,7 @@ def preview_data(preview: Preview) -> dict[str, Any]:
 
 
 class _Story:
-    """What was sent to one listener, so that nothing is sent twice and progress never goes back."""
+    """What was sent to one listener, so that no event is sent twice and progress never goes back."""
 
     def __init__(self, here: Services, positions: QueuePositions) -> None:
         self._here = here

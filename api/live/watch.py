@@ -23,7 +23,7 @@ from storage.predictions.states import PredictionStatus
 log = structlog.get_logger(__name__)
 
 READ_AGAIN_AFTER_S = 1.0
-DATA_REMOVED = "its images were removed after the retention time (RETENTION_S): send the request again to draw it again"
+DATA_REMOVED = "its images were removed after the retention time (RETENTION_S): send the request again to get new ones"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def asked_pictures(model: Model, catalog: Catalog, asked: PredictionInput) -> di
             _check_taken(model, catalog, role, pictures[0].field)
     _check_number(model, catalog, images)
     if masks and not images:
-        raise InvalidInput(masks[0].field, "needs an image, of which it says what is redrawn")
+        raise InvalidInput(masks[0].field, "needs an image: a mask says which part of one is redrawn")
     found = {image_name(number): picture for number, picture in enumerate(images)}
     return found | ({"mask": masks[0]} if masks else {})
 

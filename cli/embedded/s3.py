@@ -20,7 +20,7 @@ from cli.embedded.errors import Cancellation, EmbeddedServerError, StartCancelle
 from cli.embedded.ports import free_ports
 from cli.embedded.s3_security import S3Security
 from cli.embedded.s3_sockets import SERVERS, sockets_of, sweep_dead_sockets
-from cli.embedded.server_log import end_of, last_lines, open_log, says_disk_full
+from cli.embedded.server_log import last_lines, lines_since, open_log, says_disk_full
 from cli.embedded.signed_call import list_buckets
 from cli.private_files import FOR_OWNER_ONLY, make_private_folder, make_tree_private, write_private
 from cli.processes import end_child, end_process, is_alive, start_child
@@ -54,6 +54,7 @@ class EmbeddedS3:
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self.log = self.folder / "seaweedfs.log"
+        self._log_begins_at = 0  # in bytes: what the latest start has logged
         self._access_key_id = access_key_id
         self._secret_access_key = secret_access_key
         self._ports: dict[str, int] = {}
@@ -121,6 +122,7 @@ class EmbeddedS3:
                 self._ports["s3"] = free_ports(1)[0]
                 self._choose_inner_ports()
             with open_log(self.log) as log:
+                self._log_begins_at = log.tell()
                 self.process = start_child(
                     [program, "-logtostderr=true", *self._options()],
                     env={
@@ -186,7 +188,7 @@ class EmbeddedS3:
 
     def _lost_an_inner_port(self) -> bool:
         """Its threads may have logged more lines after the one that says so."""
-        said = [line for line in end_of(self.log) if PORT_TAKEN in line]
+        said = [line for line in lines_since(self.log, self._log_begins_at) if PORT_TAKEN in line]
         return bool(said) and not any(f":{self._ports['s3']}" in line for line in said)
 
     def _has_place_for_objects(self) -> bool:

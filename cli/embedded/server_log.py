@@ -20,17 +20,23 @@ def open_log(log: Path) -> BinaryIO:
     return open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
-def end_of(log: Path) -> list[str]:
-    """The last lines of a server's log, of 16,000 bytes at most; none if it can't be read."""
-    try:
-        return log.read_bytes()[-16_000:].decode(errors="replace").strip().splitlines()
-    except OSError:
-        return []
-
-
 def last_lines(log: Path, count: int = 3) -> str:
     """The end of a server's log in one line, for a message."""
-    return " / ".join(line.strip() for line in end_of(log)[-count:])
+    try:
+        lines = log.read_bytes()[-4000:].decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return " / ".join(line.strip() for line in lines[-count:])
+
+
+def lines_since(log: Path, begins_at: int) -> list[str]:
+    """What was logged from that byte on; nothing if the log can't be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(begins_at)
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def says_disk_full(log: Path) -> bool:

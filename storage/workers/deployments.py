@@ -38,7 +38,7 @@ def create_deployment(conn: Connection, name: str, release: Release) -> Row | No
 
 
 def find_deployment(conn: Connection, name: str, *, to_change: bool = False) -> Row | None:
-    """`to_change`: inside a transaction. Nobody else can change it until the transaction ends."""
+    """`to_change` locks the row until the end of the caller's transaction."""
     return conn.execute(FIND_TO_CHANGE if to_change else FIND, (name,)).fetchone()
 
 

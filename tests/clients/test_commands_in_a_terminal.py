@@ -23,7 +23,7 @@ from tests.support.serving import Service
 
 @pytest.mark.parametrize("watched", [False, True])
 def test_ctrl_c_cancels_what_is_waited_for(service: Service, tmp_path: Path, watched: bool) -> None:
-    """But not what is only watched. Nobody draws it, so that it can't be over before the key is pressed."""
+    """What is only watched is not cancelled. No worker draws this model, so the prediction can't end first."""
     eventually(lambda: streams_of(service) == 0)
     words = ["watch", _detached(service, tmp_path)] if watched else ["generate", "slowly", "-m", "darkroom/nobody"]
     running = subprocess.Popen(

@@ -15,9 +15,9 @@ from tests.support.api_app import MODEL, post
 from tests.support.making import claim_one, succeeded
 
 
-def test_prefer_wait_answers_when_another_process_has_finished_it(
-    client: FlaskClient, conn: Connection, renderer: Renderer
-) -> None:
+def start_drawing(conn: Connection, renderer: Renderer) -> threading.Thread:
+    """A worker that finishes the first prediction that comes."""
+
     def draw() -> None:
         while (claimed := claim_one(conn, renderer)) is None:
             time.sleep(0.02)
@@ -25,6 +25,13 @@ def test_prefer_wait_answers_when_another_process_has_finished_it(
 
     worker = threading.Thread(target=draw)
     worker.start()
+    return worker
+
+
+def test_prefer_wait_answers_when_another_process_has_finished_it(
+    client: FlaskClient, conn: Connection, renderer: Renderer
+) -> None:
+    worker = start_drawing(conn, renderer)
     answer = post(client, headers={"Prefer": "wait=60"})
     worker.join()
     assert answer.status_code == 201
@@ -45,13 +52,7 @@ def test_a_wish_that_can_not_be_granted_is_answered_at_once(client: FlaskClient,
 def test_a_longer_wait_is_shortened_and_the_answer_says_so(
     client: FlaskClient, conn: Connection, renderer: Renderer
 ) -> None:
-    def draw() -> None:
-        while (claimed := claim_one(conn, renderer)) is None:
-            time.sleep(0.02)
-        finish(conn, renderer, claimed.prediction_id, succeeded(claimed), claim_id=claimed.claim_id)
-
-    worker = threading.Thread(target=draw)
-    worker.start()
+    worker = start_drawing(conn, renderer)
     answer = client.post(
         "/v1/predictions",
         json={"model": MODEL, "input": {"prompt": "a"}},

@@ -160,6 +160,21 @@ def test_it_starts_also_if_somebody_takes_one_of_its_inner_ports_first(
         server.stop()
 
 
+@pytest.mark.parametrize(("port_of", "starts_again"), [("filer", True), ("s3", False)])
+def test_a_taken_port_is_noticed_although_more_was_logged_after_it_and_not_by_what_an_earlier_start_logged(
+    folder: Path, port_of: str, starts_again: bool
+) -> None:
+    server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret")
+    server._ports["s3"] = free_ports(1)[0]
+    server._choose_inner_ports()
+    server.folder.mkdir(parents=True, exist_ok=True)
+    said = f"F1127 server listens on 127.0.0.1:{server._ports[port_of]}: bind: address already in use\n"
+    server.log.write_text(said + "I1127 + s3@@ local subscribe /etc/\n" * 20)
+    assert server._lost_an_inner_port() is starts_again
+    server._log_begins_at = len(said)
+    assert not server._lost_an_inner_port()
+
+
 def test_a_taken_s3_port_is_an_error_since_clients_know_it(folder: Path) -> None:
     server = EmbeddedS3(folder / "s3", access_key_id="key", secret_access_key="secret")
     server._ports["s3"] = free_ports(1)[0]
